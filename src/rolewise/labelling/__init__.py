@@ -1,1 +1,1 @@
-
+"""Labels that need a model: SHAD."""

@@ -1,0 +1,131 @@
+"""Results that appear whole, from work that can be killed and resumed.
+
+A command that works for long does so in `<output>.partial`. What is finished there is kept, so the same command again
+goes on where it was. At the end the results take their final place in one step.
+"""
+
+import json
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, unwritable, write_json, write_text
+from rolewise.core.versions import package_versions
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+_JOB_FILE = "job.json"
+
+
+class RunDirectory:
+    """The place of one run's results.
+
+    Args:
+        output: final directory.
+        command: the command that makes it, for the head of `config.yaml`.
+        config: complete settings of the run, as written to `config.yaml`.
+        inputs: digests of what the run reads; with `config` they decide whether it is the same run.
+    """
+
+    def __init__(self, output: str | Path, command: str, config: Mapping[str, Any], inputs: Mapping[str, Any]):
+        self.output = Path(output)
+        self.partial = self.output.with_name(f"{self.output.name}.partial")
+        self.work = self.partial / "work"
+        self.results = self.partial / "results"
+        self.command = command
+        self.config = dict(config)
+        self.identity = digest({"command": command, "config": self.config, "inputs": dict(inputs)})
+        self._timings: dict[str, float] = {}
+
+    def finished(self) -> bool:
+        """Whether this very run is already done.
+
+        Raises:
+            InputError: if something else stands in the output's place.
+        """
+        if not self.output.exists():
+            return False
+        try:
+            identity = json.loads((self.output / RUN_FILE).read_text(encoding="utf-8"))["identity"]
+        except (OSError, ValueError, KeyError, NotADirectoryError):
+            raise InputError(f"{self.output}: already exists; choose another output or remove it") from None
+        if identity != self.identity:
+            raise InputError(
+                f"{self.output}: holds a run with other settings or inputs; choose another output or remove it"
+            )
+        return True
+
+    def open(self) -> bool:
+        """Make the working directories, or find those of this very run. True if there is work to go on with.
+
+        Raises:
+            InputError: if an unfinished run with other settings lies there, or nothing can be written.
+        """
+        job = self.partial / _JOB_FILE
+        try:
+            if self.partial.exists():
+                if not self._is_same(job):
+                    raise InputError(
+                        f"{self.partial}: an unfinished run with other settings or inputs; finish it with its own "
+                        "settings, or remove it"
+                    )
+                for leftover in self.partial.rglob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+                # Results are assembled from finished work, quickly; a half-made set of them is made again.
+                shutil.rmtree(self.results, ignore_errors=True)
+                resumed = job.exists()
+            else:
+                resumed = False
+            self.work.mkdir(parents=True, exist_ok=True)
+            self.results.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.partial, error) from error
+        if not job.exists():
+            write_json(job, {"identity": self.identity, "timings": {}})
+        else:
+            self._timings = json.loads(job.read_text(encoding="utf-8"))["timings"]
+        return resumed
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds spent within to the run's timings, which survive a kill between stages."""
+        start = time.perf_counter()
+        yield
+        self._timings[stage] = round(self._timings.get(stage, 0.0) + time.perf_counter() - start, 3)
+        write_json(self.partial / _JOB_FILE, {"identity": self.identity, "timings": self._timings})
+
+    def publish(self, facts: Mapping[str, Any]) -> None:
+        """Write `config.yaml` and `run.json` beside the results, and put them in their final place."""
+        head = f"# Made by: {self.command}\n# Run again: rolewise {self.command} --config {CONFIG_FILE}\n"
+        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
+        write_text(self.results / CONFIG_FILE, head + text)
+        write_json(
+            self.results / RUN_FILE,
+            {
+                "identity": self.identity,
+                "versions": package_versions(),
+                "machine": {"platform": platform.platform(), "processor": platform.machine()},
+                "seconds": self._timings,
+                **facts,
+            },
+        )
+        try:
+            self.results.rename(self.output)
+        except OSError as error:
+            raise unwritable(self.output, error) from error
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def _is_same(self, job: Path) -> bool:
+        if not job.exists():  # killed before anything was done
+            return True
+        try:
+            return bool(json.loads(job.read_text(encoding="utf-8"))["identity"] == self.identity)
+        except (OSError, ValueError, KeyError):
+            return False

@@ -1,0 +1,166 @@
+"""The labelled data set: a Hugging Face `datasets` directory that any trainer can read, and `rolewise.json` in it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value, load_from_disk
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import write_json
+from rolewise.core.role import Role
+from rolewise.data.render import RenderedSample
+
+INFO_FILE = "rolewise.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LabelledInfo:
+    """What `rolewise.json` says. Nothing in it changes between two equal runs.
+
+    Attributes:
+        method: the labeller, e.g. `shad`.
+        tokenizer: fingerprint of the tokenizer whose ids the data set holds.
+        rendering: fingerprint of tokenizer, chat template and tool format together.
+        threshold: LD above it is reasoning; None where no losses were measured.
+        format_quantile: boilerplate with a base loss below this quantile of boilerplate's is FORMAT; None for no split.
+        counts: loss tokens per role name, samples, tokens.
+        settings: of the labelling, complete enough to run it again.
+        versions: of the packages involved.
+        role_names: the integers of `token_roles`.
+    """
+
+    method: str
+    model: str
+    tokenizer: str
+    rendering: str
+    threshold: float | None
+    format_quantile: float | None
+    counts: dict[str, int]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+    role_names: dict[str, str] = field(default_factory=lambda: {str(int(role)): role.label for role in Role})
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class TokenLabels:
+    """Roles and losses of one sample's T tokens; losses are NaN where they were not measured."""
+
+    roles_T: np.ndarray
+    base_loss_T: np.ndarray
+    tuned_loss_T: np.ndarray
+
+    @classmethod
+    def without_losses(cls, roles_T: np.ndarray) -> "TokenLabels":
+        """Labels of a method that measures no losses."""
+        unknown_T = np.full(len(roles_T), np.nan, dtype=np.float32)
+        return cls(roles_T, unknown_T, unknown_T)
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A labelled data set that was opened."""
+
+    path: Path
+    rows: Dataset
+    info: LabelledInfo
+
+
+_FEATURES = {
+    "input_ids": List(Value("int32")),
+    "labels": List(Value("int32")),
+    "token_roles": List(Value("uint8")),
+    "base_loss": List(Value("float32")),
+    "tuned_loss": List(Value("float32")),
+    "char_start": List(Value("int32")),
+    "char_end": List(Value("int32")),
+    "text": Value("string"),
+    "source": Value("string"),
+    "excluded": Value("bool"),
+}
+
+
+def save_labelled(
+    directory: Path,
+    samples: Sequence[RenderedSample],
+    labels: Sequence[TokenLabels],
+    excluded: Sequence[bool],
+    info: LabelledInfo,
+) -> None:
+    """Write the data set into `directory` (not atomically: callers write beside the final place, then rename).
+
+    Columns, of T entries each: `input_ids`, `labels` (−100 where a token carries no loss), `token_roles`, `base_loss`
+    and `tuned_loss` (nats), `char_start` and `char_end` (into the row's `text`); and per row `text`, `source`,
+    `excluded` (reported metrics leave it out, since the labeller was tuned on its output). `true_roles` is there
+    when the truth is known.
+    """
+    columns: dict[str, list[Any]] = {
+        "input_ids": [sample.input_ids for sample in samples],
+        "labels": [np.where(sample.loss_mask, sample.input_ids, -100).astype(np.int32) for sample in samples],
+        "token_roles": [label.roles_T.astype(np.uint8) for label in labels],
+        "base_loss": [label.base_loss_T.astype(np.float32) for label in labels],
+        "tuned_loss": [label.tuned_loss_T.astype(np.float32) for label in labels],
+        "char_start": [sample.char_start for sample in samples],
+        "char_end": [sample.char_end for sample in samples],
+        "text": [sample.text.encode(errors="replace").decode() for sample in samples],
+        "source": [sample.source for sample in samples],
+        "excluded": list(excluded),
+    }
+    features = dict(_FEATURES)
+    if any(sample.true_roles is not None for sample in samples):
+        unknown = [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8) for sample in samples]
+        columns["true_roles"] = [
+            sample.true_roles if sample.true_roles is not None else plain
+            for sample, plain in zip(samples, unknown, strict=True)
+        ]
+        features["true_roles"] = List(Value("uint8"))
+    Dataset.from_dict(columns, features=Features(features)).save_to_disk(directory)
+    write_json(directory / INFO_FILE, asdict(info))
+
+
+def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None) -> LabelledData:
+    """Open a labelled data set.
+
+    Args:
+        path: the directory.
+        tokenizer_fingerprint: of the tokenizer it is going to be used with.
+
+    Raises:
+        InputError: if the directory is no labelled data set, or was labelled for another tokenizer.
+    """
+    directory = Path(path)
+    info_file = directory / INFO_FILE
+    if not info_file.is_file():
+        raise InputError(f"{directory}: no labelled data set here ({INFO_FILE} is missing); make one: rolewise label")
+    try:
+        fields = json.loads(info_file.read_text(encoding="utf-8"))
+        info = LabelledInfo(**fields)
+        rows = load_from_disk(str(directory))
+    except (TypeError, ValueError, OSError) as error:
+        raise InputError(f"{directory}: the labelled data set can't be read ({error}); label the data again") from error
+    if info.schema != SCHEMA_VERSION:
+        raise InputError(
+            f"{info_file}: schema {info.schema}, but this version of rolewise reads {SCHEMA_VERSION}; label again"
+        )
+    if tokenizer_fingerprint is not None and tokenizer_fingerprint != info.tokenizer:
+        raise InputError(
+            f"{directory}: labelled with the tokenizer of {info.model} ({info.tokenizer[:12]}), not with this model's "
+            f"({tokenizer_fingerprint[:12]}); label the data again with this model"
+        )
+    return LabelledData(directory, rows, info)
+
+
+def count_roles(samples: Sequence[RenderedSample], labels: Sequence[TokenLabels]) -> dict[str, int]:
+    """Loss tokens per role name, with the number of samples and of all tokens."""
+    counts = np.zeros(len(Role), dtype=np.int64)
+    for sample, label in zip(samples, labels, strict=True):
+        counts += np.bincount(label.roles_T[sample.loss_mask], minlength=len(Role))
+    by_name = {role.label: int(counts[role]) for role in Role if role is not Role.CONTEXT}
+    tokens = sum(len(sample.input_ids) for sample in samples)
+    return {"samples": len(samples), "tokens": tokens, "loss_tokens": int(counts.sum()), **by_name}

@@ -1,0 +1,153 @@
+"""Losses per token of a whole data set: length-sorted batches under a token budget, in shards that can be resumed.
+
+Shapes: B rows, T tokens, N labelled tokens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from rolewise.core.files import write_arrays
+from rolewise.data.render import RenderedSample
+from rolewise.training.token_losses import selected_logits
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Samples that go through the model together, by their index in the data, all labelled by model `fold`."""
+
+    fold: int
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive batches whose losses are written as one file."""
+
+    number: int
+    batches: tuple[ScoringBatch, ...]
+
+    def path(self, directory: Path) -> Path:
+        return directory / f"{self.number:05d}.npz"
+
+
+def scored_length(sample: RenderedSample) -> int:
+    """Tokens that must go through the model: nothing after the last loss token matters to any loss."""
+    return int(np.flatnonzero(sample.loss_mask)[-1]) + 1
+
+
+def plan_shards(
+    samples: Sequence[RenderedSample], folds: Sequence[int], batch_tokens: int, shard_tokens: int
+) -> list[Shard]:
+    """Cut the data into batches of at most `batch_tokens` padded tokens (at least one sample each), longest first.
+
+    `folds` says which model judges a sample; samples of a negative fold are not scored.
+
+    Longest first, so that a batch that does not fit in memory fails at once and the estimate of the time left is on
+    the safe side. The result depends on the arguments alone, which is what makes a resumed run repeat itself exactly.
+    """
+    batches: list[ScoringBatch] = []
+    lengths = [scored_length(sample) for sample in samples]
+    for fold in sorted({fold for fold in folds if fold >= 0}):
+        members = [i for i in range(len(samples)) if folds[i] == fold]
+        members.sort(key=lambda i: (-lengths[i], i))
+        start = 0
+        while start < len(members):
+            rows = max(1, batch_tokens // lengths[members[start]])
+            batches.append(ScoringBatch(fold, tuple(members[start : start + rows])))
+            start += rows
+
+    shards: list[Shard] = []
+    pending: list[ScoringBatch] = []
+    tokens = 0
+    for batch in batches:
+        if pending and (tokens >= shard_tokens or pending[0].fold != batch.fold):
+            shards.append(Shard(len(shards), tuple(pending)))
+            pending, tokens = [], 0
+        pending.append(batch)
+        tokens += sum(lengths[i] for i in batch.samples)
+    if pending:
+        shards.append(Shard(len(shards), tuple(pending)))
+    return shards
+
+
+def batch_losses(model: nn.Module, head: nn.Module, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
+    """Losses (float32 nats, shape (N,), row-major) of the labelled tokens of a right-padded batch.
+
+    There is no attention mask on purpose: under causal attention nothing that carries loss can see the padding to its
+    right, and without a mask the attention kernels take their fast path.
+    """
+    with torch.inference_mode():
+        output = selected_logits(model, head, {"input_ids": ids_BT, "use_cache": False}, labels_BT)
+        targets_N = labels_BT[:, 1:][labels_BT[:, 1:] != -100]
+        return F.cross_entropy(output.logits.float(), targets_N, reduction="none")
+
+
+def collate(samples: Sequence[RenderedSample], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids and labels (int64, shape (B, T)) up to each sample's last loss token."""
+    lengths = [scored_length(sample) for sample in samples]
+    ids_BT = np.zeros((len(samples), max(lengths)), dtype=np.int64)
+    labels_BT = np.full_like(ids_BT, -100)
+    for row, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+        ids_BT[row, :length] = sample.input_ids[:length]
+        mask_T = sample.loss_mask[:length]
+        labels_BT[row, :length][mask_T] = sample.input_ids[:length][mask_T]
+    labels_BT[:, 0] = -100  # nothing predicts the first token
+    return torch.from_numpy(ids_BT).to(device), torch.from_numpy(labels_BT).to(device)
+
+
+LossFunction = Callable[[int, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""(fold, ids, labels) → base and tuned losses, each of shape (N,)."""
+
+
+def score(
+    shards: Iterable[Shard],
+    samples: Sequence[RenderedSample],
+    losses: LossFunction,
+    directory: Path,
+    device: torch.device | str,
+) -> Iterator[int]:
+    """Score the shards that `directory` lacks, one file each; yield the number of tokens after every batch."""
+    for shard in shards:
+        if shard.path(directory).exists():
+            yield sum(scored_length(samples[i]) for batch in shard.batches for i in batch.samples)
+            continue
+        base: list[np.ndarray] = []
+        tuned: list[np.ndarray] = []
+        for batch in shard.batches:
+            rows = [samples[i] for i in batch.samples]
+            ids_BT, labels_BT = collate(rows, device)
+            base_N, tuned_N = losses(batch.fold, ids_BT, labels_BT)
+            base.append(base_N.cpu().numpy())
+            tuned.append(tuned_N.cpu().numpy())
+            yield sum(scored_length(row) for row in rows)
+        write_arrays(shard.path(directory), base=np.concatenate(base), tuned=np.concatenate(tuned))
+
+
+def read_losses(
+    shards: Iterable[Shard], samples: Sequence[RenderedSample], directory: Path
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Base losses, tuned losses and mask of every sample, each of shape (T,), from the shards' files.
+
+    Losses are NaN outside the mask, and for samples that no shard holds.
+    """
+    unknown = [np.full(len(sample.input_ids), np.nan, dtype=np.float32) for sample in samples]
+    table = [(nan_T, nan_T.copy(), sample.loss_mask) for nan_T, sample in zip(unknown, samples, strict=True)]
+    for shard in shards:
+        with np.load(shard.path(directory)) as arrays:
+            base_N, tuned_N = arrays["base"], arrays["tuned"]
+        start = 0
+        for batch in shard.batches:
+            for i in batch.samples:
+                positions = np.flatnonzero(samples[i].loss_mask)
+                positions = positions[positions > 0]  # nothing predicts the first token
+                end = start + len(positions)
+                table[i][0][positions] = base_N[start:end]
+                table[i][1][positions] = tuned_N[start:end]
+                start = end
+    return table

@@ -1,0 +1,298 @@
+"""SHAD, the shuffle-aware discriminator (arXiv 2412.14780, section 3.1).
+
+Boilerplate stays predictable when outputs are shuffled among inputs, reasoning does not. So: tune the model a little
+on shuffled pairs, and compare each token's loss before and after. Where the loss fell, boilerplate; else reasoning.
+
+An output that the model was tuned on can't be judged by it, its loss fell by memory. The data is therefore cut into
+two folds by conversation, each judged by the model that was tuned on shuffled pairs of the other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import PeftModel
+from rich.progress import Progress
+
+from rolewise.core.errors import InputError
+from rolewise.data.labelled import TokenLabels
+from rolewise.data.render import RenderedSample
+from rolewise.data.shuffle import OutputRef, ShuffledPair, shuffle_pairs
+from rolewise.labelling.classify import label_by_losses
+from rolewise.labelling.scoring import LossFunction, Shard, batch_losses, plan_shards, read_losses, score, scored_length
+from rolewise.labelling.tuning import TuningConfig, tune
+from rolewise.training.models import default_device, load_model
+
+MANY_PAIRS = 1000
+"""From so many pairs on, tuning takes the paper's fine-tuning batch and (full tuning) its learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SHADConfig:
+    """Settings of SHAD. None stands for a default that depends on the size of the data or on the device.
+
+    Attributes:
+        shuffle_share: share of the assistant turns that are shuffled (paper: 1 %).
+        min_pairs: shuffled pairs at least, as far as the data goes.
+        cross_fit: judge each half of the data with the model tuned on the other. Without it one model is tuned, as
+            in the paper, and outputs that it was tuned on are left PLAIN.
+        tuning: `lora` or `full`.
+        learning_rate: default 2e-4 for LoRA; for full tuning 1e-4 below 1,000 pairs, else 1e-5.
+        rank: of the LoRA matrices.
+        batch_size: pairs per optimizer step; default 4 below 1,000 pairs, else 32.
+        micro_batch_size: pairs that go through the model together while tuning.
+        epochs: passes over the shuffled pairs.
+        threshold: LD above it is reasoning, in nats.
+        format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
+            split.
+        dtype: of weights and arithmetic in tuning and scoring. With bfloat16 the rounding of a lightly tuned model
+            flips the sign of LD on many tokens.
+        batch_tokens: padded tokens that go through the model together; default 2,048 on a CPU, else 16,384.
+        seed: of the shuffling and tuning.
+    """
+
+    shuffle_share: float = 0.01
+    min_pairs: int = 64
+    cross_fit: bool = True
+    tuning: str = "lora"
+    learning_rate: float | None = None
+    rank: int = 16
+    batch_size: int | None = None
+    micro_batch_size: int = 4
+    epochs: int = 1
+    threshold: float = 0.0
+    format_quantile: float | None = 0.5
+    dtype: str = "float32"
+    batch_tokens: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shuffle_share <= 1:
+            raise InputError(f"shuffle_share is {self.shuffle_share}; it is a share above 0 and at most 1")
+        if self.min_pairs < 2:
+            raise InputError(f"min_pairs is {self.min_pairs}; shuffling needs at least 2")
+        if self.tuning not in ("lora", "full"):
+            raise InputError(f"tuning {self.tuning!r} is not known; choose lora or full")
+        for name in ("rank", "micro_batch_size", "epochs", "batch_size", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class SHADPlan:
+    """What SHAD is going to do with a data set; the same for the same data and settings.
+
+    Attributes:
+        folds: per sample, the number of the model that judges it; −1 where none may.
+        pairs: per model, the shuffled pairs it is tuned on.
+        shards: the batches to score.
+        tuning: settings of the tuning.
+        device: where it runs.
+        tokens_to_tune, tokens_to_score: tokens through the model, each of the latter once plain and once tuned.
+    """
+
+    folds: list[int]
+    pairs: list[list[ShuffledPair]]
+    shards: list[Shard]
+    tuning: TuningConfig
+    device: str
+    tokens_to_tune: int = 0
+    tokens_to_score: int = 0
+    tuned_on: frozenset[OutputRef] = field(default_factory=frozenset)
+
+
+class SHAD:
+    """Labels rendered samples as reasoning or boilerplate.
+
+    Args:
+        model: directory or hub id of the base model.
+        config: settings.
+        max_length: of a shuffled pair, in tokens.
+        trust_remote_code: passed on to transformers.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        config: SHADConfig | None = None,
+        *,
+        max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ):
+        self.model = model
+        self.config = config or SHADConfig()
+        self.max_length = max_length
+        self.trust_remote_code = trust_remote_code
+
+    def plan(self, samples: Sequence[RenderedSample]) -> SHADPlan:
+        """Draw the pairs and cut the batches, without loading the model.
+
+        Raises:
+            InputError: if there are too few conversations to shuffle.
+        """
+        config = self.config
+        groups = [sample.source for sample in samples]
+        fold_of = _fold_by_conversation(groups, config.seed) if config.cross_fit else [0] * len(samples)
+        turns = sum(len(sample.turns) for sample in samples)
+        wanted = max(config.min_pairs, round(config.shuffle_share * turns))
+        pairs = []
+        for fold in sorted(set(fold_of)):
+            outputs = [
+                OutputRef(i, t)
+                for i, sample in enumerate(samples)
+                if fold_of[i] == fold
+                for t in range(len(sample.turns))
+            ]
+            pairs.append(_draw_pairs(outputs, groups, wanted, config.seed + fold))
+        tuned_on = frozenset(pair.output for fold_pairs in pairs for pair in fold_pairs)
+
+        device = default_device()
+        judged_by = [1 - fold for fold in fold_of] if config.cross_fit else list(fold_of)
+        if not config.cross_fit:
+            fully_used = [all(OutputRef(i, t) in tuned_on for t in range(len(s.turns))) for i, s in enumerate(samples)]
+            judged_by = [-1 if used else 0 for used in fully_used]
+        batch_tokens = config.batch_tokens or (2048 if device == "cpu" else 16384)
+        # A killed run loses one shard's work at most: less than a minute either way.
+        shard_tokens = (4 if device == "cpu" else 64) * batch_tokens
+        shards = plan_shards(samples, judged_by, batch_tokens, shard_tokens)
+        return SHADPlan(
+            folds=judged_by,
+            pairs=pairs,
+            shards=shards,
+            tuning=self._tuning(len(pairs[0])),
+            device=device,
+            tokens_to_tune=config.epochs * sum(_pair_length(pair, samples) for fold in pairs for pair in fold),
+            tokens_to_score=sum(scored_length(s) for s, fold in zip(samples, judged_by, strict=True) if fold >= 0),
+            tuned_on=tuned_on,
+        )
+
+    def label(
+        self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: SHADPlan | None = None
+    ) -> tuple[list[TokenLabels], list[bool]]:
+        """Roles and losses of every sample, and which samples the reported metrics must leave out.
+
+        `work` keeps what is finished (tuned models, shards of losses), so a killed run goes on where it was when
+        called again with the same samples and settings.
+        """
+        plan = plan or self.plan(samples)
+        tuned = [work / f"tuned-{fold}" for fold in range(len(plan.pairs))]
+        for fold, pairs in enumerate(plan.pairs):
+            tune(
+                self.model,
+                pairs,
+                samples,
+                tuned[fold],
+                plan.tuning,
+                max_length=self.max_length,
+                device=plan.device,
+                trust_remote_code=self.trust_remote_code,
+                progress=progress,
+                description=f"tune on {len(pairs)} shuffled pairs ({fold + 1} of {len(plan.pairs)})",
+            )
+        scores = work / "losses"
+        task = progress.add_task("score, base and tuned", total=plan.tokens_to_score)
+        if any(not shard.path(scores).exists() for shard in plan.shards):
+            losses = self._loss_function(tuned, plan.device)
+            for tokens in score(plan.shards, samples, losses, scores, plan.device):
+                progress.advance(task, tokens)
+        progress.update(task, completed=plan.tokens_to_score)
+        measured = read_losses(plan.shards, samples, scores)
+        if not self.config.cross_fit:
+            _forget_memorised(measured, samples, plan.tuned_on)
+        excluded = [
+            not self.config.cross_fit and any(OutputRef(i, t) in plan.tuned_on for t in range(len(sample.turns)))
+            for i, sample in enumerate(samples)
+        ]
+        return label_by_losses(measured, self.config.threshold, self.config.format_quantile), excluded
+
+    def _tuning(self, pairs: int) -> TuningConfig:
+        config = self.config
+        full_rate = 1e-4 if pairs < MANY_PAIRS else 1e-5
+        return TuningConfig(
+            method=config.tuning,
+            learning_rate=config.learning_rate or (2e-4 if config.tuning == "lora" else full_rate),
+            rank=config.rank,
+            batch_size=config.batch_size or (4 if pairs < MANY_PAIRS else 32),
+            micro_batch_size=config.micro_batch_size,
+            epochs=config.epochs,
+            dtype=config.dtype,
+            seed=config.seed,
+        )
+
+    def _loss_function(self, tuned: list[Path], device: str) -> LossFunction:
+        base = load_model(self.model, dtype=self.config.dtype, device=device, trust_remote_code=self.trust_remote_code)
+        if self.config.tuning == "lora":
+            return _adapter_losses(base, tuned)
+        return _two_model_losses(
+            base, lambda fold: load_model(str(tuned[fold]), dtype=self.config.dtype, device=device)
+        )
+
+
+def _adapter_losses(base: torch.nn.Module, adapters: list[Path]) -> LossFunction:
+    """One copy of the weights: base losses with the adapter off, tuned losses with the fold's adapter on."""
+    model = PeftModel.from_pretrained(base, str(adapters[0]), adapter_name="fold0")
+    for fold, adapter in enumerate(adapters[1:], start=1):
+        model.load_adapter(str(adapter), adapter_name=f"fold{fold}")
+    head = model.get_output_embeddings()
+
+    def losses(fold: int, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        model.set_adapter(f"fold{fold}", inference_mode=True)
+        tuned_N = batch_losses(model, head, ids_BT, labels_BT)
+        with model.disable_adapter():
+            return batch_losses(model, head, ids_BT, labels_BT), tuned_N
+
+    return losses
+
+
+def _two_model_losses(base: torch.nn.Module, load_tuned: Callable[[int], torch.nn.Module]) -> LossFunction:
+    """Two copies of the weights; batches come fold by fold, so each tuned model is loaded once."""
+    loaded: dict[int, torch.nn.Module] = {}
+
+    def losses(fold: int, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if fold not in loaded:
+            loaded.clear()
+            loaded[fold] = load_tuned(fold)
+        base_N, tuned_N = (
+            batch_losses(model, model.get_output_embeddings(), ids_BT, labels_BT) for model in (base, loaded[fold])
+        )
+        return base_N, tuned_N
+
+    return losses
+
+
+def _fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
+    """0 or 1 per sample: a random half of the conversations each."""
+    names = list(dict.fromkeys(groups))
+    if len(names) < 4:
+        raise InputError(f"{len(names)} conversations are too few: two halves of at least 2 each must be shuffled")
+    order = np.random.default_rng(seed).permutation(len(names))
+    half = {names[i]: int(rank >= len(names) / 2) for rank, i in enumerate(order)}
+    return [half[group] for group in groups]
+
+
+def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, seed: int) -> list[ShuffledPair]:
+    rng = np.random.default_rng(seed)
+    drawn = sorted(rng.permutation(len(outputs))[: min(wanted, len(outputs))].tolist())
+    chosen = [outputs[i] for i in drawn]
+    return shuffle_pairs(chosen, [groups[ref.sample] for ref in chosen], seed)
+
+
+def _pair_length(pair: ShuffledPair, samples: Sequence[RenderedSample]) -> int:
+    output = samples[pair.output.sample].turns[pair.output.turn]
+    history: int = samples[pair.context.sample].turns[pair.context.turn].start
+    return history + output.end - output.start
+
+
+def _forget_memorised(
+    measured: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    samples: Sequence[RenderedSample],
+    tuned_on: frozenset[OutputRef],
+) -> None:
+    """Take back the losses of outputs that the model was tuned on."""
+    for ref in tuned_on:
+        turn = samples[ref.sample].turns[ref.turn]
+        for losses_T in measured[ref.sample][:2]:
+            losses_T[turn.start : turn.end] = np.nan

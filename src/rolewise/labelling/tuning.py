@@ -1,0 +1,129 @@
+"""SHAD's second step: tune the model on shuffled pairs with the plain causal loss (arXiv 2412.14780, eq. 1)."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from peft import LoraConfig
+from rich.progress import Progress
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from rolewise.core.role import Role
+from rolewise.data.render import RenderedSample
+from rolewise.data.shuffle import ShuffledPair, pair_ids
+from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.models import load_model, load_tokenizer
+from rolewise.training.progress import RichProgressCallback
+from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+
+SAVE_EVERY = 50
+"""Optimizer steps between checkpoints: a killed tuning loses at most so many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """How the shuffled pairs are learnt. The paper gives no settings for this step; these were found by trial.
+
+    Attributes:
+        method: `lora`, which needs one copy of the weights, or `full`.
+        learning_rate: of AdamW, constant after the warm-up.
+        rank: of the LoRA matrices on all linear layers; their alpha is twice as large.
+        batch_size: pairs per optimizer step.
+        micro_batch_size: pairs that go through the model together.
+        epochs: passes over the pairs.
+        dtype: of the weights, the same as for scoring.
+    """
+
+    method: str
+    learning_rate: float
+    rank: int
+    batch_size: int
+    micro_batch_size: int
+    epochs: int
+    dtype: str
+    seed: int
+
+
+def tune(
+    model: str,
+    pairs: Sequence[ShuffledPair],
+    samples: Sequence[RenderedSample],
+    output: Path,
+    config: TuningConfig,
+    *,
+    max_length: int | None,
+    device: str,
+    trust_remote_code: bool = False,
+    progress: Progress,
+    description: str,
+) -> None:
+    """Tune `model` on shuffled pairs and save the adapter (or the full model) as the directory `output`.
+
+    `output` appears when all is done. Until then checkpoints lie beside it, from which a killed run goes on.
+    """
+    if output.exists():
+        return
+    work = output.with_name(f"{output.name}.training")
+    set_seed(config.seed)
+    trainer = WeightedSFTTrainer(
+        model=load_model(model, dtype=config.dtype, device=device, trust_remote_code=trust_remote_code),
+        args=_arguments(work, config, on_gpu=device != "cpu"),
+        train_dataset=_pairs_dataset(pairs, samples, max_length),
+        processing_class=load_tokenizer(model, trust_remote_code=trust_remote_code),
+        peft_config=_lora(config) if config.method == "lora" else None,
+        callbacks=[RichProgressCallback(progress, description)],
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    finished = work / "finished"
+    trainer.save_model(str(finished))
+    finished.rename(output)
+    shutil.rmtree(work)
+
+
+def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFTConfig:
+    micro = min(config.micro_batch_size, config.batch_size)
+    return WeightedSFTConfig(
+        output_dir=str(work),
+        weighting="none",
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=0.05,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, config.batch_size // micro),
+        num_train_epochs=config.epochs,
+        save_steps=SAVE_EVERY,
+        save_total_limit=1,
+        logging_steps=1,
+        seed=config.seed,
+        bf16=False,
+        # Memory is what a GPU runs out of; on a CPU recomputation would only cost time.
+        gradient_checkpointing=on_gpu,
+        use_cpu=not on_gpu,
+        report_to="none",
+    )
+
+
+def _lora(config: TuningConfig) -> LoraConfig:
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=2 * config.rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _pairs_dataset(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSample], max_length: int | None) -> Dataset:
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "token_roles": []}
+    for pair in pairs:
+        ids, start = pair_ids(pair, samples, max_length)
+        output_length = len(ids) - start
+        columns["input_ids"].append(ids)
+        columns["labels"].append([-100] * start + ids[start:])
+        columns["token_roles"].append([int(Role.CONTEXT)] * start + [int(Role.PLAIN)] * output_length)
+    return Dataset.from_dict(columns)

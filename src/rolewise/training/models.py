@@ -1,0 +1,72 @@
+"""Loading models and tokenizers, with errors that say what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rolewise.core.errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def default_device() -> str:
+    """The accelerator where there is one, else the CPU."""
+    return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory or hub id.
+
+    Raises:
+        InputError: if there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded("tokenizer", name, error) from error
+
+
+def load_model(
+    name: str, *, dtype: str = "float32", device: str | None = None, trust_remote_code: bool = False, **kwargs: Any
+) -> PreTrainedModel:
+    """The causal language model of a model directory or hub id, in evaluation mode.
+
+    Raises:
+        InputError: if there is none, or `dtype` is not one of `DTYPES`.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, **kwargs
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded("model", name, error) from error
+    return model.to(device).eval() if device is not None else model.eval()
+
+
+def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int, Any]:
+    """Number of parameters of a model and its config, without loading the weights.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded("model", name, error) from error
+    return sum(parameter.numel() for parameter in model.parameters()), config.get_text_config()
+
+
+def _not_loaded(what: str, name: str, error: Exception) -> InputError:
+    if Path(name).is_dir():
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return InputError(f"{name}: this folder holds no {what} that transformers can load ({reason})")
+    return InputError(
+        f"{name}: no {what} found: it is no folder here, and the hub does not have it or can't be reached; "
+        "give a model directory or a hub id"
+    )

@@ -1,0 +1,160 @@
+"""Supervised fine-tuning with a weighting: TRL's `SFTTrainer`, its loss replaced by Σ weights · loss."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from rolewise.core.errors import InputError
+from rolewise.training.role_meter import RoleMeter
+from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
+from rolewise.training.trl_adapter import (
+    RoleCollator,
+    record_token_metrics,
+    scaled_aux_loss,
+    wants_router_logits,
+)
+from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
+
+
+@dataclass
+class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
+    """TRL's `SFTConfig`, and how tokens are weighted."""
+
+    weighting: str = field(
+        default="rft",
+        metadata={"help": "How tokens count: none, sample-mean, alpha, rft.", "choices": list(WEIGHTINGS)},
+    )
+    inv_tau: float = field(
+        default=0.3, metadata={"help": "rft: 1/τ. 0 gives both groups equal weight; larger follows the higher loss."}
+    )
+    alpha: float = field(default=0.3, metadata={"help": "alpha: boilerplate's fixed share of the loss, 0 to 0.5."})
+    lm_head: str = field(
+        default="auto",
+        metadata={
+            "help": "How losses are computed: fused (TRL's fused head), selected (logits of loss tokens only), "
+            "auto (fused on a GPU, selected elsewhere).",
+            "choices": ["auto", "fused", "selected"],
+        },
+    )
+
+
+class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
+    """`SFTTrainer` that multiplies token losses by the weights of a `Weighting`.
+
+    It takes what its parent takes. A labelled data set (columns `input_ids`, `labels`, `token_roles`) is used as it
+    is; other data sets are prepared by TRL as always, and all their tokens are PLAIN. Gradient accumulation and
+    several processes do not change the result: each micro-batch counts by its share of the step's samples or tokens.
+    Every log line carries loss, share of tokens and share of weight per role (see `RoleMeter`).
+
+    Args:
+        args: a `WeightedSFTConfig`; a plain `SFTConfig` needs `weighting`.
+        weighting: a scheme of your own, instead of the one that `args` names.
+
+    Raises:
+        InputError: if the weighting reads roles and the data has none, or for packed labelled data.
+    """
+
+    # compute_loss divides by the whole step's units, so the parent must not divide by the accumulation steps again.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: Any,
+        args: SFTConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        weighting: Weighting | None = None,
+        **kwargs: Any,
+    ):
+        args = copy.copy(args) if args is not None else WeightedSFTConfig(output_dir="weighted-sft")
+        if weighting is None:
+            if not isinstance(args, WeightedSFTConfig):
+                raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
+            weighting = make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha)
+        self.weighting = weighting
+        if _is_labelled(train_dataset):
+            if args.packing or args.padding_free:
+                raise InputError("labelled data can't be packed yet; leave packing and padding_free off")
+            # The data is ready: TRL's preparation would lose the roles, its column pruning too.
+            args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
+            args.remove_unused_columns = False
+            args.max_length = None
+        elif weighting.needs_roles:
+            raise InputError(
+                "the training data has no `token_roles`; label it first (rolewise label), or use a weighting that "
+                "reads no roles (none, sample-mean)"
+            )
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        if data_collator is None:
+            self.data_collator = RoleCollator(**vars(self.data_collator))  # type: ignore[has-type]  # set by the untyped parent
+        if self.compute_loss_func is not None and callable(self.compute_loss_func):
+            raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
+        lm_head = getattr(args, "lm_head", "auto")
+        self._fused_head = lm_head == "fused" or (lm_head == "auto" and self.accelerator.device.type == "cuda")
+        self._meters = {"train": RoleMeter(), "eval": RoleMeter()}
+        self._step_units: float | None = None
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """Fetch a step's micro-batches and count their samples or tokens, over all processes."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        units = torch.tensor(sum(self._units(batch["labels"]) for batch in batches), device=device, dtype=torch.float64)
+        self._step_units = float(self.accelerator.reduce(units, reduction="sum"))
+        return batches, num_items
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Σ weights · loss of a micro-batch, scaled to its share of the optimizer step."""
+        training = self.model.training
+        inputs = dict(inputs)
+        labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
+        mask_BT = labels_BT != -100
+        mask_BT[:, 0] = False  # nothing predicts the first token
+        losses = self._token_losses(model, inputs, labels_BT)
+        weights_BT = self.weighting.weights(losses.loss_BT, roles_BT, mask_BT, step=self.state.global_step)
+        if training and self._step_units is not None:
+            weights_BT = weights_BT * (self._units(labels_BT) / max(self._step_units, 1))
+        loss = (weights_BT * losses.loss_BT).sum()
+        self._meters["train" if training else "eval"].add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
+        record_token_metrics(self, inputs, losses, mask_BT)
+        if training and self._step_units is not None:
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
+        aux_loss = scaled_aux_loss(self, losses)
+        if aux_loss is not None:
+            loss = loss + aux_loss
+        if not return_outputs:
+            return loss
+        with torch.no_grad():  # only metrics of the user's own ask for logits
+            return loss, model(**inputs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add loss, share and weight per role to TRL's line."""
+        if self.model.training:
+            logs.update(self._meters["train"].take(self.accelerator))
+        else:
+            logs.update(self._meters["eval"].take(self.accelerator, prefix="eval_"))
+        super().log(logs, start_time)
+
+    def _token_losses(self, model: Any, inputs: dict[str, Any], labels_BT: torch.Tensor) -> TokenLosses:
+        inputs = {**inputs, "use_cache": False}
+        if wants_router_logits(self):
+            inputs["output_router_logits"] = True
+        if self._fused_head:
+            return fused_losses(model, inputs, labels_BT)
+        head = self.accelerator.unwrap_model(model).get_output_embeddings()
+        return selected_losses(model, head, inputs, labels_BT)
+
+    def _units(self, labels_BT: torch.Tensor) -> int:
+        mask_BT = labels_BT[:, 1:] != -100
+        return int((mask_BT.any(dim=1) if self.weighting.unit == "sample" else mask_BT).sum())
+
+
+def _is_labelled(dataset: Any) -> bool:
+    return isinstance(dataset, Dataset) and "token_roles" in dataset.column_names

@@ -1,0 +1,64 @@
+"""Every touch of TRL's undocumented insides, in one place (TRL ≥ 1.15, < 1.17).
+
+`tests/test_trl_adapter.py` fails when one of them moves. What is relied on:
+- `trl.trainer.sft_trainer.DataCollatorForLanguageModeling`, whose `torch_call` pads ids and labels;
+- `SFTTrainer._metrics[mode][name]`, lists that its `log` averages; `_total_train_tokens`; `aux_loss_enabled` and
+  `router_aux_loss_coef` for mixtures of experts;
+- `SFTTrainer.__init__` patches the model with `add_fused_lm_head`, which `token_losses.fused_losses` calls.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from rolewise.core.role import Role
+from rolewise.training.token_losses import TokenLosses
+
+
+@dataclass
+class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL is untyped
+    """TRL's collator, with `token_roles` padded beside the labels (uint8, shape (B, T))."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super().torch_call(examples)
+        labels_BT = batch["labels"]
+        if "token_roles" not in examples[0]:
+            roles_BT = torch.where(labels_BT != -100, Role.PLAIN, Role.CONTEXT).to(torch.uint8)
+        else:
+            roles_BT = torch.zeros_like(labels_BT, dtype=torch.uint8)
+            for row, example in enumerate(examples):
+                roles = torch.as_tensor(example["token_roles"], dtype=torch.uint8)
+                roles_BT[row, : len(roles)] = roles
+        return {**batch, "token_roles": roles_BT}
+
+
+def record_token_metrics(
+    trainer: SFTTrainer, inputs: dict[str, Any], losses: TokenLosses, mask_BT: torch.Tensor
+) -> None:
+    """Log what TRL's own SFT logs of a batch: entropy, accuracy and the number of tokens seen, over all processes."""
+    gather = trainer.accelerator.gather_for_metrics
+    mode = "train" if trainer.model.training else "eval"
+    metrics = trainer._metrics[mode]
+    tokens = gather(mask_BT.sum()).sum().clamp(min=1)
+    metrics["entropy"].append((gather(losses.entropy_BT.sum()).sum() / tokens).item())
+    metrics["mean_token_accuracy"].append((gather(losses.correct_BT.sum()).sum() / tokens).item())
+    if mode == "train":
+        trainer._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
+    metrics["num_tokens"] = [trainer._total_train_tokens]
+
+
+def scaled_aux_loss(trainer: SFTTrainer, losses: TokenLosses) -> torch.Tensor | None:
+    """The load-balancing loss of a mixture of experts, scaled for gradient accumulation; None for other models."""
+    if not trainer.aux_loss_enabled or losses.aux_loss is None:
+        return None
+    steps = trainer.current_gradient_accumulation_steps if trainer.model.training else 1
+    scaled: torch.Tensor = trainer.router_aux_loss_coef * losses.aux_loss / steps
+    return scaled
+
+
+def wants_router_logits(trainer: SFTTrainer) -> bool:
+    """Whether the model must be asked for the router logits that its load-balancing loss needs."""
+    return bool(trainer.aux_loss_enabled)
