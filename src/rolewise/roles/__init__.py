@@ -1,1 +1,1 @@
-
+"""Labels by rule: format tokens that need no model."""
