@@ -1,1 +1,1 @@
-
+"""What there is to look at: the token viewer and report page."""

@@ -1,0 +1,314 @@
+"""The report page in a real browser, driven through chromedriver's W3C protocol over loopback."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rolewise.reporting.html import Chart, SampleView, Series, Table, write_report
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+]
+ESCAPE, RIGHT = "\ue00c", "\ue014"
+HOSTILE = [
+    "</script><script>window.pwned=1</script>",
+    "<img src=x onerror=window.pwned=1>",
+    "<!--<script>",
+    "${window.pwned=1}",
+    "\u2028\ud800\0",
+]
+
+
+class Browser:
+    """A session of chromedriver; only what these tests need."""
+
+    def __init__(self, address: str, profile: Path) -> None:
+        self.address = address
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+        self.session = f"/session/{session['sessionId']}"
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = json.dumps(body or {}).encode() if method == "POST" else None
+        request = urllib.request.Request(self.address + path, data=data, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+
+    def open(self, page: Path) -> None:
+        self._call("POST", f"{self.session}/url", {"url": page.as_uri()})
+
+    def js(self, script: str, *arguments: Any) -> Any:
+        return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})
+
+    def wait(self, script: str, *arguments: Any) -> Any:
+        """Run `script` until it answers something true; the last answer."""
+        for _ in range(50):
+            if answer := self.js(script, *arguments):
+                return answer
+            time.sleep(0.05)
+        raise AssertionError(f"never true: {script}")
+
+    def press(self, *keys: str) -> None:
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        sequence = [{"type": "key", "id": "keyboard", "actions": actions}]
+        self._call("POST", f"{self.session}/actions", {"actions": sequence})
+
+    def hover(self, selector: str) -> None:
+        element = self._call(
+            "POST", f"{self.session}/element", {"using": "css selector", "value": selector}
+        )  # {"element-6066-…": id}
+        move = {"type": "pointerMove", "duration": 0, "origin": element, "x": 0, "y": 0}
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]}
+        self._call("POST", f"{self.session}/actions", {"actions": [pointer]})
+
+    def console(self) -> list[str]:
+        entries = self._call("POST", f"{self.session}/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def text(self, selector: str) -> str:
+        return str(self.js("return document.querySelector(arguments[0]).textContent", selector))
+
+    def set_value(self, selector: str, value: str | float, event: str = "input") -> None:
+        self.js(
+            "const node = document.querySelector(arguments[0]); node.value = arguments[1];"
+            "node.dispatchEvent(new Event(arguments[2], {bubbles: true}))",
+            selector,
+            value,
+            event,
+        )
+
+    def close(self) -> None:
+        self._call("DELETE", self.session)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if not CHROMIUM or not CHROMEDRIVER:
+        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
+    driver = subprocess.Popen([CHROMEDRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert driver.stdout is not None
+        port = next((m[1] for line in driver.stdout if (m := re.search(r"successfully on port (\d+)", line))), None)
+        assert port, "chromedriver did not start"
+        session = Browser(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("profile"))
+        try:
+            yield session
+        finally:
+            session.close()
+    finally:
+        driver.terminate()
+        driver.wait(10)
+
+
+def make_samples() -> list[SampleView]:
+    """Twelve samples: 60 context tokens each, then reasoning, format, template, boilerplate and plain tokens."""
+    tokens = ["ctx "] * 60 + ["Oslo", "{", " the", "\n", " so", " chat"]
+    losses: list[float | None] = [None] * 60
+    base = [*losses, 1.0, 0.1, 0.5, 0.2, 0.9, None]
+    tuned = [*losses, 2.0, 0.0, 0.3, 0.2, 1.2, None]
+    roles = [0] * 60 + [2, 4, 5, 3, 2, 1]
+    truth = [0] * 60 + [2, 3, 3, 3, 3, 1]
+    weights: list[float | None] = [0.0] * 60 + [0.25, 0.00123, 0.1, 0.1, 0.25, 1.0]
+    plain = [SampleView(f"data.jsonl:{n}", tokens, roles, base, tuned, weights, truth) for n in range(1, 12)]
+    hostile = SampleView("evil.jsonl:1", HOSTILE, [2, 4, 1, 2, 2], [1.0] * 5, [2.0, 0.5, 3.0, 2.0, 2.0])
+    return [*plain, hostile]
+
+
+@pytest.fixture
+def page(browser: Browser, tmp_path: Path) -> Browser:
+    path = tmp_path / "report.html"
+    write_report(
+        path,
+        title="Labels <b>&amp;</b>",
+        summary=[Table("<i>roles</i>", ["role", "tokens"], [["reasoning", 22]])],
+        samples=make_samples(),
+        curves=[Chart("Loss", "step", "nats", [Series("a", [0, 1, 2], [3.0, float("nan"), 1.0])])],
+    )
+    browser.open(path)
+    return browser
+
+
+def role_counts(page: Browser) -> dict[str, int]:
+    counts = page.js(
+        "return Object.fromEntries([...document.querySelectorAll('#legend tbody tr')]"
+        ".map(row => [row.dataset.role, row.cells[1].textContent]))"
+    )
+    return {role: int(count.replace(",", "")) for role, count in counts.items()}
+
+
+def colours(page: Browser) -> list[str]:
+    """The background colours of the first sample's tokens after the context."""
+    found = page.js(
+        "return [...document.querySelector('.card').querySelectorAll('.body .tok')]"
+        ".map(span => getComputedStyle(span).backgroundColor)"
+    )
+    assert isinstance(found, list)
+    return found
+
+
+def test_slider_recolours_and_recounts(page: Browser) -> None:
+    before, painted = role_counts(page), colours(page)
+    assert before == {"context": 660, "plain": 12, "reasoning": 25, "boilerplate": 11, "format": 12, "template": 11}
+    assert page.text("#error strong") == "20.0%"  # one of five judged tokens per sample
+
+    page.set_value("#threshold", 0.5)
+    after = role_counts(page)
+    # " so" (LD 0.3) became boilerplate without a kind; the rest kept its side, and its kind.
+    assert after == {**before, "reasoning": 14, "boilerplate": 22}
+    assert page.text("#error strong") == "0.0%"
+    repainted = colours(page)
+    assert [n for n, pair in enumerate(zip(painted, repainted, strict=True)) if pair[0] != pair[1]] == [4]
+    assert repainted[4] == painted[3]
+
+    page.set_value("#threshold-box", -0.15)
+    assert role_counts(page) == {**before, "reasoning": 47, "boilerplate": 0, "format": 1, "template": 11}
+    page.js("document.getElementById('reset').click()")
+    assert role_counts(page) == before
+    assert colours(page) == painted
+
+
+def test_colour_modes(page: Browser) -> None:
+    seen = set()
+    for mode in ("role", "ld", "base", "weight", "truth"):
+        page.set_value("#colour", mode, "change")
+        seen.add(tuple(colours(page)))
+        assert page.js("return document.getElementById('scale').hidden") is (mode == "role")
+    assert len(seen) == 5
+
+
+def test_tip_tells_what_is_known(page: Browser) -> None:
+    page.hover(".card .tok:not(.r0):nth-of-type(3)")
+    tip = page.wait("return !tip.hidden && tip.textContent")
+    for part in ("{", "roleformat", "true roleboilerplate", "base loss0.100", "tuned loss0.000", "LD−0.100"):
+        assert part in tip
+    assert "weight0.00123" in tip
+    page.press(ESCAPE)
+    assert page.js("return tip.hidden")
+    page.js("document.querySelector('.card .tok[tabindex=\"0\"]').focus()")
+    assert "Oslo" in page.text("#tip")
+    page.press(RIGHT)
+    assert "{" in page.text("#tip")
+
+
+def test_contexts_start_collapsed_and_expand(page: Browser) -> None:
+    assert page.text(".fold") == "show 60 context tokens"
+    assert "ctx" not in page.text(".card .body .tok")
+    page.js("document.querySelector('.fold').click()")
+    assert page.js("return document.querySelectorAll('.card')[0].querySelectorAll('.tok.r0').length") == 60
+    assert page.js("return document.querySelector('.fold').getAttribute('aria-expanded')") == "true"
+    page.js("document.querySelector('.fold').click()")
+    assert page.js("return document.querySelectorAll('.card')[0].querySelectorAll('.tok.r0').length") == 0
+
+
+def test_search_counts_highlights_and_unfolds(page: Browser) -> None:
+    page.press("/", *"OSLO{ th")  # upper case, and across three tokens
+    page.wait("return document.getElementById('search-count').textContent.startsWith('11 matches in 11 samples')")
+    marks = "return [...document.querySelector('.card').querySelectorAll('mark')].map(m => m.textContent)"
+    assert page.js(marks) == ["Oslo", "{", " th"]
+    page.set_value("#search", "ctx")
+    page.wait("return document.getElementById('search-count').textContent.startsWith('660 matches')")
+    assert page.js("return document.querySelectorAll('.card')[0].querySelectorAll('mark').length") == 60
+    page.set_value("#search", "evil.jsonl")
+    page.wait("return document.querySelectorAll('.card').length === 1")
+    assert page.text(".card .source") == "evil.jsonl:1"
+    page.set_value("#search", "no such text")
+    page.wait("return document.querySelectorAll('.card').length === 0")
+    assert page.text("#shown") == "0 of 12 samples"
+
+
+def test_filters(page: Browser) -> None:
+    page.set_value("#has-role", "3", "change")
+    assert page.text("#shown") == "1–10 of 11 of 12 samples"
+    page.set_value("#has-role", "", "change")
+    page.set_value("#min-reasoning", "45", "change")
+    assert page.text("#shown") == "1–1 of 1 of 12 samples"  # only the hostile one: 3 of 5
+    page.set_value("#min-reasoning", "", "change")
+    page.js("document.getElementById('only-wrong').click()")
+    assert page.text("#shown") == "1–10 of 11 of 12 samples"
+    page.set_value("#threshold-box", 0.5)
+    page.js("document.getElementById('threshold-box').dispatchEvent(new Event('change'))")
+    assert page.text("#shown") == "0 of 12 samples"
+
+
+def test_keys_walk_through_samples_and_pages(page: Browser) -> None:
+    current = "return document.querySelector('.card.current')?.id"
+    page.press("j", "j")
+    assert page.js(current) == "sample-2"
+    page.press(*"jjjjjjjjj")
+    assert page.js(current) == "sample-11"
+    assert page.text("#shown") == "11–12 of 12 samples"
+    page.press("k")
+    assert page.js(current) == "sample-10"
+    page.press("?")
+    assert page.js("return document.getElementById('keys').open")
+    page.press(ESCAPE)
+    assert not page.js("return document.getElementById('keys').open")
+
+
+def test_theme_toggles(page: Browser) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    first = page.js(background)
+    page.press("t")
+    second = page.js(background)
+    page.js("document.getElementById('theme').click()")
+    assert page.js(background) == first != second
+
+
+def test_hostile_text_is_shown_and_not_run(page: Browser) -> None:
+    page.set_value("#search", "pwned")
+    page.wait("return document.querySelectorAll('.card').length === 1")
+    shown = page.js("return [...document.querySelectorAll('.card .tok')].map(span => span.textContent)")
+    assert shown == [*HOSTILE[:4], "\u2028\ufffd\u2400"]
+    assert page.js("return document.querySelectorAll('.card img, .card script, figure i, h1 b').length") == 0
+    assert page.text("h1") == "Labels <b>&amp;</b>"
+    assert page.js("return window.pwned === undefined")
+
+
+def test_policy_stops_foreign_script(page: Browser) -> None:
+    page.js("const s = document.createElement('script'); s.textContent = 'window.pwned = 1'; document.body.append(s)")
+    assert page.js("return window.pwned === undefined")
+    assert any("Content Security Policy" in message for message in page.console())
+
+
+def test_chart_is_drawn_with_its_gap_and_values(page: Browser) -> None:
+    assert page.js("return document.querySelectorAll('.chart > svg .line').length") == 2
+    page.hover(".chart > svg")
+    page.js("document.querySelector('.chart > svg').focus()")
+    page.press(RIGHT, RIGHT)
+    assert page.text("#tip") == "step 2a1"
+
+
+def test_console_stays_silent(page: Browser) -> None:
+    page.console()  # drop what earlier tests provoked
+    page.js("location.reload()")
+    page.wait("return document.querySelectorAll('.card').length === 10")
+    page.press("j", "t")
+    page.set_value("#threshold", 0.4)
+    page.set_value("#colour", "weight", "change")
+    assert page.console() == []
