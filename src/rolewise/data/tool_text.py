@@ -1,0 +1,112 @@
+"""Tools, calls and results written as plain text, for chat templates that have no place for them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rolewise.core.errors import InputError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolFormat:
+    """One way to write tools as text.
+
+    Attributes:
+        name: what `--tool-format` takes.
+        tools: JSON schemas of the tools → a passage for the system prompt.
+        calls: functions of `tool_calls`, each `{"name": str, "arguments": dict}` → text that follows the content.
+        result: a tool's result → the text of a user message, where the template has no role `tool`.
+    """
+
+    name: str
+    tools: Callable[[Sequence[Json]], str]
+    calls: Callable[[Sequence[Json]], str]
+    result: Callable[[str], str]
+
+
+def tool_format(name: str) -> ToolFormat:
+    """The format called `name`.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name not in TOOL_FORMATS:
+        raise InputError(f"unknown tool format {name!r}; choose one of {', '.join(TOOL_FORMATS)}")
+    return TOOL_FORMATS[name]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _function(tool: Json) -> Json:
+    """The function's own schema, with or without OpenAI's `{"type": "function", "function": …}` around it."""
+    function = tool.get("function")
+    return function if isinstance(function, dict) else tool
+
+
+def _numbered(tools: Sequence[Json]) -> str:
+    entries = []
+    for number, function in enumerate(map(_function, tools), start=1):
+        entries.append(
+            f"{number}. Name: {function.get('name', '')}\n"
+            f"Description: {function.get('description') or ''}\n"
+            f"Parameters: {_json(function.get('parameters') or {})}"
+        )
+    return "\n".join(entries)
+
+
+def _hermes_tools(tools: Sequence[Json]) -> str:
+    schemas = "\n".join(map(_json, tools))
+    return (
+        "These functions can be called to answer the user; their JSON schemas stand between the tags:\n"
+        f"<tools>\n{schemas}\n</tools>\n\n"
+        "Write each call as a JSON object between tags of its own:\n"
+        '<tool_call>\n{"name": "function name", "arguments": {"argument name": "value"}}\n</tool_call>'
+    )
+
+
+def _hermes_calls(calls: Sequence[Json]) -> str:
+    return "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in calls)
+
+
+def _rlla_tools(tools: Sequence[Json]) -> str:
+    return (
+        f"**Available Tools**\n{_numbered(tools)}\n\n"
+        "Write all calls of a turn, one JSON object a line, between one pair of tags:\n"
+        '<tool_call>\n{"name": "tool name", "parameters": {"parameter name": "value"}}\n</tool_call>'
+    )
+
+
+def _rlla_calls(calls: Sequence[Json]) -> str:
+    lines = "\n".join(_json({"name": call["name"], "parameters": call["arguments"]}) for call in calls)
+    return f"<tool_call>\n{lines}\n</tool_call>"
+
+
+def _react_tools(tools: Sequence[Json]) -> str:
+    return (
+        f"These tools can be used:\n{_numbered(tools)}\n\n"
+        "Write a call as two lines; the tool answers in an observation:\n"
+        'Action: tool name\nAction Input: {"parameter name": "value"}'
+    )
+
+
+def _react_calls(calls: Sequence[Json]) -> str:
+    return "\n".join(f"Action: {call['name']}\nAction Input: {_json(call['arguments'])}" for call in calls)
+
+
+TOOL_FORMATS = {
+    entry.name: entry
+    for entry in (
+        # The tags of the Hermes models (NousResearch), which most open models have seen.
+        ToolFormat("hermes", _hermes_tools, _hermes_calls, lambda text: f"<tool_response>\n{text}\n</tool_response>"),
+        # ToolRL's data (arXiv 2504.13958, appendix): `parameters` instead of `arguments`, one pair of tags a turn.
+        ToolFormat("rlla", _rlla_tools, _rlla_calls, lambda text: f"<obs> {text} </obs>"),
+        # ReAct (arXiv 2210.03629) with ToolBench's JSON action input.
+        ToolFormat("react", _react_tools, _react_calls, lambda text: f"Observation: {text}"),
+    )
+}
+DEFAULT_TOOL_FORMAT = "hermes"
