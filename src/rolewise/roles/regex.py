@@ -34,6 +34,7 @@ FIELDS_WITH_JSON = ("Action", "Action Input")
 """Fields that may be written as JSON: a whole call, or its arguments."""
 
 JSON_OPENERS = ("{", "[")
+"""An object or an array; a bare string or number makes no call."""
 
 FIELDS = ("Thought", "Action", "Action Input", "Observation", "Final Answer")
 """ReAct's field labels, at the start of a line, numbered or not."""
@@ -67,19 +68,20 @@ def format_spans(text: str) -> list[RoleSpan]:
     position = 0
     while match := _LANDMARK.search(text, position):
         position = match.end()
-        if match["opener"]:
-            start = match.start("opener")
-            position, found = _json_sequence(text, start) if in_call_block else _json_on_its_own(text, start)
-            pieces += found
-            continue
         if match["tag"]:
             tags.append(_Tag.read(match, previous=tags[-1] if tags else None))
             if match["name"] in CALL_TAGS:
                 in_call_block = tags[-1].is_opening and tags[-1].stands_alone
+        elif match["opener"]:
+            position = match.start("opener")
         else:
             pieces.append(_with_space(text, *match.span("marker" if match["marker"] else "field")))
-        if match["marker"] or match["label"] in FIELDS_WITH_JSON or (match["tag"] and in_call_block):
-            position, found = _json_sequence(text, position, call_level=match["label"] != "Action Input")
+        expects_call = in_call_block or bool(match["marker"])
+        if expects_call or match["opener"] or match["label"] in FIELDS_WITH_JSON:
+            is_arguments = match["label"] == "Action Input"
+            position, found = _json_values(
+                text, position, call_level=not is_arguments, trusted=expects_call or is_arguments
+            )
             pieces += found
     pieces += [_with_space(text, tag.start, tag.end) for tag in _tags_in_use(text, tags)]
     return [RoleSpan(start, end, Role.FORMAT) for start, end in _merged(pieces)]
@@ -155,7 +157,7 @@ class _Tag:
             line_or_tag == 0
             or "\n" in text[line_or_tag:start]
             or (previous is not None and previous.end == line_or_tag)
-            or (match["name"] in CALL_TAGS and text[behind : behind + 1] in JSON_OPENERS)
+            or (match["name"] in CALL_TAGS and text.startswith(JSON_OPENERS, behind))
         )
         return cls(match["name"], start, end, not match["slash"], stands_alone)
 
@@ -186,31 +188,23 @@ def _tags_in_use(text: str, tags: Iterable[_Tag]) -> list[_Tag]:
     return in_use
 
 
-def _json_sequence(text: str, position: int, *, call_level: bool = True) -> tuple[int, list[CharSpan]]:
-    """Scan the JSON values that follow one another from `position`; return where that ended and what is format."""
-    pieces: list[CharSpan] = []
-    while True:
-        start = skip_space(text, position)
-        if text[start : start + 1] not in JSON_OPENERS:
-            return position, pieces
-        scan = scan_json(text, start, call_level=call_level)
-        pieces += [_with_space(text, start, start), *scan.spans]
-        position = scan.end
-        if not scan.complete:
-            return position, pieces
-        pieces.append(_with_space(text, position, position))
+def _json_values(text: str, position: int, *, call_level: bool, trusted: bool) -> tuple[int, list[CharSpan]]:
+    """Scan the JSON values that follow one another from `position`; return where that ended and what is format.
 
-
-def _json_on_its_own(text: str, start: int) -> tuple[int, list[CharSpan]]:
-    """Scan a JSON value that opens a line; it counts if it is whole, fills its lines and has a call's keys.
-
-    Where it does not count, nothing in it is looked at again: the scan saw strings and punctuation alone, and looking
-    twice would cost more than linear time.
+    Unless `trusted`, a value counts only if it is whole, ends its line and has a call's keys. Where it does not count,
+    nothing in it is looked at again: the scan saw strings and punctuation alone, and twice would not be linear.
     """
-    scan = scan_json(text, start, call_level=True)
-    if scan.complete and scan.is_call and _LINE_IS_OVER.match(text, scan.end):
-        return scan.end, [_with_space(text, start, start), *scan.spans, _with_space(text, scan.end, scan.end)]
-    return scan.end, []
+    pieces: list[CharSpan] = []
+    while text.startswith(JSON_OPENERS, start := skip_space(text, position)):
+        scan = scan_json(text, start, call_level=call_level)
+        position = scan.end
+        if not trusted and not (scan.complete and scan.is_call and _LINE_IS_OVER.match(text, position)):
+            break
+        pieces += [_with_space(text, start, start), *scan.spans]
+        if not scan.complete:
+            break
+        pieces.append(_with_space(text, position, position))
+    return position, pieces
 
 
 def _space_before(text: str, position: int) -> int:
