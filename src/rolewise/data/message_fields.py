@@ -44,7 +44,7 @@ def read_content(message: dict[str, Any], where: str) -> str | None:
         text = part.get("text") if isinstance(part, dict) else part
         if not isinstance(text, str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise InputError(f"{where} has a content part of type {kind!r}; only text is supported")
+            raise InputError(f"{where} has a content part of type {kind!r} without `text`; only text is supported")
         parts.append(text)
     return "".join(parts)
 

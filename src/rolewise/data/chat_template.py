@@ -1,0 +1,305 @@
+"""A tokenizer's chat template: where it comes from, what it has a place for, and its rendering as text."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from rolewise.core.errors import InputError
+from rolewise.data.conversation import Conversation
+from rolewise.data.tool_text import DEFAULT_TOOL_FORMAT, tool_format
+
+Messages = list[dict[str, Any]]
+Tools = list[dict[str, Any]] | None
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+NAMED_TEMPLATES = {"chatml": CHATML}
+
+_GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+# What the probe conversation says. Plain words, so that trimming or JSON escaping leaves them as they are.
+_SYSTEM, _QUESTION, _ANSWER, _RESULT = "probesystem", "probequestion", "probeanswer", "proberesult"
+_TOOL, _ARGUMENT = "probetool", "probeargument"
+_TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": _TOOL,
+            "description": "A tool.",
+            "parameters": {"type": "object", "properties": {"query": {"type": "string", "description": "A query."}}},
+        },
+    }
+]
+_USER = {"role": "user", "content": _QUESTION}
+_ASSISTANT = {"role": "assistant", "content": _ANSWER}
+# Mistral's templates want an id of nine characters.
+_CALLING = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {"id": "callprobe", "type": "function", "function": {"name": _TOOL, "arguments": {"query": _ARGUMENT}}}
+    ],
+}
+_TOOL_RESULT = {"role": "tool", "content": _RESULT, "name": _TOOL, "tool_call_id": "callprobe"}
+
+
+def template_text(tokenizer: Any, chat_template: str | None) -> str:
+    """The Jinja text of the template to use.
+
+    Args:
+        tokenizer: whose own template is used where `chat_template` is None.
+        chat_template: a path to a file, or a name of `NAMED_TEMPLATES`.
+
+    Raises:
+        InputError: if there is no template, or no such file.
+    """
+    known = ", ".join(NAMED_TEMPLATES)
+    if chat_template is None:
+        own = tokenizer.chat_template
+        # Some models have several; the default one is for plain chat, and tools are then written as text.
+        text = own.get("default") if isinstance(own, dict) else own
+        if not text:
+            raise InputError(f"the tokenizer has no chat template; pass --chat-template with a file or a name: {known}")
+        return str(text)
+    if chat_template in NAMED_TEMPLATES:
+        text = NAMED_TEMPLATES[chat_template]
+        # A base model that never saw <|im_end|> has no such token; its own end-of-text token ends the turn then.
+        in_vocabulary = "<|im_end|>" in tokenizer.get_added_vocab()
+        return text if in_vocabulary or not tokenizer.eos_token else text.replace("<|im_end|>", tokenizer.eos_token)
+    try:
+        return Path(chat_template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"--chat-template {chat_template}: neither a readable file nor a known name ({known})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Abilities:
+    """What the template has a place for."""
+
+    system: bool
+    tools: bool
+    tool_calls: bool
+    tool_role: bool
+
+
+class ChatTemplate:
+    """A template that has been probed, so that any conversation can be brought into a shape it renders whole.
+
+    Attributes:
+        text: the Jinja template.
+        marks_generation: whether it has `{% generation %}` markers.
+        tool_format: name of the format in which what it has no place for is written.
+        turn_ends: special tokens that end an assistant turn (a string of one or more tokens each).
+        generation_prompt: the header of an assistant turn.
+        notes: what was changed for this template, a line each, for the user.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format_name: str | None = None) -> None:
+        """Probe the template.
+
+        Args:
+            tokenizer: a Transformers tokenizer.
+            chat_template: see `template_text`.
+            tool_format_name: always write tools and calls as text in this format; None writes them so (in
+                `DEFAULT_TOOL_FORMAT`) only where the template has no place for them.
+
+        Raises:
+            InputError: for a template that can't be rendered, drops the assistant's content, or doesn't end its turn
+                with a special token.
+        """
+        self.text = template_text(tokenizer, chat_template)
+        self.marks_generation = bool(_GENERATION_MARKER.search(self.text))
+        self._variables = dict(tokenizer.special_tokens_map)
+        self._format = tool_format(tool_format_name or DEFAULT_TOOL_FORMAT)
+        self.tool_format = self._format.name
+        self._special = _special_tokens(tokenizer)
+        answered = self.render([_USER, _ASSISTANT])
+        if _ANSWER not in answered:
+            raise InputError("the chat template drops the assistant's content; pass another with --chat-template")
+        self.turn_ends = [self._end_of_answer(answered, tokenizer.eos_token)]
+        self.generation_prompt, self.ignores_generation_prompt = self._find_generation_prompt(answered)
+        self._abilities = self._probe(force_text=tool_format_name is not None)
+        self.notes = self._write_notes(tool_format_name)
+
+    def render(self, messages: Messages, tools: Tools = None, *, generation_prompt: bool = False) -> str:
+        """The template's text for `messages`.
+
+        Raises:
+            InputError: with the template's own words, where it refuses them.
+        """
+        return self._run(messages, tools, add_generation_prompt=generation_prompt)[0]
+
+    def render_marked(self, messages: Messages, tools: Tools = None) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and the character spans (start, end) that the template's markers call the assistant's."""
+        return self._run(messages, tools, return_assistant_tokens_mask=True)
+
+    def _run(self, messages: Messages, tools: Tools, **options: Any) -> tuple[str, list[tuple[int, int]]]:
+        # The function beneath `apply_chat_template`: that one gives the markers' spans only as a token mask.
+        try:
+            texts, spans = render_jinja_template(
+                conversations=[messages], tools=tools, chat_template=self.text, **options, **self._variables
+            )
+        except Exception as error:  # a template is a program and can fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"the chat template fails: {reason}; mend the data or pass --chat-template") from error
+        return texts[0], spans[0] if spans else []
+
+    def adapt(self, conversation: Conversation) -> tuple[Messages, Tools]:
+        """Messages and tools in a shape that the template renders whole; assistant turns stay as many, in order."""
+        can = self._abilities
+        messages = [_plain(message) for message in conversation.messages]
+        tools = conversation.tools
+        if tools and not can.tools:
+            messages = _append_to_system(messages, self._format.tools(tools))
+            tools = None
+        if not can.tool_calls:
+            messages = [self._with_written_calls(message) for message in messages]
+        if not can.tool_role:
+            messages = self._with_results_as_user(messages)
+        if not can.system:
+            messages = _with_system_in_user(messages)
+        return messages, tools
+
+    def _with_written_calls(self, message: dict[str, Any]) -> dict[str, Any]:
+        if not message.get("tool_calls"):
+            return message
+        written = self._format.calls([call["function"] for call in message["tool_calls"]])
+        content = message["content"]
+        kept = {key: value for key, value in message.items() if key != "tool_calls"}
+        return {**kept, "content": f"{content}\n{written}" if content else written}
+
+    def _with_results_as_user(self, messages: Messages) -> Messages:
+        changed: Messages = []
+        after_result = False
+        for message in messages:
+            is_result = message["role"] == "tool"
+            if is_result:
+                message = {"role": "user", "content": self._format.result(message["content"])}
+            if is_result and after_result:
+                # Results of parallel calls share one turn: such templates often insist on alternating roles.
+                changed[-1] = {"role": "user", "content": f"{changed[-1]['content']}\n{message['content']}"}
+            else:
+                changed.append(message)
+            after_result = is_result
+        return changed
+
+    def _end_of_answer(self, answered: str, eos_token: str | None) -> str:
+        tail = answered[answered.rindex(_ANSWER) + len(_ANSWER) :]
+        match = self._special.match(tail.lstrip()) if self._special else None
+        if match is None:
+            raise InputError(
+                "the chat template puts no special end-of-turn token after the assistant's content, so a model would "
+                f"not learn to stop; pass --chat-template with a template that writes {eos_token or 'one'} there"
+            )
+        return match.group()
+
+    def _find_generation_prompt(self, answered: str) -> tuple[str, bool]:
+        """The assistant's header, and whether `add_generation_prompt` leaves it out."""
+        asked = self.render([_USER])
+        prompted = self.render([_USER], generation_prompt=True)
+        if prompted.startswith(asked) and prompted != asked:
+            return prompted[len(asked) :], False
+        lead = answered[len(prompted) : answered.rindex(_ANSWER)] if answered.startswith(prompted) else ""
+        # A mere space (Llama 2, Mistral) belongs to the answer's first token.
+        return (lead, True) if lead.strip() else ("", False)
+
+    def _probe(self, force_text: bool) -> _Abilities:
+        system = {"role": "system", "content": _SYSTEM}
+        calls = not force_text and self._shows((_TOOL, _ARGUMENT), [_USER, _CALLING]) and self._learn_end_of_call()
+        calling = _CALLING if calls else {"role": "assistant", "content": self._format.calls([_call(_CALLING)])}
+        return _Abilities(
+            system=self._shows((_SYSTEM,), [system, _USER, _ASSISTANT]),
+            tools=not force_text and self._shows((_TOOL,), [_USER, _ASSISTANT], _TOOLS),
+            tool_calls=calls,
+            tool_role=self._shows((_RESULT, _ANSWER), [_USER, calling, _TOOL_RESULT, _ASSISTANT]),
+        )
+
+    def _shows(self, words: Sequence[str], messages: Messages, tools: Tools = None) -> bool:
+        try:
+            text = self.render(messages, tools)
+        except InputError:
+            return False
+        return all(word in text for word in words)
+
+    def _learn_end_of_call(self) -> bool:
+        """Add the token that ends a turn with a call, if it is another one; False if there is none."""
+        called = self.render([_USER, _CALLING])
+        tail = called[called.rindex(_ARGUMENT) :]
+        if any(end in tail for end in self.turn_ends):
+            return True
+        ends = self._special.findall(tail) if self._special else []
+        self.turn_ends += ends[-1:]
+        return bool(ends)
+
+    def _write_notes(self, forced: str | None) -> list[str]:
+        can = self._abilities
+        name = self.tool_format
+        missing = [word for word, able in (("tools", can.tools), ("tool_calls", can.tool_calls)) if not able]
+        notes = []
+        if forced is not None:
+            notes.append(f"Tools and calls are written as text in the {name} format, as asked.")
+        elif missing:
+            notes.append(
+                f"The chat template has no place for {' and '.join(missing)}: written as text in the {name} format."
+            )
+        if not can.tool_role:
+            notes.append(f"The chat template has no role `tool`: results become user messages in the {name} format.")
+        if not can.system:
+            notes.append("The chat template has no role `system`: its text is put before the next user message.")
+        if self.ignores_generation_prompt and not self.marks_generation:
+            notes.append("The chat template has no generation prompt: the assistant's header was found by comparison.")
+        return notes
+
+
+def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """Matches one or more special tokens in a row; None if the tokenizer has none."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    tokens = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
+    return re.compile(f"(?:{'|'.join(map(re.escape, tokens))})+") if tokens else None
+
+
+def _call(message: dict[str, Any]) -> dict[str, Any]:
+    call: dict[str, Any] = message["tool_calls"][0]["function"]
+    return call
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as every template takes it: OpenAI's `developer` is a system message, no content is empty text."""
+    role = "system" if message["role"] == "developer" else message["role"]
+    return {**message, "role": role, "content": message.get("content") or ""}
+
+
+def _append_to_system(messages: Messages, text: str) -> Messages:
+    if messages[0]["role"] != "system":
+        return [{"role": "system", "content": text}, *messages]
+    first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+    return [first, *messages[1:]]
+
+
+def _with_system_in_user(messages: Messages) -> Messages:
+    """Put each system message's text before the next user message, or make it one where none follows at once."""
+    changed: Messages = []
+    waiting: list[str] = []
+    for message in messages:
+        if message["role"] == "system":
+            waiting.append(message["content"])
+            continue
+        if waiting and message["role"] == "user":
+            message = {**message, "content": "\n\n".join([*waiting, message["content"]])}
+        elif waiting:
+            changed.append({"role": "user", "content": "\n\n".join(waiting)})
+        waiting = []
+        changed.append(message)
+    if waiting:
+        changed.append({"role": "user", "content": "\n\n".join(waiting)})
+    return changed

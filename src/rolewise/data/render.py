@@ -1,0 +1,201 @@
+"""Conversations as token ids: one call of the chat template, one of the tokenizer, and which tokens carry loss.
+
+Shape suffix: T = tokens of one sample.
+
+Left out on purpose: re-tokenising single messages. The text is tokenized once, whole, and every column is read off the
+tokenizer's character offsets, so ids and annotations can't drift apart.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rolewise.core.errors import InputError
+from rolewise.core.role import Role
+from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.conversation import Conversation, RoleSpan
+from rolewise.data.message_fields import LONE_SURROGATE
+from rolewise.data.turns import TurnFinder, TurnText
+
+
+class Turn(NamedTuple):
+    """Tokens `start` to `end` (half-open): one assistant turn's loss tokens, its end-of-turn token included."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedSample:
+    """One training sample; all columns have length T.
+
+    Attributes:
+        input_ids: int32 [T].
+        loss_mask: bool [T], True where the token is predicted with loss.
+        char_start: int32 [T], first character of the token in `text`.
+        char_end: int32 [T], one past its last character.
+        text: the rendered conversation, cut with the tokens.
+        turns: the assistant turns that carry loss, in order; together they cover `loss_mask` exactly.
+        source: the conversation's.
+        true_roles: uint8 [T] of `Role`, where the conversation's `role_spans` are known: a token has a role only if
+            its characters lie wholly inside one span, else `PLAIN`; the end-of-turn token is `FORMAT`.
+    """
+
+    input_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    char_start: NDArray[np.int32]
+    char_end: NDArray[np.int32]
+    text: str
+    turns: tuple[Turn, ...]
+    source: str
+    true_roles: NDArray[np.uint8] | None = None
+
+
+class Renderer:
+    """Renders conversations with a tokenizer's chat template.
+
+    Attributes:
+        notes: what is written differently because the template has no place for it; a line each, for the user.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        chat_template: str | None = None,
+        tool_format: str | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        """Probe the template once.
+
+        Args:
+            tokenizer: a fast Transformers tokenizer.
+            chat_template: a file or a known name (`chatml`); None takes the tokenizer's own.
+            tool_format: write tools and calls as text in this format (see `tool_text`) even if the template has a
+                place for them; None leaves them to the template where it can.
+            max_length: cut samples on the right to so many tokens.
+
+        Raises:
+            InputError: for a slow tokenizer, and for a template that is missing or can't be masked.
+        """
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(
+                f"{type(tokenizer).__name__} gives no character offsets; use a model with a fast tokenizer "
+                "(tokenizer.json)"
+            )
+        if max_length is not None and max_length < 1:
+            raise InputError(f"max_length={max_length}: give a positive number of tokens")
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer, chat_template, tool_format)
+        self._turns = TurnFinder(self._template)
+        self._max_length = max_length
+        self.notes = self._template.notes
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""
+        parts = [tokenizer_fingerprint(self._tokenizer), self._template.text, self._template.tool_format]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def render(self, conversation: Conversation) -> list[RenderedSample]:
+        """One sample, or one per assistant turn where the template rewrites earlier turns (strips their thinking).
+
+        Raises:
+            InputError: naming the conversation's source, where the template refuses it, its turns can't be found, or
+                no loss token is left within `max_length`.
+        """
+        try:
+            return self._render(conversation)
+        except InputError as error:
+            raise InputError(f"{conversation.source}: {error}") from error
+
+    def _render(self, conversation: Conversation) -> list[RenderedSample]:
+        messages, tools = self._template.adapt(conversation)
+        assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        whole = self._turns.all_turns(messages, tools)
+        if whole is not None:
+            rendered = [whole]
+        else:
+            # The template shows an earlier turn otherwise than it was generated; only the last turn is as the model
+            # would have to write it, so each turn is rendered as the last one.
+            rendered = [self._turns.last_turn(messages[: i + 1], tools) for i in assistants]
+        spans = _assistant_spans(conversation)
+        contents = [messages[i]["content"] for i in assistants]
+        samples = [self._sample(text, turns, conversation.source, contents, spans) for text, turns in rendered]
+        kept = [sample for sample in samples if sample.turns]
+        if not kept:
+            raise InputError(f"no assistant token left after cutting to max_length={self._max_length}; raise it")
+        return kept
+
+    def _sample(
+        self,
+        text: str,
+        turns: Sequence[TurnText],
+        source: str,
+        contents: Sequence[str],
+        spans: Sequence[Sequence[RoleSpan]] | None,
+    ) -> RenderedSample:
+        # One character for one, so offsets still fit; no tokenizer takes a lone surrogate.
+        text = LONE_SURROGATE.sub("\ufffd", text)
+        encoding = self._tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+        )
+        limit = self._max_length
+        input_ids = np.array(encoding["input_ids"][:limit], dtype=np.int32)
+        offsets = np.array(encoding["offset_mapping"][:limit], dtype=np.int32).reshape(-1, 2)
+        char_start, char_end = offsets[:, 0].copy(), offsets[:, 1].copy()
+        loss_mask = np.zeros(len(input_ids), dtype=np.bool_)
+        true_roles = None if spans is None else np.full(len(input_ids), Role.CONTEXT, dtype=np.uint8)
+        token_turns = []
+        for turn in turns:
+            # A token that straddles the turn's start began in the header and carries no loss. One that reaches beyond
+            # its end is the end-of-turn token of a tokenizer that lets it swallow the white space after it.
+            inside = np.flatnonzero((char_start >= turn.start) & (char_start < turn.end))
+            if not len(inside):
+                continue
+            token_turns.append(Turn(int(inside[0]), int(inside[-1]) + 1))
+            loss_mask[inside] = True
+            if true_roles is not None and spans is not None:
+                true_roles[inside] = Role.PLAIN
+                origin = _content_start(text, turn, contents[turn.number])
+                for start, end, role in spans[turn.number]:
+                    whole = (char_start[inside] >= origin + start) & (char_end[inside] <= origin + end)
+                    true_roles[inside[whole]] = role
+                true_roles[inside[char_start[inside] >= turn.closing]] = Role.FORMAT
+        kept_text = text[: int(char_end[-1])] if len(encoding["input_ids"]) > len(input_ids) else text
+        return RenderedSample(
+            input_ids, loss_mask, char_start, char_end, kept_text, tuple(token_turns), source, true_roles
+        )
+
+
+def _assistant_spans(conversation: Conversation) -> list[list[RoleSpan]] | None:
+    if conversation.role_spans is None:
+        return None
+    pairs = zip(conversation.messages, conversation.role_spans, strict=True)
+    return [spans for message, spans in pairs if message["role"] == "assistant"]
+
+
+def _content_start(text: str, turn: TurnText, content: str) -> int:
+    """The character of `text` at which a turn's content starts, as if it had not been trimmed."""
+    content = LONE_SURROGATE.sub("\ufffd", content)
+    found = text.find(content, turn.start, turn.closing)
+    if found >= 0:
+        return found
+    found = text.find(content.strip(), turn.start, turn.closing)
+    if found < 0:
+        raise InputError(
+            "the chat template rewrites an assistant turn, so its role_spans have no place in the text; "
+            "pass another --chat-template"
+        )
+    return found - (len(content) - len(content.lstrip()))
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """SHA-256 of a fast tokenizer's own JSON, without the truncation and padding that calls leave behind in it."""
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    lasting = {key: value for key, value in backend.items() if key not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""Where the assistant's turns stand in the text of a chat template: by its markers, else by comparing prefixes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rolewise.core.errors import InputError
+from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+
+
+class TurnText(NamedTuple):
+    """An assistant turn's characters: loss from `start` to `end`, its end-of-turn token from `closing` on."""
+
+    number: int
+    """Which of the conversation's assistant turns it is, from 0."""
+    start: int
+    closing: int
+    end: int
+
+
+class TurnFinder:
+    """Finds the assistant turns of adapted messages (see `ChatTemplate.adapt`).
+
+    With `{% generation %}` markers one rendering is enough. Without them a turn reaches from the end of the prompt
+    before it to the end of the conversation up to it, both rendered for themselves; both must be prefixes of the whole.
+    """
+
+    def __init__(self, template: ChatTemplate) -> None:
+        """Raises InputError for a template in which not even one question and its answer can be told apart."""
+        self._template = template
+        self.last_turn([{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}], None)
+
+    def all_turns(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]] | None:
+        """The whole conversation's text and turns; None if the template rewrites an earlier turn."""
+        if self._template.marks_generation:
+            return self._marked_turns(messages, tools)
+        text = self._template.render(messages, tools)
+        turns: list[TurnText] = []
+        for i, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            start = self._turn_start(messages[: i + 1], tools, text)
+            until = text if i == len(messages) - 1 else self._template.render(messages[: i + 1], tools)
+            if start is None or not text.startswith(until):
+                return None
+            turn = self._closed(text, len(turns), start, len(until))
+            if turn is None:
+                return None
+            turns.append(turn)
+        return text, turns
+
+    def last_turn(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]]:
+        """Text and turn of messages that end with an assistant turn, which alone is to carry loss.
+
+        Raises:
+            InputError: if it can't be told from the rest.
+        """
+        number = sum(message["role"] == "assistant" for message in messages) - 1
+        turn: TurnText | None = None
+        if self._template.marks_generation:
+            text, spans = self._template.render_marked(messages, tools)
+            marked = self._close_marked(text, spans)
+            turn = marked[-1]._replace(number=number) if marked else None
+        else:
+            text = self._template.render(messages, tools)
+            start = self._turn_start(messages, tools, text)
+            turn = None if start is None else self._closed(text, number, start, len(text))
+        if turn is None:
+            raise InputError(
+                "in the text of the chat template an assistant turn can't be told from the rest; pass --chat-template "
+                "with a template that has {% generation %} markers, or whose text only grows with each message"
+            )
+        return text, [turn]
+
+    def _marked_turns(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]] | None:
+        text, spans = self._template.render_marked(messages, tools)
+        turns = self._close_marked(text, spans)
+        contents = [message["content"] for message in messages if message["role"] == "assistant"]
+        if len(turns) != len(contents):
+            return None
+        for turn, content in zip(turns[:-1], contents[:-1], strict=True):
+            # Templates may trim and re-indent; a turn counts as rewritten if words are missing.
+            if "".join(content.split()) not in "".join(text[turn.start : turn.end].split()):
+                return None
+        return text, turns
+
+    def _turn_start(self, messages: Messages, tools: Tools, text: str) -> int | None:
+        """Where the text of the last of `messages` starts within `text`, after the header; None if it can't be told."""
+        template = self._template
+        header = template.generation_prompt
+        if all(message["role"] == "system" for message in messages[:-1]):
+            # Many templates can't render the prompt before the user has spoken; the first header is this turn's.
+            found = text.find(header) if header else -1
+            return None if found < 0 else found + len(header)
+        head = template.render(messages[:-1], tools, generation_prompt=True)
+        if not text.startswith(head):
+            return None
+        if not template.ignores_generation_prompt:
+            return len(head)
+        return len(head) + len(header) if text.startswith(header, len(head)) else None
+
+    def _closed(self, text: str, number: int, start: int, end: int) -> TurnText | None:
+        """The turn within `text[start:end]`, up to its last end-of-turn token; None if there is none."""
+        ends = [(text.rfind(closing, start, end), closing) for closing in self._template.turn_ends]
+        position, closing = max(ends)
+        return None if position < 0 else TurnText(number, start, position, position + len(closing))
+
+    def _close_marked(self, text: str, spans: Sequence[tuple[int, int]]) -> list[TurnText]:
+        """Marked spans as turns; the end-of-turn token is taken in where the markers leave it out.
+
+        Spans that only white space parts belong to one turn.
+        """
+        turns: list[TurnText] = []
+        start: int | None = None
+        for number, (span_start, span_end) in enumerate(spans):
+            start = span_start if start is None else start
+            turn = self._closed(text, len(turns), start, span_end)
+            if turn is None or text[turn.end : span_end].strip():
+                turn = self._closed_after(text, len(turns), start, span_end)
+            if turn is not None:
+                turns.append(turn)
+                start = None
+            elif number + 1 == len(spans) or text[span_end : spans[number + 1][0]].strip():
+                raise InputError(
+                    "the chat template puts no end-of-turn token after an assistant turn; pass another --chat-template"
+                )
+        return turns
+
+    def _closed_after(self, text: str, number: int, start: int, end: int) -> TurnText | None:
+        position = end + len(text[end:]) - len(text[end:].lstrip())
+        for closing in self._template.turn_ends:
+            if text.startswith(closing, position):
+                return TurnText(number, start, position, position + len(closing))
+        return None
