@@ -1,0 +1,265 @@
+"""Builds one conversation: draws a task, writes its prompt, then the assistant's turns."""
+
+import itertools
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from rolewise.core.role import Role
+from rolewise.data.conversation import RoleSpan
+from rolewise.data.generator.apis import APIS, Api, tool_name
+from rolewise.data.generator.formats import OutputFormat
+from rolewise.data.generator.phrases_eval import BANKS
+from rolewise.data.generator.values import (
+    PERSON_ENDINGS,
+    PLACE_ENDINGS,
+    POOLS,
+    Drawn,
+    Split,
+    Value,
+    invented_code,
+    invented_word,
+)
+from rolewise.data.generator.writer import RoleWriter
+
+Call = dict[str, Any]
+"""`{"name": str, "arguments": {key: str | int | bool}}`."""
+
+DIRECT_SHARE, TWO_CALL_SHARE, MULTI_TURN_SHARE = 0.10, 0.20, 0.08
+REPEATED_TOOL_SHARE = 0.25
+"""Of two-call conversations: the same call again with another first argument."""
+OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.8, 0.12, 0.2
+"""Of thoughts: open with a stock sentence, repeat the request in the query's words, rule out a tool, close."""
+MOST_MENTIONS = 2
+"""Sentences about the values of one call; more would make the thought longer than the call."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A conversation without its name, and what is known about it."""
+
+    messages: list[dict[str, Any]]
+    role_spans: list[list[RoleSpan]]
+    calls: list[list[Call]]
+    derivations: list[Value]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call to be made."""
+
+    tool: str
+    values: tuple[Value, ...]
+    request: str | None
+    """The query's own words for it, where they can be quoted."""
+
+    @property
+    def call(self) -> Call:
+        return {"name": self.tool, "arguments": {value.key: value.value for value in self.values}}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A stock phrase of a thought and what fills it."""
+
+    pattern: str
+    value: Value | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class ConversationBuilder:
+    """Builds the conversation that `rng` leads to. Use it once."""
+
+    def __init__(self, rng: Random, split: Split, output_format: OutputFormat) -> None:
+        self.rng = rng
+        self.bank = BANKS[split]
+        self.pools = POOLS[split]
+        self.apis = APIS[split]
+        self.format = output_format
+        self.messages: list[dict[str, Any]] = []
+        self.role_spans: list[list[RoleSpan]] = []
+        self.calls: list[list[Call]] = []
+
+    def build(self) -> Draft | None:
+        """A conversation, or None if its values can't be told apart; then draw again."""
+        kind = self.rng.random()
+        if kind < DIRECT_SHARE:
+            self._direct()
+            return Draft(self.messages, self.role_spans, self.calls, [])
+        two_calls = kind < DIRECT_SHARE + TWO_CALL_SHARE
+        tasks = self._tasks(two_calls)
+        if tasks is None:
+            return None
+        if two_calls and self.format.one_call_a_turn:
+            self._call_turn(tasks[:1], first=True)
+            self._observation()
+            self._call_turn(tasks[1:], first=False)
+        else:
+            self._call_turn(tasks, first=True)
+        if not two_calls and kind < DIRECT_SHARE + TWO_CALL_SHARE + MULTI_TURN_SHARE:
+            result = self._observation()
+            self._answer_turn(self.bank.after_result, None, result)
+        return Draft(self.messages, self.role_spans, self.calls, [value for task in tasks for value in task.values])
+
+    # The prompt
+
+    def _tasks(self, two_calls: bool) -> list[Task] | None:
+        """Write the prompt of a query that needs one call or two, and return the calls."""
+        rng, bank = self.rng, self.bank
+        api = rng.choice(self.apis)
+        drawn = {name: slot.draw(rng, self.pools) for name, slot in api.slots.items()}
+        request = rng.choice(api.requests).format(**{name: slot.said for name, slot in drawn.items()})
+        if not two_calls:
+            tools = self._system([api])
+            self._say("user", rng.choice(bank.asks).format(request=request))
+            return [Task(tools[0], _values(drawn), request)] if _distinct(list(drawn.values())) else None
+        if rng.random() < REPEATED_TOOL_SHARE:
+            first_name, first_slot = next(iter(api.slots.items()))
+            again = first_slot.draw(rng, self.pools)
+            tools = self._system([api])
+            self._say("user", rng.choice(bank.same_again).format(request=request, other=again.said))
+            second = drawn | {first_name: again}
+            tasks = [Task(tools[0], _values(drawn), request), Task(tools[0], _values(second), None)]
+            return tasks if _distinct([*drawn.values(), again]) else None
+        other = rng.choice([candidate for candidate in self.apis if candidate is not api])
+        other_drawn = {name: slot.draw(rng, self.pools) for name, slot in other.slots.items()}
+        second_request = rng.choice(other.requests).format(**{name: slot.said for name, slot in other_drawn.items()})
+        tools = self._system([api, other])
+        self._say("user", rng.choice(bank.also).format(request=request, second=second_request))
+        tasks = [Task(tools[0], _values(drawn), request), Task(tools[1], _values(other_drawn), second_request)]
+        return tasks if _distinct([*drawn.values(), *other_drawn.values()]) else None
+
+    def _system(self, needed: list[Api]) -> list[str]:
+        """Write the system prompt, which offers `needed` among distractors; return the names of `needed`."""
+        count = self.rng.choice((2, 3, 3, 4))
+        others = [api for api in self.apis if api not in needed]
+        self.rng.shuffle(others)
+        fields = [api.field for api in needed]
+        others.sort(key=lambda api: api.field not in fields)
+        offered = needed + others[: count - len(needed)]
+        names = [tool_name(api, self.rng, self.pools) for api in offered]
+        self.distractors = names[len(needed) :]
+        lines = [_signature(api, name) for api, name in zip(offered, names, strict=True)]
+        self.rng.shuffle(lines)
+        intro = self.rng.choice(self.bank.intros)
+        self._say("system", "\n".join([intro, *lines, f"Format: {self.format.instructions}"]))
+        return names[: len(needed)]
+
+    def _say(self, role: str, content: str) -> None:
+        self.messages.append({"role": role, "content": content})
+        self.role_spans.append([])
+
+    def _observation(self) -> str:
+        result = invented_code(self.rng, self.pools)
+        content = json.dumps({"result": result})
+        self._say("tool", self.format.observation_open + content + self.format.observation_close)
+        return result
+
+    # The assistant's turns
+
+    def _writer(self) -> RoleWriter:
+        return RoleWriter("\n".join(m["content"] for m in self.messages if m["role"] == "assistant"))
+
+    def _finish_turn(self, writer: RoleWriter, calls: list[Call]) -> None:
+        content, spans = writer.finish()
+        self.messages.append({"role": "assistant", "content": content})
+        self.role_spans.append(spans)
+        self.calls.append(calls)
+
+    def _stock(self, phrases: tuple[str, ...]) -> str:
+        """A stock phrase; those at the front of a bank come more often, as words of a language do."""
+        draw = self.rng.random()
+        return phrases[int(len(phrases) * draw * (0.4 + 0.6 * draw))]
+
+    def _direct(self) -> None:
+        """A query that needs no tool: the sum of two numbers, or a code to be said back."""
+        rng = self.rng
+        self._system([rng.choice(self.apis)])
+        if rng.random() < 0.5:
+            a, b = rng.randrange(12, 60), rng.randrange(60, 99)
+            query = rng.choice(self.bank.sums).format(a=a, b=b)
+            working = (str(a), "+", str(b), "=", str(a + b))
+            result, sum_value = working[-1], Value("", a + b, "sum", (str(a), str(b)), working)
+        else:
+            person = " ".join(invented_word(rng, self.pools, ends) for ends in (PERSON_ENDINGS, PLACE_ENDINGS))
+            result, sum_value = invented_code(rng, self.pools), None
+            query = rng.choice(self.bank.recalls).format(person=person, code=result)
+        self._say("user", query)
+        self._answer_turn(self.bank.no_tool, sum_value, result)
+
+    def _answer_turn(self, thoughts: tuple[str, ...], worked: Value | None, result: str) -> None:
+        writer = self._writer()
+        writer.write(self.format.think_open, Role.FORMAT)
+        if not self.calls and self.rng.random() < 0.6:
+            writer.phrase(self._stock(self.bank.openers) + " ")
+        writer.phrase(self._stock(thoughts))
+        if worked and self.rng.random() < 0.7:
+            writer.phrase(" " + self._stock(self.bank.workings), worked)
+        writer.write(self.format.think_close, Role.FORMAT)
+        writer.write(self.format.answer_open, Role.FORMAT)
+        writer.phrase(self._stock(self.bank.answers), result=result)
+        writer.write(self.format.answer_close, Role.FORMAT)
+        self._finish_turn(writer, [])
+
+    def _call_turn(self, tasks: list[Task], *, first: bool) -> None:
+        writer = self._writer()
+        writer.write(self.format.think_open, Role.FORMAT)
+        self._thought(writer, tasks, first)
+        writer.write(self.format.think_close, Role.FORMAT)
+        writer.write(self.format.calls_open, Role.FORMAT)
+        for task in tasks:
+            writer.write(self.format.call_open, Role.FORMAT)
+            writer.worked_out(task.tool)
+            writer.write(self.format.call_middle, Role.FORMAT)
+            writer.arguments(task.call["arguments"])
+            writer.write(self.format.call_close, Role.FORMAT)
+        writer.write(self.format.calls_close, Role.FORMAT)
+        self._finish_turn(writer, [task.call for task in tasks])
+
+    def _thought(self, writer: RoleWriter, tasks: list[Task], first: bool) -> None:
+        """A thought that quotes the requests or not, and names none, some or all of the tools and values."""
+        rng, bank = self.rng, self.bank
+        sentences: list[Sentence] = []
+        if rng.random() < OPENER_SHARE:
+            sentences.append(Sentence(self._stock(bank.openers)))
+        explicitness = rng.choice((0.0, 0.0, 0.5, 1.0))
+        quotes = rng.random() < QUOTING_SHARE
+        for number, task in enumerate(tasks):
+            if quotes and task.request:
+                sentences.append(Sentence(self._stock(bank.goals), fields={"request": task.request}))
+            if rng.random() < max(explicitness, 0.3):
+                choices = bank.choices if first and not number else bank.nexts
+                sentences.append(Sentence(self._stock(choices), fields={"tool": task.tool}))
+            if self.distractors and rng.random() < REJECTION_SHARE:
+                fields = {"other": rng.choice(self.distractors)}
+                sentences.append(Sentence(self._stock(bank.rejections), fields=fields))
+            already_quoted = quotes and task.request is not None
+            worth_saying = [value for value in task.values if not (already_quoted and value.rule == "copy")]
+            for value in worth_saying[:MOST_MENTIONS]:
+                if rng.random() < explicitness:
+                    sentences.append(Sentence(self._stock(self._mention_bank(value)), value))
+        if not sentences or rng.random() < CLOSER_SHARE:
+            sentences.append(Sentence(self._stock(bank.closers)))
+        for number, sentence in enumerate(sentences):
+            writer.phrase(" " * (number > 0) + sentence.pattern, sentence.value, **sentence.fields)
+
+    def _mention_bank(self, value: Value) -> tuple[str, ...]:
+        """The bank from which a thought takes its sentence about `value`."""
+        if value.rule != "copy" and self.rng.random() < 0.6:
+            return self.bank.workings if value.working else self.bank.mappings
+        return self.bank.fields if isinstance(value.value, bool) or self.rng.random() < 0.6 else self.bank.values
+
+
+def _values(drawn: dict[str, Drawn]) -> tuple[Value, ...]:
+    return tuple(value for slot in drawn.values() for value in slot.values)
+
+
+def _distinct(drawn: list[Drawn]) -> bool:
+    words = [slot.words() for slot in drawn]
+    return all(a.isdisjoint(b) for a, b in itertools.combinations(words, 2))
+
+
+def _signature(api: Api, name: str) -> str:
+    parameters = [f"{key}: {kind}" if kind else key for slot in api.slots.values() for key, kind in slot.parameters]
+    return f"- {name}({', '.join(parameters)}): {api.description}"

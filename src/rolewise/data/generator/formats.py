@@ -1,0 +1,74 @@
+"""The output formats: every tag and label that the generator writes, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """The fixed strings of a format, in the order of their use.
+
+    A turn is `think_open` thought `think_close`, then either `calls_open`, for each call `call_open` name
+    `call_middle` arguments as JSON `call_close`, and `calls_close`; or `answer_open` answer `answer_close`.
+    """
+
+    instructions: str
+    think_open: str
+    think_close: str
+    calls_open: str
+    call_open: str
+    call_middle: str
+    call_close: str
+    calls_close: str
+    answer_open: str
+    answer_close: str
+    observation_open: str
+    observation_close: str
+    one_call_a_turn: bool = False
+    """Two calls become two turns, with an observation between them."""
+
+
+FORMATS: dict[str, OutputFormat] = {
+    "rlla": OutputFormat(
+        instructions='<think> </think>, then <tool_call> with one {"name", "parameters"} a line, or <response>.',
+        think_open="<think> ",
+        think_close=" </think>",
+        calls_open="\n<tool_call>",
+        call_open='\n{"name": "',
+        call_middle='", "parameters": ',
+        call_close="}",
+        calls_close="\n</tool_call>",
+        answer_open="\n<response> ",
+        answer_close=" </response>",
+        observation_open="<obs> ",
+        observation_close=" </obs>",
+    ),
+    "hermes": OutputFormat(
+        instructions='<think> </think>, then a <tool_call> of {"name", "arguments"} for each call, or plain text.',
+        think_open="<think>\n",
+        think_close="\n</think>",
+        calls_open="",
+        call_open='\n<tool_call>\n{"name": "',
+        call_middle='", "arguments": ',
+        call_close="}\n</tool_call>",
+        calls_close="",
+        answer_open="\n",
+        answer_close="",
+        observation_open="<tool_response>\n",
+        observation_close="\n</tool_response>",
+    ),
+    "react": OutputFormat(
+        instructions="Thought:, then Action: with Action Input: in JSON, or Final Answer:.",
+        think_open="Thought: ",
+        think_close="",
+        calls_open="",
+        call_open="\nAction: ",
+        call_middle="\nAction Input: ",
+        call_close="",
+        calls_close="",
+        answer_open="\nFinal Answer: ",
+        answer_close="",
+        observation_open="Observation: ",
+        observation_close="",
+        one_call_a_turn=True,
+    ),
+}

@@ -1,0 +1,79 @@
+"""Writes an assistant turn and, with every piece of it, the role that the piece plays."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from rolewise.core.role import Role
+from rolewise.data.conversation import RoleSpan
+from rolewise.data.generator.values import OPERATORS, Value
+
+
+class RoleWriter:
+    """Builds text and spans together, so they can't drift apart.
+
+    A space belongs to what follows it, as in byte-pair tokens: a piece that ends in a space hands it to the next.
+    """
+
+    def __init__(self, earlier_output: str) -> None:
+        """`earlier_output` is the text of the conversation's assistant turns so far; what it says again is a copy."""
+        self._earlier = earlier_output
+        self._text = ""
+        self._space = ""
+        self._spans: list[RoleSpan] = []
+
+    def write(self, text: str, role: Role) -> None:
+        """Append `text`, all of it in `role` but for a space at its end."""
+        text, self._space = self._space + text, ""
+        if text.endswith(" "):
+            text, self._space = text[:-1], " "
+        if not text:
+            return
+        start = len(self._text)
+        self._text += text
+        if self._spans and self._spans[-1].role == role:
+            start = self._spans.pop().start
+        self._spans.append(RoleSpan(start, len(self._text), role))
+
+    def worked_out(self, text: str) -> None:
+        """Append what follows from the input: reasoning the first time the assistant says it, a copy afterwards."""
+        said = re.search(rf"(?<!\w){re.escape(text)}(?!\w)", f"{self._earlier}\n{self._text}")
+        self.write(text, Role.TEMPLATE if said else Role.REASONING)
+
+    def phrase(self, pattern: str, value: Value | None = None, **fields: str) -> None:
+        """Append a stock phrase; `value` fills `{key}`, `{value}`, `{given}` and `{working}`, `fields` the others."""
+        for piece in re.split(r"(\{\w+\})", pattern):
+            if not piece.startswith("{"):
+                self.write(piece, Role.TEMPLATE)
+            elif piece == "{working}" and value:
+                self._working(value)
+            elif value and piece in ("{key}", "{value}", "{given}"):
+                self.worked_out({"{key}": value.key, "{value}": value.text, "{given}": value.given[0]}[piece])
+            else:
+                self.worked_out(fields[piece[1:-1]])
+
+    def _working(self, value: Value) -> None:
+        for number, atom in enumerate(value.working):
+            if number:
+                self.write(" ", Role.REASONING)
+            if atom in OPERATORS:
+                self.write(atom, Role.REASONING)
+            else:
+                self.worked_out(atom)
+
+    def arguments(self, arguments: Mapping[str, str | int | bool]) -> None:
+        """Append a JSON object in `json.dumps`'s default layout."""
+        self.write("{", Role.FORMAT)
+        for number, (key, value) in enumerate(arguments.items()):
+            self.write(', "' if number else '"', Role.FORMAT)
+            self.worked_out(key)
+            self.write('": ', Role.FORMAT)
+            quote = '"' if isinstance(value, str) else ""
+            self.write(quote, Role.FORMAT)
+            self.worked_out(value if isinstance(value, str) else json.dumps(value))
+            self.write(quote, Role.FORMAT)
+        self.write("}", Role.FORMAT)
+
+    def finish(self) -> tuple[str, list[RoleSpan]]:
+        """The turn's text and its spans, which cover every character of it."""
+        return self._text, self._spans
