@@ -80,11 +80,14 @@ class Browser:
         self._call("POST", f"{self.session}/actions", {"actions": sequence})
 
     def hover(self, selector: str) -> None:
-        element = self._call(
-            "POST", f"{self.session}/element", {"using": "css selector", "value": selector}
-        )  # {"element-6066-…": id}
-        move = {"type": "pointerMove", "duration": 0, "origin": element, "x": 0, "y": 0}
-        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": [move]}
+        element = self._call("POST", f"{self.session}/element", {"using": "css selector", "value": selector})
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        # Two frames: the page is laid out and its scroll events have been told before the pointer moves.
+        self.js("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        moves = [
+            {"type": "pointerMove", "duration": 0, "origin": origin, "x": 0, "y": 0} for origin in ("viewport", element)
+        ]
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": moves}
         self._call("POST", f"{self.session}/actions", {"actions": [pointer]})
 
     def console(self) -> list[str]:
@@ -239,21 +242,21 @@ def test_search_counts_highlights_and_unfolds(page: Browser) -> None:
     assert page.text(".card .source") == "evil.jsonl:1"
     page.set_value("#search", "no such text")
     page.wait("return document.querySelectorAll('.card').length === 0")
-    assert page.text("#shown") == "0 of 12 samples"
+    assert page.text("#shown") == "0 samples (12 in all)"
 
 
 def test_filters(page: Browser) -> None:
     page.set_value("#has-role", "3", "change")
-    assert page.text("#shown") == "1–10 of 11 of 12 samples"
+    assert page.text("#shown") == "1–10 of 11 samples (12 in all)"
     page.set_value("#has-role", "", "change")
     page.set_value("#min-reasoning", "45", "change")
-    assert page.text("#shown") == "1–1 of 1 of 12 samples"  # only the hostile one: 3 of 5
+    assert page.text("#shown") == "1–1 of 1 sample (12 in all)"  # only the hostile one: 3 of 5
     page.set_value("#min-reasoning", "", "change")
     page.js("document.getElementById('only-wrong').click()")
-    assert page.text("#shown") == "1–10 of 11 of 12 samples"
+    assert page.text("#shown") == "1–10 of 11 samples (12 in all)"
     page.set_value("#threshold-box", 0.5)
     page.js("document.getElementById('threshold-box').dispatchEvent(new Event('change'))")
-    assert page.text("#shown") == "0 of 12 samples"
+    assert page.text("#shown") == "0 samples (12 in all)"
 
 
 def test_keys_walk_through_samples_and_pages(page: Browser) -> None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import math
+import numbers
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Table:
-    """A summary table. Floats are shown with four significant digits, whole numbers with thousands separators."""
+    """A summary table. Below 1,000 floats are shown with four significant digits, above with one decimal."""
 
     title: str
     columns: list[str]
@@ -62,6 +63,8 @@ class Series:
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
             raise ValueError(f"series {self.name!r}: {len(self.xs)} xs but {len(self.ys)} ys")
+        if not all(math.isfinite(x) for x in self.xs):
+            raise ValueError(f"series {self.name!r}: every x must be a finite number")
 
 
 @dataclass(frozen=True)
@@ -192,9 +195,11 @@ def _csp_hash(text: str) -> str:
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, int):
+    if isinstance(value, numbers.Integral):  # NumPy's integers as well
         return f"{value:,}"
-    return f"{value:.4g}" if math.isfinite(value) else "–"
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _visible(text: str) -> str:
@@ -273,7 +278,10 @@ def _chart_data(chart: Chart) -> dict[str, Any]:
         "series": [
             {
                 "name": _visible(series.name),
-                "points": [[x, y if math.isfinite(y) else None] for x, y in zip(series.xs, series.ys, strict=True)],
+                "points": [
+                    [float(x), float(y) if math.isfinite(y) else None]
+                    for x, y in zip(series.xs, series.ys, strict=True)
+                ],
             }
             for series in chart.series
         ],

@@ -7,7 +7,7 @@ function roundTicks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
   const ticks = [];
-  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(n * step);
+  for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) ticks.push(n * step || 0);
   return { ticks, step };
 }
 
@@ -69,8 +69,7 @@ function drawChart(chart) {
   const [low, high] = extent(drawn.map((point) => point[1]));
   // A loss axis that starts at zero does not exaggerate; where zero is far away it would flatten the curves.
   const y0 = low >= 0 && low < high * 0.5 ? 0 : low - (high - low) * 0.05;
-  const yTicks = roundTicks(y0, high + (high - low) * 0.05, 5);
-  const y1 = Math.max(high, (yTicks.ticks[yTicks.ticks.length - 1] ?? high));
+  const y1 = high + (high - low) * 0.05;
   const scaleX = (x) => left + ((x - x0) / (x1 - x0)) * (width - left - right);
   const scaleY = (y) => height - bottom - ((y - y0) / (y1 - y0)) * (height - top - bottom);
 
@@ -78,7 +77,7 @@ function drawChart(chart) {
   const svg = svgElement("svg", {
     viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": `${chart.title}: ${last.join("; ")}`,
   });
-  drawAxes(svg, chart, scaleX, scaleY, roundTicks(x0, x1, 6), yTicks);
+  drawAxes(svg, chart, scaleX, scaleY, roundTicks(x0, x1, 6), roundTicks(y0, y1, 5));
   chart.series.forEach((series, n) => {
     for (const part of segments(series.points)) {
       const path = part.map(([x, y], i) => `${i ? "L" : "M"}${scaleX(x).toFixed(1)} ${scaleY(y).toFixed(1)}`).join("");

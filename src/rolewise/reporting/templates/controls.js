@@ -47,17 +47,18 @@ function drawLegend() {
   byId("error").hidden = !samples.some((sample) => sample.truth);
   byId("error").replaceChildren(
     element("strong", "", judged ? percent(share) : "–"),
-    ` misjudged against the truth (${wrong.toLocaleString("en")} of ${judged.toLocaleString("en")} tokens)`,
-    element("span", "", `reasoning taken for boilerplate: ${verdicts[VERDICT.MISSED].toLocaleString("en")}`),
-    element("span", "", `boilerplate taken for reasoning: ${verdicts[VERDICT.FALSE_ALARM].toLocaleString("en")}`),
+    " misjudged against the truth",
+    element("span", "", `${wrong.toLocaleString("en")} of ${judged.toLocaleString("en")} tokens`),
+    element("span", "", `${verdicts[VERDICT.MISSED].toLocaleString("en")} reasoning missed`),
+    element("span", "", `${verdicts[VERDICT.FALSE_ALARM].toLocaleString("en")} boilerplate missed`),
   );
 }
 
 function drawScale() {
   const modes = {
-    ld: { classes: ["dn4", "dn3", "dn2", "dn1", "d0", "dp1", "dp2", "dp3", "dp4"], ends: [nats(-scales.ld), "0", nats(scales.ld, true)] },
-    base: { classes: ["s0", "s1", "s2", "s3", "s4", "s5"], ends: ["0", `${nats(scales.base)} nats`] },
-    weight: { classes: ["s0", "s1", "s2", "s3", "s4", "s5"], ends: ["0", String(Number(scales.weight.toPrecision(3)))] },
+    ld: { classes: ["dn4", "dn3", "dn2", "dn1", "d0", "dp1", "dp2", "dp3", "dp4"], ends: [`≤ ${nats(-scales.ld)}`, "0", `≥ ${nats(scales.ld, true)}`] },
+    base: { classes: ["s0", "s1", "s2", "s3", "s4", "s5"], ends: ["0", `≥ ${nats(scales.base)} nats`] },
+    weight: { classes: ["s0", "s1", "s2", "s3", "s4", "s5"], ends: ["0", `≥ ${Number(scales.weight.toPrecision(3))}`] },
     truth: { classes: ["v1", "v2", "v3"], ends: ["agrees", "reasoning missed", "boilerplate missed"] },
   };
   const scale = byId("scale");
@@ -105,7 +106,7 @@ function showThreshold() {
   byId("threshold").value = state.threshold;
   byId("threshold-box").value = Number(state.threshold.toFixed(4));
   byId("reset").disabled = state.threshold === page.threshold;
-  for (const bar of byId("histogram").children) bar.setAttribute("class", Number(bar.dataset.middle) > state.threshold ? "above" : "below");
+  for (const bar of byId("histogram").querySelectorAll("rect")) bar.setAttribute("class", Number(bar.dataset.middle) > state.threshold ? "above" : "below");
 }
 
 function setThreshold(value) {
@@ -158,9 +159,9 @@ function showPage(number) {
   hideTip();
   byId("cards").replaceChildren(...visible.map((sample) => sampleCard(sample, state)));
   if (!visible.length) byId("cards").append(element("p", "notice", "No sample matches. Loosen the filters or the search."));
-  const all = samples.length.toLocaleString("en");
-  const some = state.chosen.length === samples.length ? all : `${state.chosen.length.toLocaleString("en")} of ${all}`;
-  byId("shown").textContent = visible.length ? `${from + 1}–${from + visible.length} of ${some} samples` : `0 of ${all} samples`;
+  const range = visible.length ? `${from + 1}–${from + visible.length} of ` : "";
+  const all = state.chosen.length < samples.length ? ` (${samples.length.toLocaleString("en")} in all)` : "";
+  byId("shown").textContent = `${range}${state.chosen.length.toLocaleString("en")} ${state.chosen.length === 1 ? "sample" : "samples"}${all}`;
   for (const id of ["previous", "previous-bottom"]) byId(id).disabled = state.page === 0;
   for (const id of ["next", "next-bottom"]) byId(id).disabled = state.page === pages - 1;
 }
@@ -228,7 +229,15 @@ function listenToTokens() {
     if (event.target.matches(".tok")) event.target.setAttribute("aria-describedby", "tip");
   });
   cards.addEventListener("focusout", hideTip);
-  window.addEventListener("scroll", hideTip, { passive: true });
+  window.addEventListener("scroll", followScroll, { passive: true });
+}
+
+// Moving the focus may scroll the page; the tip then goes along with its token.
+function followScroll() {
+  if (tip.hidden) return;
+  const focused = document.activeElement;
+  if (focused.matches(".body .tok")) showTokenTip(focused);
+  else hideTip();
 }
 
 function startViewer() {

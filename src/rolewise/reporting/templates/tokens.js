@@ -2,6 +2,7 @@
 
 const DIVERGING_STEPS = 4;
 const SEQUENTIAL_STEPS = 5;
+const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/;
 
 const scales = {
   ld: quantile(sortedValues("ld", Math.abs), 0.98) || 1,
@@ -74,6 +75,8 @@ function tokenSpan(sample, i, start, mode) {
   span.dataset.i = i;
   span.tabIndex = -1;
   const hits = sample.hits.length ? sample.hits.filter(([from, to]) => from < start + text.length && to > start) : [];
+  // A direction control must not reorder the tokens after it; `dir` isolates the span.
+  if (DIRECTION_CONTROLS.test(text)) span.dir = "auto";
   if (text === "") span.classList.add("empty");
   else if (hits.length || text.includes("\n")) fillText(span, text, start, hits);
   else span.textContent = text;

@@ -1,0 +1,83 @@
+"""Labelled data as the report page shows it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from rolewise.core.role import Role
+from rolewise.data.labelled import LabelledInfo, LabelledSample
+from rolewise.labelling.checks import FormatCheck, TruthCheck
+from rolewise.reporting.html import SampleView, Table
+from rolewise.weighting import Weighting
+
+
+def sample_view(sample: LabelledSample, weighting: Weighting | None = None) -> SampleView:
+    """One sample for the page; with a weighting, each token's weight on the base losses, before any training.
+
+    Weights are shown times the number of loss tokens, so that 1 is the weight of plain fine-tuning.
+    """
+    weights: list[float | None] | None = None
+    if weighting is not None:
+        weights_T = weights_before_training(sample, weighting) * sample.mask_T.sum()
+        weights = [float(w) if m else None for w, m in zip(weights_T, sample.mask_T, strict=True)]
+    return SampleView(
+        source=sample.source,
+        tokens=sample.pieces,
+        roles=sample.roles_T.tolist(),
+        base_loss=sample.base_loss_T.tolist(),
+        tuned_loss=sample.tuned_loss_T.tolist(),
+        weights=weights,
+        true_roles=None if sample.true_roles_T is None else sample.true_roles_T.tolist(),
+    )
+
+
+def weights_before_training(sample: LabelledSample, weighting: Weighting) -> np.ndarray:
+    """Weights (float32, shape (T,)) of one sample by itself, from its base losses; unmeasured losses count as 0."""
+    weights_1T = weighting.weights(
+        torch.from_numpy(np.nan_to_num(sample.base_loss_T))[None],
+        torch.from_numpy(sample.roles_T.astype(np.int64))[None],
+        torch.from_numpy(sample.mask_T)[None],
+    )
+    return weights_1T[0].numpy()
+
+
+def roles_table(counts: dict[str, int]) -> Table:
+    """Tokens per role and their shares, from a data set's counts."""
+    loss_tokens = max(1, counts["loss_tokens"])
+    present = [role.label for role in Role if counts.get(role.label)]
+    rows: list[list[str | float]] = [[name, counts[name], f"{counts[name] / loss_tokens:.1%}"] for name in present]
+    return Table("Tokens by role", ["role", "tokens", "share of loss tokens"], rows)
+
+
+def settings_table(info: LabelledInfo) -> Table:
+    """What a data set was labelled with."""
+    rows: list[list[str | float]] = [["method", info.method], ["model", info.model]]
+    if info.threshold is not None:
+        rows.append(["threshold (nats)", str(info.threshold)])
+        for name in ("tuning", "learning_rate", "rank", "min_pairs", "shuffle_share", "cross_fit", "dtype", "seed"):
+            rows.append([name.replace("_", " "), str(info.settings.get(name))])
+    return Table("Settings", ["setting", "value"], rows)
+
+
+def checks_table(format_check: FormatCheck | None, truth_check: TruthCheck | None) -> Table | None:
+    """The checks that could be made, or None."""
+    rows: list[list[str | float]] = []
+    if format_check is not None:
+        rows.append(
+            [
+                f"format tokens labelled reasoning ({format_check.errors:,} of {format_check.tokens:,})",
+                f"{format_check.error_rate:.2%}",
+            ]
+        )
+    if truth_check is not None:
+        rows += [[f"AUROC of {name} against the truth", f"{area:.3f}"] for name, area in truth_check.auroc.items()]
+        rows.append([f"tokens told right ({truth_check.tokens:,} with known truth)", f"{truth_check.accuracy:.1%}"])
+    if not rows:
+        return None
+    return Table("Checks", ["check", "value [95 % interval]"], rows)
+
+
+def sample_views(samples: Sequence[LabelledSample], weighting: Weighting | None = None) -> list[SampleView]:
+    """The samples for the page."""
+    return [sample_view(sample, weighting) for sample in samples]
