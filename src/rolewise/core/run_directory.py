@@ -31,17 +31,18 @@ class RunDirectory:
         output: final directory.
         command: the command that makes it, for the head of `config.yaml`.
         config: complete settings of the run, as written to `config.yaml`.
-        inputs: digests of what the run reads; with `config` they decide whether it is the same run.
+        identity: what makes it this run and no other: settings and digests of what it reads, but not, for one, where
+            it writes, since a directory may be moved.
     """
 
-    def __init__(self, output: str | Path, command: str, config: Mapping[str, Any], inputs: Mapping[str, Any]):
+    def __init__(self, output: str | Path, command: str, config: Mapping[str, Any], identity: Mapping[str, Any]):
         self.output = Path(output)
         self.partial = self.output.with_name(f"{self.output.name}.partial")
         self.work = self.partial / "work"
         self.results = self.partial / "results"
         self.command = command
         self.config = dict(config)
-        self.identity = digest({"command": command, "config": self.config, "inputs": dict(inputs)})
+        self.identity = digest({"command": command, **identity})
         self._timings: dict[str, float] = {}
 
     def finished(self) -> bool:
@@ -60,6 +61,7 @@ class RunDirectory:
             raise InputError(
                 f"{self.output}: holds a run with other settings or inputs; choose another output or remove it"
             )
+        shutil.rmtree(self.partial, ignore_errors=True)  # left over when a kill came right after publishing
         return True
 
     def open(self) -> bool:

@@ -1,8 +1,9 @@
 """The labelled data set: a Hugging Face `datasets` directory that any trainer can read, and `rolewise.json` in it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class LabelledInfo:
 
     Attributes:
         method: the labeller, e.g. `shad`.
+        model: directory or hub id of the model, and `model_hash` of what was in it; empty where none was used.
         tokenizer: fingerprint of the tokenizer whose ids the data set holds.
         rendering: fingerprint of tokenizer, chat template and tool format together.
         threshold: LD above it is reasoning; None where no losses were measured.
@@ -36,6 +38,7 @@ class LabelledInfo:
 
     method: str
     model: str
+    model_hash: str
     tokenizer: str
     rendering: str
     threshold: float | None
@@ -64,12 +67,59 @@ class TokenLabels:
 
 
 @dataclass(frozen=True)
+class LabelledSample:
+    """One row of a labelled data set as arrays of shape (T,); see `save_labelled` for the columns."""
+
+    source: str
+    text: str
+    char_start_T: np.ndarray
+    char_end_T: np.ndarray
+    mask_T: np.ndarray
+    roles_T: np.ndarray
+    base_loss_T: np.ndarray
+    tuned_loss_T: np.ndarray
+    true_roles_T: np.ndarray | None
+    excluded: bool
+
+    @property
+    def turn_char_spans(self) -> list[tuple[int, int]]:
+        """Characters of each run of loss tokens, half-open: the assistant's turns."""
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], self.mask_T.astype(np.int8), [0]])))
+        runs = zip(edges[::2], edges[1::2], strict=True)
+        return [(int(self.char_start_T[start]), int(self.char_end_T[end - 1])) for start, end in runs]
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text cut at the tokens' starts; joined, they are the text again."""
+        # Tokens that share one character (a multi-byte one cut apart) share its start: the first piece is empty.
+        bounds = [0, *self.char_start_T[1:].tolist(), len(self.text)]
+        return [self.text[start:end] for start, end in pairwise(bounds)]
+
+
+@dataclass(frozen=True)
 class LabelledData:
     """A labelled data set that was opened."""
 
     path: Path
     rows: Dataset
     info: LabelledInfo
+
+    def samples(self, limit: int | None = None) -> Iterator[LabelledSample]:
+        """The first `limit` rows, or all."""
+        rows = self.rows if limit is None else self.rows.select(range(min(limit, len(self.rows))))
+        for row in rows.with_format("numpy"):
+            yield LabelledSample(
+                source=str(row["source"]),
+                text=str(row["text"]),
+                char_start_T=row["char_start"],
+                char_end_T=row["char_end"],
+                mask_T=row["labels"] != -100,
+                roles_T=row["token_roles"],
+                base_loss_T=row["base_loss"],
+                tuned_loss_T=row["tuned_loss"],
+                true_roles_T=row.get("true_roles"),
+                excluded=bool(row["excluded"]),
+            )
 
 
 _FEATURES = {

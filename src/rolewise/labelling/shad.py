@@ -8,7 +8,7 @@ two folds by conversation, each judged by the model that was tuned on shuffled p
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rolewise.core.errors import InputError
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
-from rolewise.data.shuffle import OutputRef, ShuffledPair, shuffle_pairs
+from rolewise.data.shuffle import OutputRef, ShuffledPair, pair_ids, shuffle_pairs
 from rolewise.labelling.classify import label_by_losses
 from rolewise.labelling.scoring import LossFunction, Shard, batch_losses, plan_shards, read_losses, score, scored_length
 from rolewise.labelling.tuning import TuningConfig, tune
@@ -91,7 +91,10 @@ class SHADPlan:
         shards: the batches to score.
         tuning: settings of the tuning.
         device: where it runs.
+        batch_tokens: padded tokens scored at once, at most (a longer sample goes alone).
+        longest_pair: tokens of the longest shuffled pair.
         tokens_to_tune, tokens_to_score: tokens through the model, each of the latter once plain and once tuned.
+        tuned_on: outputs that some model was tuned on.
     """
 
     folds: list[int]
@@ -99,9 +102,11 @@ class SHADPlan:
     shards: list[Shard]
     tuning: TuningConfig
     device: str
-    tokens_to_tune: int = 0
-    tokens_to_score: int = 0
-    tuned_on: frozenset[OutputRef] = field(default_factory=frozenset)
+    batch_tokens: int
+    longest_pair: int
+    tokens_to_tune: int
+    tokens_to_score: int
+    tuned_on: frozenset[OutputRef]
 
 
 class SHAD:
@@ -158,13 +163,16 @@ class SHAD:
         # A killed run loses one shard's work at most: less than a minute either way.
         shard_tokens = (4 if device == "cpu" else 64) * batch_tokens
         shards = plan_shards(samples, judged_by, batch_tokens, shard_tokens)
+        pair_lengths = [_pair_length(pair, samples, self.max_length) for fold in pairs for pair in fold]
         return SHADPlan(
             folds=judged_by,
             pairs=pairs,
             shards=shards,
             tuning=self._tuning(len(pairs[0])),
             device=device,
-            tokens_to_tune=config.epochs * sum(_pair_length(pair, samples) for fold in pairs for pair in fold),
+            batch_tokens=batch_tokens,
+            longest_pair=max(pair_lengths),
+            tokens_to_tune=config.epochs * sum(pair_lengths),
             tokens_to_score=sum(scored_length(s) for s, fold in zip(samples, judged_by, strict=True) if fold >= 0),
             tuned_on=tuned_on,
         )
@@ -280,10 +288,8 @@ def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, se
     return shuffle_pairs(chosen, [groups[ref.sample] for ref in chosen], seed)
 
 
-def _pair_length(pair: ShuffledPair, samples: Sequence[RenderedSample]) -> int:
-    output = samples[pair.output.sample].turns[pair.output.turn]
-    history: int = samples[pair.context.sample].turns[pair.context.turn].start
-    return history + output.end - output.start
+def _pair_length(pair: ShuffledPair, samples: Sequence[RenderedSample], max_length: int | None) -> int:
+    return len(pair_ids(pair, samples, max_length)[0])
 
 
 def _forget_memorised(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from peft import LoraConfig
 from rich.progress import Progress
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -15,7 +14,7 @@ from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import ShuffledPair, pair_ids
 from rolewise.training.checkpoints import last_checkpoint
-from rolewise.training.models import load_model, load_tokenizer
+from rolewise.training.models import load_model, load_tokenizer, lora_config
 from rolewise.training.progress import RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
 
@@ -73,7 +72,7 @@ def tune(
         args=_arguments(work, config, on_gpu=device != "cpu"),
         train_dataset=_pairs_dataset(pairs, samples, max_length),
         processing_class=load_tokenizer(model, trust_remote_code=trust_remote_code),
-        peft_config=_lora(config) if config.method == "lora" else None,
+        peft_config=lora_config(config.rank) if config.method == "lora" else None,
         callbacks=[RichProgressCallback(progress, description)],
     )
     for callback in (PrinterCallback, ProgressCallback):
@@ -105,16 +104,6 @@ def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFT
         gradient_checkpointing=on_gpu,
         use_cpu=not on_gpu,
         report_to="none",
-    )
-
-
-def _lora(config: TuningConfig) -> LoraConfig:
-    return LoraConfig(
-        r=config.rank,
-        lora_alpha=2 * config.rank,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
     )
 
 

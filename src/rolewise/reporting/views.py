@@ -39,7 +39,8 @@ def weights_before_training(sample: LabelledSample, weighting: Weighting) -> np.
         torch.from_numpy(sample.roles_T.astype(np.int64))[None],
         torch.from_numpy(sample.mask_T)[None],
     )
-    return weights_1T[0].numpy()
+    weights_T: np.ndarray = weights_1T[0].numpy()
+    return weights_T
 
 
 def roles_table(counts: dict[str, int]) -> Table:

@@ -1,9 +1,11 @@
 """Loading models and tokenizers, with errors that say what to do."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
@@ -47,6 +49,11 @@ def load_model(
     return model.to(device).eval() if device is not None else model.eval()
 
 
+def lora_config(rank: int) -> LoraConfig:
+    """LoRA on every linear layer but the LM head, with alpha twice the rank and no dropout."""
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int, Any]:
     """Number of parameters of a model and its config, without loading the weights.
 
@@ -60,6 +67,28 @@ def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded("model", name, error) from error
     return sum(parameter.numel() for parameter in model.parameters()), config.get_text_config()
+
+
+def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
+    """SHA-256 of a model directory's config and weights, or the commit of a hub model.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    directory = Path(name)
+    if directory.is_dir():
+        hasher = hashlib.sha256()
+        for path in sorted(p for p in directory.iterdir() if p.name == "config.json" or p.suffix == ".safetensors"):
+            hasher.update(path.name.encode())
+            with path.open("rb") as stream:
+                while chunk := stream.read(1 << 24):
+                    hasher.update(chunk)
+        return hasher.hexdigest()
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded("model", name, error) from error
+    return str(config._commit_hash)
 
 
 def _not_loaded(what: str, name: str, error: Exception) -> InputError:

@@ -41,6 +41,12 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
         },
     )
 
+    def __post_init__(self) -> None:
+        # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
+        if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
+            self.bf16 = False
+        super().__post_init__()
+
 
 class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     """`SFTTrainer` that multiplies token losses by the weights of a `Weighting`.

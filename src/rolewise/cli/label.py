@@ -1,0 +1,44 @@
+"""`rolewise label`."""
+
+from collections.abc import Sequence
+
+from rolewise.cli.parser import build_parser, parse
+from rolewise.jobs.options import LabelOptions
+
+DESCRIPTION = """Label the tokens of conversations.
+
+SHAD tunes the model a little on conversations whose answers were shuffled. Tokens that this
+makes easier to predict are boilerplate (format, stock phrases); the rest is reasoning. The
+result is a Hugging Face data set with a role and both losses for every token, and a report.
+A run that was stopped goes on where it was when the same command is given again.
+
+  rolewise label --model Qwen/Qwen3-0.6B --data conversations.jsonl --output labelled
+"""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, label, print."""
+    options, _ = parse(build_parser("rolewise label", DESCRIPTION, LabelOptions), LabelOptions, argv)
+
+    # Heavy imports wait until the options are known to be right.
+    from rolewise.cli.console import note, out, progress, show
+    from rolewise.jobs.label import label, plan_labelling, plan_table
+    from rolewise.reporting.views import checks_table, roles_table
+
+    plan = plan_labelling(options)
+    for text in plan.renderer.notes:
+        note(f"note: {text}")
+    for rejected in plan.data.rejected[:20]:
+        note(f"left out: {rejected.reason}")
+    if len(plan.data.rejected) > 20:
+        note(f"left out: {len(plan.data.rejected) - 20} more")
+    if options.plan:
+        show(plan_table(options, plan))
+        return
+    with progress() as bars:
+        result = label(options, bars, plan)
+    show(roles_table(result.info.counts))
+    show(checks_table(result.format_check, result.truth_check))
+    if result.was_finished:
+        note(f"{result.path}: was labelled already, with these settings and data; nothing was done")
+    out.print(f"labelled data set: {result.path}\nreport:            {result.path / 'report.html'}", soft_wrap=True)

@@ -1,0 +1,72 @@
+"""`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rolewise import __version__
+from rolewise.core.errors import RolewiseError
+
+COMMANDS = {
+    "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
+    "label": "label the tokens of conversations as reasoning or boilerplate",
+    "sft": "fine-tune a model on labelled data with a weighting",
+    "view": "show a labelled data set as one HTML page",
+}
+
+USAGE = f"""rolewise {__version__}: fine-tune language models by the role that each token plays.
+
+usage: rolewise COMMAND [options]
+
+{chr(10).join(f"  {name:8} {text}" for name, text in COMMANDS.items())}
+
+`rolewise COMMAND --help` explains a command. A first run, in order:
+
+  rolewise label --model MODEL --data conversations.jsonl --output labelled
+  rolewise sft --model MODEL --data labelled --output tuned
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 2 the user can mend it, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        print(f"rolewise: {command!r} is not a command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        importlib.import_module(f"rolewise.cli.{command}").run(rest)
+    except RolewiseError as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        print(f"\nrolewise {command}: interrupted; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _is_out_of_space(error):
+            raise
+        message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
+    else:
+        return 0
+    print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _is_out_of_space(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error; libraries wrap it in types of their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (28, 122, 27):  # no space, quota, file too large
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

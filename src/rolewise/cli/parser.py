@@ -1,0 +1,170 @@
+"""Options dataclasses on the command line: `--config file.yaml`, any field also as a flag, flags win."""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+from rolewise.core.errors import InputError
+
+T = TypeVar("T")
+Extra = Callable[[list[str]], tuple[Any, list[str]]]
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, as `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def build_parser(prog: str, description: str, options: type, epilog: str = "") -> Parser:
+    """A parser with a flag per field of a dataclass whose fields were made by `rolewise.core.options`."""
+    parser = Parser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        title = field.metadata["group"]
+        group = groups.setdefault(title, parser.add_argument_group(title))
+        _add_flag(group, field, typing.get_type_hints(options)[field.name])
+    general = parser.add_argument_group("general")
+    general.add_argument("--config", metavar="FILE", help="YAML file with any of these options; flags win over it.")
+    general.add_argument("-h", "--help", action="help", help="Show this text.")
+    return parser
+
+
+def parse(
+    parser: Parser, options: type[T], argv: Sequence[str], *, other_names: Iterable[str] = ()
+) -> tuple[T, list[str]]:
+    """Options from the command line and its `--config` file, and what of either belongs to others.
+
+    Args:
+        parser: of `build_parser`.
+        options: the dataclass.
+        argv: the command line.
+        other_names: option names that somebody else understands; they come back as flags.
+
+    Raises:
+        InputError: for an option that nobody understands (with the nearest one), or a value that does not fit.
+    """
+    argv = [_dashed(argument) for argument in argv]
+    config = _config_file(argv)
+    own = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]  # a dataclass
+    others = set(other_names)
+    from_file: list[str] = []
+    for key, value in _read_config(config).items() if config else ():
+        name = str(key).replace("-", "_")
+        if name not in own and name not in others:
+            raise InputError(f"{config}: {_unknown(f'option {key!r}', name, [*own, *others])}")
+        from_file += _as_flags(name, value, own.get(name))
+    known, rest = parser.parse_known_args([*from_file, *argv])
+    for argument in rest:
+        name = argument.lstrip("-").split("=")[0].replace("-", "_")
+        if argument.startswith("--") and name not in others:
+            raise InputError(_unknown(f"option {argument.split('=')[0]}", name, [*own, "config", *others], "--"))
+        if not others:
+            raise InputError(f"{argument!r} is not an option; see --help")
+    values = {name: value for name, value in vars(known).items() if name in own}
+    missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}; see --help")
+    return options(**values), rest
+
+
+def _add_flag(group: Any, field: "dataclasses.Field[Any]", annotation: Any) -> None:
+    flag = "--" + field.name.replace("_", "-")
+    kind, optional = _kind(annotation)
+    text = field.metadata["help"]
+    shown = field.default not in (None, False, dataclasses.MISSING)
+    help_text = (f"{text} [{field.default}]" if shown and kind is not bool else text).replace("%", "%%")
+    common: dict[str, Any] = {"dest": field.name, "default": field.default, "help": help_text}
+    if kind is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        return
+    choices = field.metadata["choices"]
+    metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X"}.get(kind, "TEXT")
+    group.add_argument(flag, type=_reader(kind, optional), metavar=metavar, **common)
+
+
+def _kind(annotation: Any) -> tuple[type, bool]:
+    if isinstance(annotation, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
+        return kinds[0], True
+    return annotation, False
+
+
+def _reader(kind: type, optional: bool) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if optional and text.lower() in ("none", "null"):
+            return None
+        return kind(text)
+
+    read.__name__ = kind.__name__  # argparse names it: "invalid int value"
+    return read
+
+
+def _dashed(argument: str) -> str:
+    """`--max_length=3` as `--max-length=3`: both spellings are known from neighbouring tools."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _config_file(argv: Sequence[str]) -> str | None:
+    finder = Parser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    found: str | None = finder.parse_known_args(argv)[0].config
+    return found
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the config file ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected `option: value` lines, found a {type(content).__name__}")
+    return content
+
+
+def _as_flags(name: str, value: Any, own: "dataclasses.Field[Any] | None") -> list[str]:
+    """A YAML value as the flags that would give it, so that both go through the same checks."""
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        if own is None:
+            return [f"{flag}={str(value).lower()}"]
+        return [flag if value else f"--no-{flag[2:]}"]
+    if value is None:
+        return [f"{flag}=none"] if own is not None else []
+    if isinstance(value, list) and own is None:
+        return [flag, *map(str, value)]
+    if isinstance(value, dict | list):
+        return [f"{flag}={json.dumps(value)}"]
+    return [f"{flag}={value}"]
+
+
+def _unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    shown = prefix + (near[0].replace("_", "-") if prefix else near[0]) if near else ""
+    hint = f"did you mean {shown}?" if near else "see --help"
+    return f"{what} is not known; {hint}"

@@ -1,0 +1,91 @@
+"""`rolewise sft`."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rolewise.cli.parser import build_parser, parse
+from rolewise.core.errors import InputError
+from rolewise.jobs.options import SFTOptions
+
+DESCRIPTION = """Fine-tune a model on labelled data, each token weighted by its role.
+
+RFT, the default, gives the group with the higher loss, reasoning as a rule, more weight, sample
+by sample. Every log line carries loss, share of tokens and share of weight per role. A run that
+was stopped goes on from its last checkpoint when the same command is given again.
+
+  rolewise sft --model Qwen/Qwen3-0.6B --data labelled --output tuned
+"""
+
+EPILOG = """training:
+  Every field of TRL's SFTConfig is an option too (--help-all lists them). The usual ones:
+  --learning-rate X               [2e-05; for LoRA 1e-4 to 2e-4 is common]
+  --num-train-epochs X            [3]
+  --max-steps N                   instead of epochs
+  --per-device-train-batch-size N [8]
+  --gradient-accumulation-steps N [1]
+  --gradient-checkpointing BOOL   less memory for more time [true]
+  --logging-steps N               [10]
+  --save-steps N                  a stopped run loses so many steps at most [100]
+  --eval-strategy WHEN            no, steps or epoch [epoch, if there is data to measure on]
+  --seed N                        [42]
+  --report-to NAME                wandb, tensorboard, … [none]
+"""
+
+HOUSE_DEFAULTS = ["--save_steps=100", "--save_total_limit=2", "--report_to=none"]
+"""Before the user's own flags, where ours differ from TRL's defaults."""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, train, print."""
+    parser = build_parser("rolewise sft", DESCRIPTION, SFTOptions, EPILOG)
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+        return
+
+    from rolewise.training.sft import WeightedSFTConfig
+
+    training_parser = _training_parser(WeightedSFTConfig)
+    if "--help-all" in argv:
+        training_parser.print_help()
+        return
+    names = [field.name for field in dataclasses.fields(WeightedSFTConfig) if field.init]
+    options, rest = parse(parser, SFTOptions, argv, other_names=names)
+    training = _training_config(training_parser, options, rest)
+
+    from rolewise.cli.console import note, out, progress, show
+    from rolewise.jobs.sft import fine_tune
+    from rolewise.jobs.sft_report import roles_table
+
+    with progress() as bars:
+        result = fine_tune(options, training, bars)
+    show(roles_table(result.log))
+    show(roles_table(result.log, "eval_"))
+    if result.was_finished:
+        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
+    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+
+
+def _training_parser(config: type) -> Any:
+    from transformers import HfArgumentParser
+
+    class TrainingParser(HfArgumentParser):  # type: ignore[misc]  # transformers is untyped
+        def error(self, message: str) -> NoReturn:
+            raise InputError(message)
+
+    return TrainingParser(config, prog="rolewise sft", allow_abbrev=False)
+
+
+def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
+    measured = ["--eval_strategy=epoch"] if options.eval_data or options.eval_share else []
+    ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
+    ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}", f"--max_length={options.max_length}"]
+    try:
+        config, unknown = parser.parse_args_into_dataclasses(
+            [*HOUSE_DEFAULTS, *measured, *flags, *ours], return_remaining_strings=True
+        )
+    except (ValueError, ImportError) as error:  # raised by TrainingArguments for values that do not go together
+        raise InputError(str(error)) from error
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is not an option; see --help")
+    return config

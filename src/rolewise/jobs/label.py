@@ -1,0 +1,160 @@
+"""The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from rolewise.core.run_directory import RunDirectory
+from rolewise.core.versions import package_versions
+from rolewise.data.labelled import LabelledData, LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
+from rolewise.data.prepare import PreparedData, prepare
+from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
+from rolewise.jobs.options import LabelOptions
+from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.labelling.checks import FormatCheck, TruthCheck, check_format, check_truth
+from rolewise.labelling.cost import estimate_cost
+from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
+from rolewise.reporting.html import Table
+from rolewise.roles.regex import label_format
+from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What a labelling job would do; `shad` is None for the regex."""
+
+    data: PreparedData
+    renderer: Renderer
+    tokenizer: Any
+    shad: SHADPlan | None
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """A finished labelling: where it lies, and what it says of itself."""
+
+    path: Path
+    info: LabelledInfo
+    format_check: FormatCheck | None
+    truth_check: TruthCheck | None
+    was_finished: bool
+
+
+def plan_labelling(options: LabelOptions) -> LabelPlan:
+    """Read, render and plan, without loading the model.
+
+    Raises:
+        InputError: for data, a template or options that can't be used.
+    """
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    renderer = Renderer(
+        tokenizer,
+        chat_template=options.chat_template,
+        tool_format=options.tool_format,
+        max_length=options.max_length,
+    )
+    data = prepare(
+        options.data, renderer, format=options.format, limit=options.limit, skip_invalid=options.skip_invalid
+    )
+    shad = _shad(options).plan(data.samples) if options.method == "shad" else None
+    return LabelPlan(data, renderer, tokenizer, shad)
+
+
+def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = None) -> LabelResult:
+    """Label a data set and write it to `options.output`, whole or not at all; a killed run goes on where it was.
+
+    Raises:
+        InputError: as `plan_labelling`, or if the output can't be written or holds something else.
+    """
+    plan = plan or plan_labelling(options)
+    settings = {name: value for name, value in asdict(options).items() if name != "plan"}
+    choices = {name: value for name, value in settings.items() if name not in ("model", "data", "output")}
+    model_hash = model_fingerprint(options.model, trust_remote_code=options.trust_remote_code) if plan.shad else ""
+    identity = {
+        "model": model_hash,
+        "data": plan.data.sha256,
+        "rendering": plan.renderer.fingerprint(),
+        "settings": choices,
+    }
+    run = RunDirectory(options.output, "label", settings, identity)
+    if run.finished():
+        return _result(load_labelled(run.output), was_finished=True)
+    run.open()
+    samples = plan.data.samples
+    if plan.shad is not None:
+        with run.timed("label"):
+            labels, excluded = _shad(options).label(samples, run.work, progress, plan.shad)
+    else:
+        labels, excluded = [_regex_labels(sample) for sample in samples], [False] * len(samples)
+    info = LabelledInfo(
+        method=options.method,
+        model=options.model,
+        model_hash=model_hash,
+        tokenizer=tokenizer_fingerprint(plan.tokenizer),
+        rendering=plan.renderer.fingerprint(),
+        threshold=options.threshold if plan.shad else None,
+        format_quantile=options.format_quantile if plan.shad else None,
+        counts=count_roles(samples, labels),
+        settings={"data_sha256": plan.data.sha256, **choices},
+        versions=package_versions(),
+        notes=list(plan.renderer.notes),
+    )
+    with run.timed("write"):
+        save_labelled(run.results, samples, labels, excluded, info)
+        write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+    run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
+    return _result(load_labelled(run.output), was_finished=False)
+
+
+def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
+    """What the job would do and cost, without doing it."""
+    data = plan.data
+    rows: list[list[str | float]] = [
+        ["conversations", data.conversations],
+        ["samples", len(data.samples)],
+        ["left out", len(data.rejected)],
+        ["format of the data", data.format],
+        ["tokens", data.tokens],
+        ["of them with loss", data.loss_tokens],
+    ]
+    if plan.shad is not None:
+        parameters, text_config = count_parameters(options.model, trust_remote_code=options.trust_remote_code)
+        cost = estimate_cost(plan.shad, parameters, text_config, data.loss_tokens / data.tokens)
+        rows += [
+            ["models to tune", len(plan.shad.pairs)],
+            ["shuffled pairs, each", len(plan.shad.pairs[0])],
+            ["tokens to tune on", plan.shad.tokens_to_tune],
+            ["tokens to score, twice", plan.shad.tokens_to_score],
+            ["device", plan.shad.device],
+            ["time, roughly", f"{cost.seconds / 60:.1f} min"],
+            ["memory, roughly", f"{cost.memory_bytes / 2**30:.1f} GiB"],
+        ]
+    return Table("Plan", ["", "value"], rows)
+
+
+def _result(labelled: LabelledData, *, was_finished: bool) -> LabelResult:
+    samples = list(labelled.samples())
+    return LabelResult(labelled.path, labelled.info, check_format(samples), check_truth(samples), was_finished)
+
+
+def turn_char_spans(sample: RenderedSample) -> list[tuple[int, int]]:
+    """Characters of each assistant turn in the sample's text, half-open."""
+    return [(int(sample.char_start[t.start]), int(sample.char_end[t.end - 1])) for t in sample.turns]
+
+
+def _regex_labels(sample: RenderedSample) -> TokenLabels:
+    roles_T = label_format(sample.text, sample.char_start, sample.char_end, turn_char_spans(sample))
+    return TokenLabels.without_losses(np.where(sample.loss_mask, roles_T, 0).astype(np.uint8))
+
+
+def _shad(options: LabelOptions) -> SHAD:
+    names = SHADConfig.__dataclass_fields__.keys() & options.__dataclass_fields__.keys()
+    return SHAD(
+        options.model,
+        SHADConfig(**{name: getattr(options, name) for name in names}),
+        max_length=options.max_length,
+        trust_remote_code=options.trust_remote_code,
+    )

@@ -1,0 +1,119 @@
+"""The options of every command. Imports nothing heavy, so that `--help` answers at once."""
+
+from dataclasses import dataclass
+
+from rolewise.core.errors import InputError
+from rolewise.core.options import option, required
+
+LABEL_METHODS = ("shad", "regex")
+WEIGHTINGS = ("rft", "alpha", "sample-mean", "none")
+
+
+@dataclass(kw_only=True)
+class LabelOptions:
+    """Options of `rolewise label`."""
+
+    model: str = required("Base model: a directory or a hub id. Its tokenizer decides the tokens.")
+    data: str = required("Conversations: a JSONL or JSON file.")
+    output: str = required("Directory to make: the labelled data set with its report.")
+    method: str = option("shad", "shad, or regex (format tokens against the rest).", choices=LABEL_METHODS)
+    plan: bool = option(False, "Say what would be done and what it would cost, and do nothing.")
+
+    format: str | None = option(None, "Format: messages or alpaca; found out by looking unless given.", group="data")
+    chat_template: str | None = option(None, "Instead of the tokenizer's: a file, or `chatml`.", group="data")
+    tool_format: str | None = option(
+        None, "How calls are written where the chat template can't: hermes, rlla or react.", group="data"
+    )
+    max_length: int = option(3072, "Samples are cut to so many tokens.", group="data")
+    limit: int | None = option(None, "Use the first so many conversations only.", group="data")
+    skip_invalid: bool = option(False, "Leave out records that can't be used instead of stopping.", group="data")
+
+    shuffle_share: float = option(0.01, "Share of the assistant turns that is shuffled.", group="shad")
+    min_pairs: int = option(64, "Shuffled pairs at least, per tuned model.", group="shad")
+    cross_fit: bool = option(True, "Judge each half of the data with the model tuned on the other.", group="shad")
+    tuning: str = option("lora", "How the model learns the shuffled pairs.", choices=("lora", "full"), group="shad")
+    learning_rate: float | None = option(None, "Of that tuning; depends on the kind of tuning.", group="shad")
+    rank: int = option(16, "Rank of the LoRA matrices.", group="shad")
+    epochs: int = option(1, "Passes over the shuffled pairs.", group="shad")
+    threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.", group="shad")
+    format_quantile: float | None = option(
+        0.5, "Boilerplate with a base loss below this quantile is format, the rest template.", group="shad"
+    )
+
+    dtype: str = option("float32", "Of weights and arithmetic. Coarser ones flip labels.", group="machine")
+    batch_tokens: int | None = option(None, "Tokens scored at once; 2048 on a CPU, 16384 on a GPU.", group="machine")
+    seed: int = option(0, "Of shuffling and tuning.", group="machine")
+    trust_remote_code: bool = option(False, "Let the model's repository run its own code.", group="machine")
+
+    def __post_init__(self) -> None:
+        if self.method not in LABEL_METHODS:
+            raise InputError(f"method {self.method!r} is not known; choose one of {', '.join(LABEL_METHODS)}")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit is {self.limit}; it must be at least 1")
+        if self.max_length < 2:
+            raise InputError(f"max_length is {self.max_length}; it must be at least 2")
+
+
+@dataclass(kw_only=True)
+class SFTOptions:
+    """Rolewise's own options of `rolewise sft`; the rest are the fields of TRL's `SFTConfig`."""
+
+    model: str = required("Model to tune: a directory or a hub id.")
+    data: str = required("Labelled data set (of `rolewise label`), or conversations if the weighting needs no roles.")
+    output: str = required("Directory to make: the model or adapter with its report.")
+    weighting: str = option(
+        "rft",
+        "rft: adaptive weights of reasoning and boilerplate. alpha: fixed ones. sample-mean, none: plain losses.",
+        choices=WEIGHTINGS,
+    )
+    inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
+    alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 0.5.")
+
+    eval_data: str | None = option(None, "Labelled data set to measure on while training.", group="data")
+    eval_share: float = option(0.0, "Or: hold out this share of the data for it.", group="data")
+    max_length: int = option(3072, "Conversations are cut to so many tokens (labelled data is as it is).", group="data")
+
+    lora: bool = option(True, "Tune a LoRA adapter; --no-lora tunes all weights.", group="model")
+    rank: int = option(16, "Rank of the LoRA matrices.", group="model")
+    load_in_4bit: bool = option(False, "QLoRA: the base in 4 bits; needs bitsandbytes and a GPU.", group="model")
+    merge: bool = option(False, "Also write the model with the adapter merged in, to OUTPUT/merged.", group="model")
+    dtype: str = option("float32", "Of the weights: float32, bfloat16, float16.", group="model")
+    trust_remote_code: bool = option(False, "Let the model's repository run its own code.", group="model")
+
+    generations: int = option(3, "Prompts answered before and after, for the report.", group="report")
+    generation_tokens: int = option(128, "Tokens per answer at most.", group="report")
+
+    def __post_init__(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise InputError(f"weighting {self.weighting!r} is not known; choose one of {', '.join(WEIGHTINGS)}")
+        if not 0 <= self.eval_share < 1:
+            raise InputError(f"eval_share is {self.eval_share}; it is a share from 0 to below 1")
+        if self.eval_data and self.eval_share:
+            raise InputError("give eval_data or eval_share, not both")
+        if self.load_in_4bit and not self.lora:
+            raise InputError("load_in_4bit tunes an adapter on a frozen base; leave --no-lora out")
+        if self.merge and not self.lora:
+            raise InputError("merge joins an adapter with its base; with --no-lora there is nothing to merge")
+        if self.rank < 1:
+            raise InputError(f"rank is {self.rank}; it must be at least 1")
+
+
+@dataclass(kw_only=True)
+class ViewOptions:
+    """Options of `rolewise view`."""
+
+    data: str = required("Labelled data set to show.")
+    output: str | None = option(None, "HTML file to write; default: report.html in the data set's directory.")
+    samples: int = option(200, "Show the first so many samples.")
+    threshold: float | None = option(None, "Where the page's slider starts; default: the data set's own.")
+    inv_tau: float = option(0.3, "The weights shown are RFT's at this 1/τ, on the base losses.")
+
+
+@dataclass(kw_only=True)
+class DemoOptions:
+    """Options of `rolewise demo`."""
+
+    output: str = option("demo-run", "Directory for everything the demo makes.")
+    model: str | None = option(None, "Model directory or hub id; default: SmolLM2-135M-Instruct.")
+    seed: int = option(0, "Of data, shuffling and training.")
+    inv_tau: float = option(0.3, "RFT's 1/τ.")

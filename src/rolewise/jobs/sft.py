@@ -1,0 +1,211 @@
+"""The fine-tuning job: labelled data in, a model or adapter out. What `rolewise sft` runs."""
+
+import gc
+import importlib.util
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from rich.progress import Progress
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.role import Role
+from rolewise.core.run_directory import RunDirectory
+from rolewise.data.labelled import INFO_FILE, load_labelled
+from rolewise.data.prepare import prepare
+from rolewise.data.render import Renderer, tokenizer_fingerprint
+from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
+from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.generation import generate_texts
+from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config, model_fingerprint
+from rolewise.training.progress import RichProgressCallback
+from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+from rolewise.weighting import make_weighting
+
+LOG_FILE = "log.jsonl"
+GENERATIONS_FILE = "generations.json"
+
+
+@dataclass(frozen=True)
+class SFTResult:
+    """A finished fine-tuning: where it lies, its log lines and its answers before and after."""
+
+    path: Path
+    log: list[dict[str, float]]
+    generations: list[dict[str, str]]
+    was_finished: bool
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows to train on and to measure on, and a digest of both."""
+
+    train: Dataset
+    eval: Dataset | None
+    digest: str
+
+
+def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progress) -> SFTResult:
+    """Fine-tune and write the result to `options.output`, whole or not at all; a killed run goes on from a checkpoint.
+
+    `training.output_dir` is ignored: checkpoints lie in the run's working directory until it is done.
+
+    Raises:
+        InputError: for data, model or options that can't be used, or an output that holds something else.
+    """
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    data = load_training_data(options, tokenizer)
+    run = _run_directory(options, training, data)
+    if run.finished():
+        return _read_result(run.output, was_finished=True)
+    run.open()
+    prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
+    answers = run.work / GENERATIONS_FILE
+
+    set_seed(training.seed)
+    model = _load(options)
+    if not answers.exists():
+        task = progress.add_task("answers before", total=None)
+        before = generate_texts(model, tokenizer, prompts, options.generation_tokens)
+        write_json(
+            answers, [{"prompt": tokenizer.decode(p), "before": b} for p, b in zip(prompts, before, strict=True)]
+        )
+        progress.update(task, total=1, completed=1)
+
+    training.output_dir = str(run.work / "checkpoints")
+    trainer = WeightedSFTTrainer(
+        model=model,
+        args=training,
+        train_dataset=data.train,
+        eval_dataset=data.eval,
+        processing_class=tokenizer,
+        weighting=make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha),
+        peft_config=lora_config(options.rank) if options.lora else None,
+        callbacks=[RichProgressCallback(progress, f"train, {options.weighting}")],
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    with run.timed("train"):
+        trainer.train(resume_from_checkpoint=last_checkpoint(run.work / "checkpoints"))
+    task = progress.add_task("answers after", total=None)
+    after = generate_texts(trainer.model, tokenizer, prompts, options.generation_tokens)
+    progress.update(task, total=1, completed=1)
+
+    trainer.save_model(str(run.results))
+    log = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
+    generations = [{**entry, "after": text} for entry, text in zip(json.loads(answers.read_text()), after, strict=True)]
+    write_json(run.results / GENERATIONS_FILE, generations)
+    del trainer, model
+    gc.collect()
+    if options.merge:
+        _merge(options, run.results, tokenizer)
+    write_sft_report(run.results / REPORT_FILE, options, log, generations)
+    run.publish({"data": data.digest, "model": options.model})
+    return _read_result(run.output, was_finished=False)
+
+
+def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+    """Labelled data sets, or conversations whose tokens are all PLAIN.
+
+    Raises:
+        InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles.
+    """
+    train, train_digest = _rows(options.data, options, tokenizer)
+    if options.eval_data:
+        held_out, eval_digest = _rows(options.eval_data, options, tokenizer)
+        return TrainingData(train, held_out, digest([train_digest, eval_digest]))
+    if options.eval_share:
+        if round(len(train) * options.eval_share) < 1 or round(len(train) * (1 - options.eval_share)) < 1:
+            raise InputError(f"eval_share {options.eval_share} of {len(train)} samples leaves one side empty")
+        parts = train.train_test_split(test_size=options.eval_share, seed=0)
+        return TrainingData(parts["train"], parts["test"], train_digest)
+    return TrainingData(train, None, train_digest)
+
+
+def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str]:
+    if Path(path).is_dir() or (Path(path) / INFO_FILE).exists():
+        labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
+        return labelled.rows, digest(asdict(labelled.info))
+    if make_weighting(options.weighting).needs_roles:
+        raise InputError(
+            f"{path}: weighting {options.weighting} needs a labelled data set (a directory); make one: rolewise label"
+        )
+    data = prepare(path, Renderer(tokenizer, max_length=options.max_length))
+    columns = {
+        "input_ids": [sample.input_ids for sample in data.samples],
+        "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
+        "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
+    }
+    return Dataset.from_dict(columns), data.sha256
+
+
+def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
+    defaults = WeightedSFTConfig(output_dir=training.output_dir).to_dict()
+    chosen = {name: value for name, value in training.to_dict().items() if value != defaults.get(name)}
+    # Given by our own options, or by the place of the run; neither may make it another run.
+    for name in ("output_dir", "logging_dir", "run_name", "weighting", "inv_tau", "alpha", "max_length"):
+        chosen.pop(name, None)
+    settings = {**asdict(options), **chosen}
+    identity = {
+        "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
+        "data": data.digest,
+        "settings": {k: v for k, v in settings.items() if k not in ("model", "data", "eval_data", "output")},
+    }
+    return RunDirectory(options.output, "sft", settings, identity)
+
+
+def _load(options: SFTOptions) -> Any:
+    if not options.load_in_4bit:
+        return load_model(
+            options.model,
+            dtype=options.dtype,
+            device=default_device(),
+            trust_remote_code=options.trust_remote_code,
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError("load_in_4bit needs bitsandbytes; install it: pip install 'rolewise[qlora]'")
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    return load_model(
+        options.model,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+        quantization_config=quantization,
+        device_map="auto",
+    )
+
+
+def _merge(options: SFTOptions, results: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the base with the adapter merged in, in the base's own precision, to `results/merged`."""
+    base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+    merged = PeftModel.from_pretrained(base, str(results)).merge_and_unload()
+    merged.save_pretrained(results / "merged")
+    tokenizer.save_pretrained(results / "merged")
+
+
+def _prompts(rows: Dataset, count: int) -> list[list[int]]:
+    """Everything before the first assistant turn, of the first `count` rows."""
+    prompts = []
+    for row in rows.select(range(min(count, len(rows)))):
+        start = next(i for i, label in enumerate(row["labels"]) if label != -100)
+        prompts.append(row["input_ids"][:start])
+    return [prompt for prompt in prompts if prompt]
+
+
+def _read_result(path: Path, *, was_finished: bool) -> SFTResult:
+    log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    generations = json.loads((path / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    return SFTResult(path, log, generations, was_finished)

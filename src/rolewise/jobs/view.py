@@ -1,0 +1,64 @@
+"""One HTML page for a labelled data set. What `rolewise view` runs."""
+
+from pathlib import Path
+
+from rolewise.core.errors import InputError
+from rolewise.data.labelled import LabelledData, load_labelled
+from rolewise.jobs.options import ViewOptions
+from rolewise.labelling.checks import check_format, check_truth
+from rolewise.reporting.html import write_report
+from rolewise.reporting.views import checks_table, roles_table, sample_views, settings_table
+from rolewise.weighting import RFT
+
+REPORT_FILE = "report.html"
+SAMPLES_IN_REPORT = 200
+"""Samples on the page that labelling writes; `rolewise view --samples` shows more."""
+
+
+def view(options: ViewOptions) -> Path:
+    """Write the page and return its path.
+
+    Raises:
+        InputError: if there is no labelled data set, or the page can't be written.
+    """
+    if options.samples < 1:
+        raise InputError(f"samples is {options.samples}; it must be at least 1")
+    labelled = load_labelled(options.data)
+    path = Path(options.output) if options.output else labelled.path / REPORT_FILE
+    write_labelled_report(
+        labelled,
+        path,
+        title=labelled.path.name,
+        samples=options.samples,
+        threshold=options.threshold,
+        inv_tau=options.inv_tau,
+    )
+    return path
+
+
+def write_labelled_report(
+    labelled: LabelledData,
+    path: Path,
+    *,
+    title: str,
+    samples: int = SAMPLES_IN_REPORT,
+    threshold: float | None = None,
+    inv_tau: float = 0.3,
+) -> None:
+    """Write the page: tables and checks over the whole data set, tokens of the first `samples`."""
+    info = labelled.info
+    everything = list(labelled.samples())
+    checks = checks_table(check_format(everything), check_truth(everything))
+    shown = min(samples, len(everything))
+    write_report(
+        path,
+        title=title,
+        subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
+        summary=[roles_table(info.counts), *([checks] if checks else []), settings_table(info)],
+        samples=sample_views(everything[:shown], RFT(inv_tau)),
+        threshold=threshold if threshold is not None else (info.threshold or 0.0),
+        notes=[
+            *info.notes,
+            f"{shown:,} of {len(everything):,} samples are shown; weights are RFT's at 1/τ = {inv_tau}.",
+        ],
+    )

@@ -1,0 +1,82 @@
+"""How good labels are: against format tokens that rules know beyond doubt, and against the truth where it is known.
+
+"Reasoning" is the positive class throughout; samples whose output the labeller was tuned on are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rolewise.core.role import Role
+from rolewise.data.labelled import LabelledSample
+from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
+from rolewise.labelling.classify import is_boilerplate
+from rolewise.roles.regex import label_format, sure_format_mask
+
+
+@dataclass(frozen=True)
+class FormatCheck:
+    """Share of the sure format tokens that were labelled reasoning (arXiv 2412.14780, table 4), with its interval."""
+
+    tokens: int
+    errors: int
+    error_rate: Interval
+
+
+@dataclass(frozen=True)
+class TruthCheck:
+    """Labels against the true roles.
+
+    Attributes:
+        tokens: whose truth is known, and `reasoning_share` of them truly reasoning.
+        auroc: per score (LD, base loss, regex): the chance that a reasoning token scores above a boilerplate token,
+            with an interval from resampling whole samples.
+        accuracy: share of tokens whose group was told right at the threshold.
+    """
+
+    tokens: int
+    reasoning_share: float
+    auroc: dict[str, Interval]
+    accuracy: float
+
+
+def check_format(samples: Sequence[LabelledSample]) -> FormatCheck | None:
+    """Check against sure format tokens; None if there are none."""
+    tokens = errors = 0
+    for sample in samples:
+        if sample.excluded:
+            continue
+        sure_T = sample.mask_T & sure_format_mask(
+            sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans
+        )
+        tokens += int(sure_T.sum())
+        errors += int((sample.roles_T[sure_T] == Role.REASONING).sum())
+    return FormatCheck(tokens, errors, wilson(errors, tokens)) if tokens else None
+
+
+def check_truth(samples: Sequence[LabelledSample], *, resamples: int = 1000) -> TruthCheck | None:
+    """Check against true roles; None if no sample has both kinds of known truth."""
+    positives: list[np.ndarray] = []
+    scores: dict[str, list[np.ndarray]] = {"LD": [], "base loss": [], "regex": []}
+    right = 0
+    for sample in samples:
+        if sample.true_roles_T is None or sample.excluded:
+            continue
+        reasoning_T = sample.true_roles_T == Role.REASONING
+        known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T)) & ~np.isnan(sample.base_loss_T)
+        regex_T = label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)
+        positives.append(reasoning_T[known_T])
+        scores["LD"].append((sample.tuned_loss_T - sample.base_loss_T)[known_T])
+        scores["base loss"].append(sample.base_loss_T[known_T])
+        scores["regex"].append((regex_T != Role.FORMAT)[known_T].astype(np.float64))
+        right += int(((sample.roles_T == Role.REASONING) == reasoning_T)[known_T].sum())
+    truth = np.concatenate(positives) if positives else np.empty(0, dtype=bool)
+    if not truth.any() or truth.all():
+        return None
+    return TruthCheck(
+        tokens=truth.size,
+        reasoning_share=float(truth.mean()),
+        auroc={name: auroc_interval(values, positives, resamples=resamples) for name, values in scores.items()},
+        accuracy=right / truth.size,
+    )
