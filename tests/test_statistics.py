@@ -171,6 +171,11 @@ def test_ratio_interval_takes_the_median_of_pairs():
     assert interval == Interval(3.0, 2.0, 100.0)
 
 
+def test_ratio_interval_lets_disturbed_pairs_pass():
+    ratios = [1.0, 1.1] * 12 + [50.0]
+    assert ratio_interval(ratios, np.ones(25)).high <= 1.1
+
+
 def test_ratio_interval_ignores_what_slows_both_sides():
     generator = np.random.default_rng(0)
     load = generator.uniform(1, 10, size=25)

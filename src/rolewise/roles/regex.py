@@ -46,6 +46,9 @@ _LANDMARK = re.compile(
     r"|^[ \t]*(?P<opener>[{\[])",
     re.MULTILINE,
 )
+# Templates' end-of-turn tokens; looked for in a turn's last characters alone.
+_TURN_END = re.compile(r"(?:<[|｜][\w▁]+[|｜]>|</s>|<end_of_turn>|<eos>)\s*\Z")
+_TURN_END_REACH = 64
 _LINE_IS_OVER = re.compile(r"[ \t,]*(?:\r?\n|\Z|<)")
 
 CharSpan = tuple[int, int]
@@ -54,11 +57,11 @@ CharSpan = tuple[int, int]
 def format_spans(text: str) -> list[RoleSpan]:
     """Return the FORMAT characters of an assistant's text: in order, merged where they touch.
 
-    Found are known tags; ReAct's field labels; and in JSON tool calls the punctuation, every string's quotes and the
-    fixed keys. A JSON value counts as a call in a call tag's block, behind a marker or `Action:`, as the arguments
-    behind `Action Input:`, or anywhere if it has lines of its own and a call's keys. Broken JSON is labelled up to
-    where it breaks. White space next to these belongs to them, as tokenizers join it to its neighbours. A tag that
-    prose merely mentions (it stands within a line and no closing tag answers it) is left alone.
+    Found are known tags; ReAct's field labels; the end-of-turn token; and in JSON tool calls the punctuation, every
+    string's quotes and the fixed keys. A JSON value counts as a call in a call tag's block, behind a marker, as the
+    arguments behind `Action Input:`, or if it has lines of its own (or an `Action:`) and a call's keys. Broken JSON is
+    labelled up to where it breaks. White space next to these belongs to them, as tokenizers join it to its neighbours.
+    A tag that prose merely mentions (it stands within a line and no closing tag answers it) is left alone.
 
     Any text is accepted; time is linear in its length.
     """
@@ -84,6 +87,8 @@ def format_spans(text: str) -> list[RoleSpan]:
             )
             pieces += found
     pieces += [_with_space(text, tag.start, tag.end) for tag in _tags_in_use(text, tags)]
+    if turn_end := _TURN_END.search(text, max(0, len(text) - _TURN_END_REACH)):
+        pieces.append(turn_end.span())
     return [RoleSpan(start, end, Role.FORMAT) for start, end in _merged(pieces)]
 
 
