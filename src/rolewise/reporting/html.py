@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import math
-import numbers
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from rolewise.core.files import write_text
@@ -195,7 +195,7 @@ def _csp_hash(text: str) -> str:
 def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, numbers.Integral):  # NumPy's integers as well
+    if isinstance(value, (int, np.integer)):
         return f"{value:,}"
     if not math.isfinite(value):
         return "–"
