@@ -215,9 +215,9 @@ TRAIN_APIS = (
             "to": option("target", American_dollars="USD", Japanese_yen="JPY", British_pounds="GBP"),
         },
         (
-            "change one share of {amount} euros on account {account} into {to}",
-            "turn my part of {amount} into {to}, from account {account}",
-            "exchange on {account} what each gets of {amount} euros for {to}",
+            "change one share in euros, {amount}, into {to} on account {account}",
+            "turn my part, {amount}, into {to}, from account {account}",
+            "exchange on {account} the euros that each gets, {amount}, for {to}",
         ),
     ),
     Api(
@@ -226,8 +226,8 @@ TRAIN_APIS = (
         "Pay an invoice",
         {"invoice": code("invoice_id"), "payee": person("payee"), "share": share("amount")},
         (
-            "pay {payee} my part of invoice {invoice}, which is {share}",
-            "settle {invoice} with {payee}: one share of {share}",
+            "pay {payee} my part of invoice {invoice}, that is {share}",
+            "settle {invoice} with {payee} by one share of {share}",
             "transfer my share of {share} to {payee} for bill {invoice}",
         ),
     ),

@@ -29,10 +29,10 @@ Call = dict[str, Any]
 DIRECT_SHARE, TWO_CALL_SHARE, MULTI_TURN_SHARE = 0.10, 0.20, 0.08
 REPEATED_TOOL_SHARE = 0.25
 """Of two-call conversations: the same call again with another first argument."""
-OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.8, 0.12, 0.2
+OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.5, 0.1, 0.2
 """Of thoughts: open with a stock sentence, repeat the request in the query's words, rule out a tool, close."""
 MOST_MENTIONS = 2
-"""Sentences about the values of one call; more would make the thought longer than the call."""
+"""Sentences about values in one thought; more would make the thought longer than the call."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class ConversationBuilder:
 
     def _system(self, needed: list[Api]) -> list[str]:
         """Write the system prompt, which offers `needed` among distractors; return the names of `needed`."""
-        count = self.rng.choice((2, 3, 3, 4))
+        count = self.rng.choice((2, 2, 3, 3, 4) if len(needed) < 2 else (2, 3))
         others = [api for api in self.apis if api not in needed]
         self.rng.shuffle(others)
         fields = [api.field for api in needed]
@@ -218,15 +218,15 @@ class ConversationBuilder:
         self._finish_turn(writer, [task.call for task in tasks])
 
     def _thought(self, writer: RoleWriter, tasks: list[Task], first: bool) -> None:
-        """A thought that quotes the requests or not, and names none, some or all of the tools and values."""
+        """A thought that quotes a request or not, and names none, some or all of the tools and values."""
         rng, bank = self.rng, self.bank
         sentences: list[Sentence] = []
         if rng.random() < OPENER_SHARE:
             sentences.append(Sentence(self._stock(bank.openers)))
         explicitness = rng.choice((0.0, 0.0, 0.5, 1.0))
-        quotes = rng.random() < QUOTING_SHARE
+        quoted = rng.choice(tasks) if rng.random() < QUOTING_SHARE else None
         for number, task in enumerate(tasks):
-            if quotes and task.request:
+            if task is quoted and task.request:
                 sentences.append(Sentence(self._stock(bank.goals), fields={"request": task.request}))
             if rng.random() < max(explicitness, 0.3):
                 choices = bank.choices if first and not number else bank.nexts
@@ -234,9 +234,9 @@ class ConversationBuilder:
             if self.distractors and rng.random() < REJECTION_SHARE:
                 fields = {"other": rng.choice(self.distractors)}
                 sentences.append(Sentence(self._stock(bank.rejections), fields=fields))
-            already_quoted = quotes and task.request is not None
-            worth_saying = [value for value in task.values if not (already_quoted and value.rule == "copy")]
-            for value in worth_saying[:MOST_MENTIONS]:
+            unsaid = [value for value in task.values if not (task is quoted and value.rule == "copy")]
+            rng.shuffle(unsaid)
+            for value in unsaid[: MOST_MENTIONS // len(tasks)]:
                 if rng.random() < explicitness:
                     sentences.append(Sentence(self._stock(self._mention_bank(value)), value))
         if not sentences or rng.random() < CLOSER_SHARE:

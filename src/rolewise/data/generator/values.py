@@ -148,8 +148,10 @@ def code(key: str) -> Slot:
 
 
 def title(key: str) -> Slot:
-    """Two common words, copied."""
-    return _copied(key, lambda rng, pools: f"{rng.choice(pools.adjectives)} {rng.choice(pools.nouns)}")
+    """Three common words, copied."""
+    return _copied(
+        key, lambda rng, pools: " ".join(rng.choice(words) for words in (pools.adjectives, pools.nouns, pools.nouns))
+    )
 
 
 def number(key: str) -> Slot:
