@@ -105,25 +105,30 @@ class TurnFinder:
         return None if position < 0 else TurnText(number, start, position, position + len(closing))
 
     def _close_marked(self, text: str, spans: Sequence[tuple[int, int]]) -> list[TurnText]:
-        """Marked spans as turns; the end-of-turn token is taken in where the markers leave it out.
-
-        Spans that only white space parts belong to one turn.
-        """
+        """Marked spans as turns; the end-of-turn token is taken in where the markers leave it out."""
         turns: list[TurnText] = []
-        start: int | None = None
-        for number, (span_start, span_end) in enumerate(spans):
-            start = span_start if start is None else start
-            turn = self._closed(text, len(turns), start, span_end)
-            if turn is None or text[turn.end : span_end].strip():
-                turn = self._closed_after(text, len(turns), start, span_end)
-            if turn is not None:
-                turns.append(turn)
-                start = None
-            elif number + 1 == len(spans) or text[span_end : spans[number + 1][0]].strip():
+        for start, end in self._joined(text, spans):
+            turn = self._closed(text, len(turns), start, end)
+            if turn is None or text[turn.end : end].strip():
+                turn = self._closed_after(text, len(turns), start, end)
+            if turn is None:
                 raise InputError(
                     "the chat template puts no end-of-turn token after an assistant turn; pass another --chat-template"
                 )
+            turns.append(turn)
         return turns
+
+    def _joined(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Spans that only white space parts, and no end of a turn, joined: some templates mark a turn in pieces."""
+        joined: list[tuple[int, int]] = []
+        for start, end in spans:
+            if joined and not text[joined[-1][1] : start].strip():
+                before, middle = joined[-1]
+                if not text[before:middle].rstrip().endswith(tuple(self._template.turn_ends)):
+                    joined[-1] = (before, end)
+                    continue
+            joined.append((start, end))
+        return joined
 
     def _closed_after(self, text: str, number: int, start: int, end: int) -> TurnText | None:
         position = end + len(text[end:]) - len(text[end:].lstrip())
