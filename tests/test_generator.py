@@ -176,6 +176,13 @@ def test_an_option_has_one_wording_per_value():
     assert checked >= 6
 
 
+@pytest.mark.parametrize("api", [api for split in SPLITS for api in APIS[split]], ids=lambda api: api.stem)
+def test_every_request_uses_every_slot_and_the_first_is_a_copy(api):
+    for request in api.requests:
+        assert sorted(re.findall(r"\{(\w+)\}", request)) == sorted(api.slots)
+    assert next(iter(api.slots.values())).draw(Random(0), POOLS["eval"]).values[0].rule == "copy"
+
+
 def test_a_copy_of_earlier_output_is_never_reasoning(sample):
     checked = 0
     for conversation in sample:

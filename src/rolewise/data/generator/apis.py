@@ -24,10 +24,10 @@ from rolewise.data.generator.values import (
 
 @dataclass(frozen=True)
 class Api:
-    """One API. Requests are infinitive clauses with each slot's name in braces; the first slot is always a copy,
+    """One API. Requests are infinitive clauses with each slot's name in braces.
 
-    so that "do the same for …" can ask for a second call with another value there. APIs of the same `field` look
-    alike and make the hardest distractors.
+    The first slot is always a copy, so that "do the same for …" can ask for a second call with another value there.
+    APIs of the same `field` look alike and make the hardest distractors.
     """
 
     field: str

@@ -80,6 +80,7 @@ class ConversationBuilder:
         self.messages: list[dict[str, Any]] = []
         self.role_spans: list[list[RoleSpan]] = []
         self.calls: list[list[Call]] = []
+        self.distractors: list[str] = []
 
     def build(self) -> Draft | None:
         """A conversation, or None if its values can't be told apart; then draw again."""
