@@ -106,6 +106,10 @@ def test_openai_calls_are_brought_into_one_shape(tmp_path: Path) -> None:
             [("user", "You are given a word. Spell it.\n\ncat"), ("assistant", "c a t")],
         ),
         (
+            {"instruction": "You are a teacher: mark this essay.", "input": "My cat", "output": "C"},
+            [("user", "You are a teacher: mark this essay.\n\nMy cat"), ("assistant", "C")],
+        ),
+        (
             {"system": "Be brief.", "instruction": "You are the host.\nGreet.", "input": "Eva", "output": "Hi"},
             [("system", "Be brief."), ("user", "You are the host.\nGreet.\n\nEva"), ("assistant", "Hi")],
         ),

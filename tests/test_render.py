@@ -277,6 +277,7 @@ def test_templates_with_a_place_for_tools_keep_their_own_way(make_tokenizer: Mak
     assert ["react" in note for note in forced.notes] == [True]
     [sample] = forced.render(Conversation(messages, tools))
     assert loss_texts(tokenizer, sample)[0] == f'Action: get_weather\nAction Input: {{"city": "Ulm"}}{END}'
+    assert sample.text.startswith("<|im_start|>system\nThese tools can be used:\n1. Name: get_weather")
     twice = make_tokenizer(MARKS_TWICE, SPECIAL)
     [sample] = Renderer(twice).render(Conversation(messages))
     assert loss_texts(twice, sample)[0] == f'[{{"name": "get_weather", "arguments": {{"city": "Ulm"}}}}]{END}'
@@ -341,6 +342,16 @@ def test_templates_that_cannot_be_used(make_tokenizer: MakeTokenizer, template: 
     with pytest.raises(InputError, match=message) as caught:
         Renderer(make_tokenizer(template))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKS_CONTENT])
+def test_a_turn_without_its_end_is_refused(make_tokenizer: MakeTokenizer, template: str) -> None:
+    content = "message['content']" if "message['content']" in template else "m.content"
+    sometimes = template.replace("'<|im_end|>", f"('<|im_end|>' if '!' not in {content} else '') + '")
+    renderer = Renderer(make_tokenizer(sometimes))
+    assert len(renderer.render(say("u: Hi", "a: Hello", "u: Bye"))) == 1
+    with pytest.raises(InputError, match=r"^data.jsonl:7: .*pass (another )?--chat-template"):
+        renderer.render(say("u: Hi", "a: Hello!", "u: Bye"))
 
 
 def test_bad_options(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
