@@ -217,6 +217,7 @@ def test_what_only_looks_like_a_call_is_left_alone(text):
     [
         '⟦<tool_call>\n{"name": "⟧f⟦", "arguments": {"⟧a⟦": "⟧cut here',
         '⟦<tool_call>{"name": "⟧f⟦</tool_call>⟧',  # the quote left open does not swallow the tag
+        '⟦<tool_call>\n{"name": "⟧f⟦\n</tool_call>\nThought: ⟧he said "no"',  # nor the next lines
         '⟦<tool_call>\n{"name": "⟧f⟦", "arguments": {⟧oops}⟦\n</tool_call>⟧',
         '⟦<tool_call>\n{"name": "⟧f⟦"⟧ "again": 1}⟦\n</tool_call>⟧',
         '⟦<functioncall> {"name": "⟧f⟦", "arguments":⟧ \'{"a": 1}\'}',  # Glaive's quotes are not JSON's
@@ -240,6 +241,8 @@ def test_broken_json_is_labelled_up_to_where_it_breaks(expected):
         "⟦<think> ⟧It goes within <tool_call> tags, no <response> yet.⟦ </think>\n<tool_call>\n"
         '{"name": "⟧f⟦", "parameters": {}}\n</tool_call>⟧',
         "Put it between <answer></answer>, then stop.",
+        "⟦<think> ⟧The <think> tag opens this.⟦ </think>\n⟧Hi.",
+        "⟦<think>\n\n</think> <response> ⟧Cut here",
         # Within a line, but opened and closed around something.
         "I need facts.⟦ <search> ⟧capital of Chad⟦ </search> ⟧and then⟦ <answer>⟧N'Djamena⟦</answer>⟧.",
         # The template opened the thought.

@@ -33,7 +33,7 @@ class JsonScan:
     """What a scan found.
 
     Attributes:
-        end: where it stopped: one past the value, or at the first character that JSON does not allow there.
+        end: where it stopped: one past the value, or past the last token that JSON allows there.
         spans: (start, end) of formatting characters, in order: punctuation, the quotes of every string, fixed keys
             whole, and the white space between.
         complete: whether the value was closed.
@@ -89,7 +89,6 @@ def scan_json(text: str, start: int, *, call_level: bool) -> JsonScan:
         if token is None:
             if text[begin : begin + 1] == '"' and '"' in expected:  # a string that never ends, but it began
                 spans.append((position, begin + 1))
-                position = begin + 1
             return JsonScan(position, spans, False, is_call)
         kind = text[begin] if token["string"] or token["punctuation"] else "0"
         if kind not in expected:
