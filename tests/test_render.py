@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -453,10 +454,99 @@ def slow_true_roles(sample: RenderedSample, contents: list[str], spans: list[lis
 
 
 def test_true_roles_need_the_content_as_it_was(make_tokenizer: MakeTokenizer) -> None:
-    shouting = make_tokenizer(CHATML.replace("message['content']", "message['content'] | replace('bad', 'good')"))
-    conversation = say("u: Q", "a: Not bad", role_spans=[[], [RoleSpan(0, 3, Role.FORMAT)]])
+    squeezed = make_tokenizer(CHATML.replace("message['content']", "message['content'] | replace('  ', ' ')"))
+    conversation = say("u: Q", "a: Not  bad", role_spans=[[], [RoleSpan(0, 3, Role.FORMAT)]])
     with pytest.raises(InputError, match=r"data.jsonl:7: the chat template rewrites"):
-        Renderer(shouting).render(conversation)
+        Renderer(squeezed).render(conversation)
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKS_CONTENT])
+def test_templates_that_drop_words_are_refused(make_tokenizer: MakeTokenizer, template: str) -> None:
+    for name in ("message['content']", "m.content"):
+        template = template.replace(name, f"{name}.split('</think>')[-1]")
+    renderer = Renderer(make_tokenizer(template))
+    assert len(renderer.render(say("u: Q", "a: A"))) == 1
+    with pytest.raises(InputError, match=r"data.jsonl:7: .*leaves out words of assistant turn 2"):
+        renderer.render(say("u: Q", "a: One", "u: Q", "a: <think>x</think>Two"))
+
+
+def test_a_prompt_that_opens_the_thinking(make_tokenizer: MakeTokenizer) -> None:
+    """As Qwen 3.5's: the model generates from within the thinking, so the opening tag carries no loss."""
+    template = CHATML.replace("{{ '<|im_start|>assistant\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}")
+    tokenizer = make_tokenizer(template)
+    content = "<think>\nwhy\n</think>\nOne"
+    spans = [RoleSpan(8, 11, Role.REASONING), RoleSpan(12, 20, Role.FORMAT)]
+    [sample] = Renderer(tokenizer).render(say("u: Q", f"a: {content}", role_spans=[[], spans]))
+    assert loss_texts(tokenizer, sample) == ["why\n</think>\nOne" + END]
+    assert sample.true_roles is not None
+    np.testing.assert_array_equal(sample.true_roles, slow_true_roles(sample, [content], [spans]))
+    assert Role.REASONING in sample.true_roles
+    with pytest.raises(InputError, match="can't be told from the rest"):
+        Renderer(tokenizer).render(say("u: Q", "a: One"))
+
+
+def test_markers_around_more_than_the_turn(make_tokenizer: MakeTokenizer) -> None:
+    # The header's line feed is marked too (Qwen 2.5's), or the end of the text after the last turn (Phi 3's).
+    header = MARKS_CONTENT.replace("m.role + '\n' }}", "m.role }}{{ '\n' if m.role != 'assistant' else '' }}")
+    header = header.replace("{% generation %}{{ m.content", "{% generation %}{{ '\n' + m.content")
+    last = MARKS_CONTENT.replace("{% endfor %}", "{% endfor %}{% generation %}{{ '<|eom_id|>' }}{% endgeneration %}", 1)
+    for template in (header, last):
+        tokenizer = make_tokenizer(template, SPECIAL)
+        [sample] = Renderer(tokenizer).render(say("u: Q", "a: One", "u: Q", "a: Two"))
+        assert loss_texts(tokenizer, sample) == ["One" + END, "Two" + END]
+
+
+def test_an_earlier_turn_may_end_with_another_token(make_tokenizer: MakeTokenizer) -> None:
+    """As gpt-oss's, where only the last turn ends with the token that stops generation."""
+    ends = MARKS_CONTENT.replace("{{ '<|im_end|>\n' }}", "{{ '<|im_end|>\n' if loop.last else '<|eom_id|>\n' }}")
+    tokenizer = make_tokenizer(ends, SPECIAL)
+    [sample] = Renderer(tokenizer).render(say("u: Q", "a: One", "u: Q", "a: Two"))
+    assert loss_texts(tokenizer, sample) == ["One<|eom_id|>", "Two" + END]
+    ends = "('<|im_end|>' if loop.last or message['role'] != 'assistant' else '<|eom_id|>')"
+    tokenizer = make_tokenizer(CHATML.replace("'<|im_end|>'", ends), SPECIAL)
+    samples = Renderer(tokenizer).render(say("u: Q", "a: One", "u: Q", "a: Two"))
+    assert [loss_texts(tokenizer, sample) for sample in samples] == [["One" + END], ["Two" + END]]
+
+
+def test_calls_that_no_end_follows_are_written_as_text(make_tokenizer: MakeTokenizer) -> None:
+    endless = NATIVE_TOOLS.replace("'<|eom_id|>' if m.tool_calls", "'<|eom_id|>.' if m.tool_calls")
+    tokenizer = make_tokenizer(endless, SPECIAL)
+    renderer = Renderer(tokenizer)
+    assert ["tool_calls" in note for note in renderer.notes] == [True]
+    messages = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": None, "tool_calls": call(x=1)}]
+    [sample] = renderer.render(Conversation(messages))
+    assert loss_texts(tokenizer, sample)[0].startswith("<tool_call>")
+
+
+PUBLISHED = {
+    "qwen2_5": ("<|im_end|>", 1),
+    "qwen2_5_training": ("<|im_end|>", 1),
+    "qwen3": ("<|im_end|>", 2),
+    "qwen3_instruct_2507": ("<|im_end|>", 1),
+    "llama3": ("<|eot_id|>", 1),
+    "llama3_training": ("<|eot_id|>", 1),
+    "gemma3": ("<end_of_turn>", 1),
+    "gemma3_training": ("<end_of_turn>", 1),
+    "phi3": ("<|end|>", 2),
+    "phi3_training": ("<|end|>", 1),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_templates(make_tokenizer: MakeTokenizer, name: str) -> None:
+    """The templates that TRL ships: end-of-turn token, and samples for a conversation of two turns."""
+    path = Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja"
+    if not path.is_file():
+        pytest.skip(f"this TRL has no {path.name}")
+    end, count = PUBLISHED[name]
+    specials = ("<|endoftext|>", end, "<|im_start|>", "<start_of_turn>", "<|start_header_id|>", "<|end_header_id|>")
+    tokenizer = make_tokenizer(path.read_text(), tuple(dict.fromkeys((*specials, "<|user|>", "<|assistant|>"))))
+    tokenizer.bos_token = "<|endoftext|>"
+    samples = Renderer(tokenizer).render(say("s: S", "u: 1", "a: One", "u: 2", "a: Two"))
+    assert len(samples) == count
+    texts = [text for sample in samples for text in loss_texts(tokenizer, sample)]
+    empty = "<think>\n\n</think>\n\n" if name == "qwen3" else ""
+    assert texts == [f"{empty}One{end}", f"{empty}Two{end}"]
 
 
 def test_lone_surrogates_and_nul_do_not_crash(chatml_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -122,11 +122,12 @@ class ChatTemplate:
         self._variables = dict(tokenizer.special_tokens_map)
         self._format = tool_format(tool_format_name or DEFAULT_TOOL_FORMAT)
         self.tool_format = self._format.name
-        self._special = _special_tokens(tokenizer)
+        self._special, self._specials = _special_patterns(tokenizer)
         answered = self.render([_USER, _ASSISTANT])
         if _ANSWER not in answered:
             raise InputError("the chat template drops the assistant's content; pass another with --chat-template")
         self.turn_ends = [self._end_of_answer(answered, tokenizer.eos_token)]
+        self._learn_end_within()
         self.generation_prompt, self.ignores_generation_prompt = self._find_generation_prompt(answered)
         self._abilities = self._probe(force_text=tool_format_name is not None)
         self.notes = self._write_notes(tool_format_name)
@@ -195,7 +196,7 @@ class ChatTemplate:
 
     def _end_of_answer(self, answered: str, eos_token: str | None) -> str:
         tail = answered[answered.rindex(_ANSWER) + len(_ANSWER) :]
-        match = self._special.match(tail.lstrip()) if self._special else None
+        match = self._specials.match(tail.lstrip())
         if match is None:
             raise InputError(
                 "the chat template puts no special end-of-turn token after the assistant's content, so a model would "
@@ -231,15 +232,30 @@ class ChatTemplate:
             return False
         return all(word in text for word in words)
 
+    def _learn_end_within(self) -> None:
+        """Add the token that ends a turn which is not the last, if it is another one (gpt-oss)."""
+        try:
+            text = self.render([_USER, _ASSISTANT, _USER, {"role": "assistant", "content": "bye"}])
+        except InputError:
+            return
+        tail = text[text.rindex(_ANSWER) + len(_ANSWER) :].lstrip() if _ANSWER in text else ""
+        end = self._special.match(tail)
+        if end is not None and not tail.startswith(tuple(self.turn_ends)):
+            self.turn_ends.append(end.group())
+
     def _learn_end_of_call(self) -> bool:
-        """Add the token that ends a turn with a call, if it is another one; False if there is none."""
+        """Add the token that ends a turn with a call, if it is another one; False if the text doesn't end with one."""
         called = self.render([_USER, _CALLING])
-        tail = called[called.rindex(_ARGUMENT) :]
+        tail = called[called.rindex(_ARGUMENT) :].rstrip()
         if any(end in tail for end in self.turn_ends):
             return True
-        ends = self._special.findall(tail) if self._special else []
-        self.turn_ends += ends[-1:]
+        ends = [match for match in self._special.finditer(tail) if match.end() == len(tail)]
+        self.turn_ends += [match.group() for match in ends]
         return bool(ends)
+
+    def is_only_special(self, text: str) -> bool:
+        """Whether a piece of rendered text has nothing but special tokens and white space."""
+        return not self._specials.sub("", text).strip()
 
     def _write_notes(self, forced: str | None) -> list[str]:
         can = self._abilities
@@ -261,11 +277,13 @@ class ChatTemplate:
         return notes
 
 
-def _special_tokens(tokenizer: Any) -> re.Pattern[str] | None:
-    """Matches one or more special tokens in a row; None if the tokenizer has none."""
+def _special_patterns(tokenizer: Any) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What matches one special token, and one or more in a row."""
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-    return re.compile(f"(?:{'|'.join(map(re.escape, tokens))})+") if tokens else None
+    # Without any special token, a pattern that never matches.
+    one = "|".join(map(re.escape, tokens)) or r"(?!)"
+    return re.compile(one), re.compile(f"(?:{one})+")
 
 
 def _call(message: dict[str, Any]) -> dict[str, Any]:

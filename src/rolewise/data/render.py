@@ -125,6 +125,13 @@ class Renderer:
             rendered = [self._turns.last_turn(messages[: i + 1], tools) for i in assistants]
         spans = _assistant_spans(conversation)
         contents = [messages[i]["content"] for i in assistants]
+        for text, turns in rendered:
+            for turn in turns:
+                if not self._turns.has_words(text, turn, contents[turn.number]):
+                    raise InputError(
+                        f"the chat template leaves out words of assistant turn {turn.number + 1}; pass another "
+                        "--chat-template, or --tool-format if it drops text beside tool calls"
+                    )
         samples = [self._sample(text, turns, conversation.source, contents, spans) for text, turns in rendered]
         kept = [sample for sample in samples if sample.turns]
         if not kept:
@@ -161,7 +168,7 @@ class Renderer:
             loss_mask[inside] = True
             if true_roles is not None and spans is not None:
                 true_roles[inside] = Role.PLAIN
-                origin = _content_start(text, turn, contents[turn.number])
+                origin = self._content_start(text, turn, contents[turn.number])
                 for start, end, role in spans[turn.number]:
                     whole = (char_start[inside] >= origin + start) & (char_end[inside] <= origin + end)
                     true_roles[inside[whole]] = role
@@ -171,27 +178,22 @@ class Renderer:
             input_ids, loss_mask, char_start, char_end, kept_text, tuple(token_turns), source, true_roles
         )
 
+    def _content_start(self, text: str, turn: TurnText, content: str) -> int:
+        content = LONE_SURROGATE.sub("\ufffd", content)
+        start = turn.content_start(text, content, len(self._template.generation_prompt))
+        if start is None:
+            raise InputError(
+                "the chat template rewrites an assistant turn, so its role_spans have no place in the text; "
+                "pass another --chat-template"
+            )
+        return start
+
 
 def _assistant_spans(conversation: Conversation) -> list[list[RoleSpan]] | None:
     if conversation.role_spans is None:
         return None
     pairs = zip(conversation.messages, conversation.role_spans, strict=True)
     return [spans for message, spans in pairs if message["role"] == "assistant"]
-
-
-def _content_start(text: str, turn: TurnText, content: str) -> int:
-    """The character of `text` at which a turn's content starts, as if it had not been trimmed."""
-    content = LONE_SURROGATE.sub("\ufffd", content)
-    found = text.find(content, turn.start, turn.closing)
-    if found >= 0:
-        return found
-    found = text.find(content.strip(), turn.start, turn.closing)
-    if found < 0:
-        raise InputError(
-            "the chat template rewrites an assistant turn, so its role_spans have no place in the text; "
-            "pass another --chat-template"
-        )
-    return found - (len(content) - len(content.lstrip()))
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -16,6 +16,20 @@ class TurnText(NamedTuple):
     closing: int
     end: int
 
+    def content_start(self, text: str, content: str, lookback: int) -> int | None:
+        """The character at which `content` starts in `text`, as if it had not been trimmed; None if it isn't there.
+
+        A prompt that opens the thinking (`<think>`) has the content's first characters in the header; so the
+        `lookback` characters before the turn are searched too, after the turn itself.
+        """
+        trimmed = content.strip()
+        for origin in (self.start, max(0, self.start - lookback)):
+            for wanted, trim in ((content, 0), (trimmed, len(content) - len(content.lstrip()))):
+                found = text.find(wanted, origin, self.closing)
+                if found >= 0:
+                    return found - trim
+        return None
+
 
 class TurnFinder:
     """Finds the assistant turns of adapted messages (see `ChatTemplate.adapt`).
@@ -27,7 +41,12 @@ class TurnFinder:
     def __init__(self, template: ChatTemplate) -> None:
         """Raises InputError for a template in which not even one question and its answer can be told apart."""
         self._template = template
-        self.last_turn([{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}], None)
+        question = {"role": "user", "content": "question"}
+        try:
+            self.last_turn([question, {"role": "assistant", "content": "answer"}], None)
+        except InputError:
+            # Some templates' prompt opens the thinking; then only answers that think can follow it.
+            self.last_turn([question, {"role": "assistant", "content": "<think>\nthought\n</think>\n\nanswer"}], None)
 
     def all_turns(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]] | None:
         """The whole conversation's text and turns; None if the template rewrites an earlier turn."""
@@ -77,11 +96,13 @@ class TurnFinder:
         contents = [message["content"] for message in messages if message["role"] == "assistant"]
         if len(turns) != len(contents):
             return None
-        for turn, content in zip(turns[:-1], contents[:-1], strict=True):
-            # Templates may trim and re-indent; a turn counts as rewritten if words are missing.
-            if "".join(content.split()) not in "".join(text[turn.start : turn.end].split()):
-                return None
-        return text, turns
+        pairs = zip(turns, contents, strict=True)
+        return (text, turns) if all(self.has_words(text, turn, content) for turn, content in pairs) else None
+
+    def has_words(self, text: str, turn: TurnText, content: str) -> bool:
+        """Whether a turn shows all its content. Templates may trim and re-indent, so white space doesn't count."""
+        shown = text[max(0, turn.start - len(self._template.generation_prompt)) : turn.end]
+        return "".join(content.split()) in "".join(shown.split())
 
     def _turn_start(self, messages: Messages, tools: Tools, text: str) -> int | None:
         """Where the text of the last of `messages` starts within `text`, after the header; None if it can't be told."""
@@ -108,6 +129,9 @@ class TurnFinder:
         """Marked spans as turns; the end-of-turn token is taken in where the markers leave it out."""
         turns: list[TurnText] = []
         for start, end in self._joined(text, spans):
+            if self._template.is_only_special(text[start:end]):
+                continue  # an end of text, marked after the last turn was closed (Phi 3)
+            start += self._header_within(text, start)
             turn = self._closed(text, len(turns), start, end)
             if turn is None or text[turn.end : end].strip():
                 turn = self._closed_after(text, len(turns), start, end)
@@ -117,6 +141,15 @@ class TurnFinder:
                 )
             turns.append(turn)
         return turns
+
+    def _header_within(self, text: str, start: int) -> int:
+        """How many of the header's last characters come after `start`: some templates mark them too."""
+        header = self._template.generation_prompt
+        for size in range(len(header), 0, -1):
+            begin = start + size - len(header)
+            if begin >= 0 and text.startswith(header, begin):
+                return size
+        return 0
 
     def _joined(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Spans that only white space parts, and no end of a turn, joined: some templates mark a turn in pieces."""
