@@ -148,7 +148,7 @@ def test_the_loss_is_on_the_assistants_words_and_their_end(make_tokenizer: MakeT
         [sample] = renderer.render(conversation)
         check_columns(tokenizer, sample)
         expected = [m["content"] + END for m in conversation.messages if m["role"] == "assistant"]
-        # A marker may take in the line feed after the end; it must not carry loss.
+        # MARKS_END's markers take in the line feed after the end; it must not carry loss.
         assert loss_texts(tokenizer, sample) == expected
 
     check()
@@ -195,6 +195,13 @@ def test_an_end_token_that_swallows_white_space_is_still_in_the_loss(make_tokeni
         tokenizer = make_tokenizer(template, (greedy, "<|im_start|>"))
         [sample] = Renderer(tokenizer).render(say("u: Hi", "a: Hello", "u: Bye"))
         assert loss_texts(tokenizer, sample) == ["Hello" + END]
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKS_CONTENT, MARKS_END])
+def test_an_end_token_within_the_content_does_not_end_the_turn(make_tokenizer: MakeTokenizer, template: str) -> None:
+    tokenizer = make_tokenizer(template)
+    [sample] = Renderer(tokenizer).render(say(f"u: {END}", f"a: The {END} ends", "u: Why?", f"a: {END}{END} so"))
+    assert loss_texts(tokenizer, sample) == [f"The {END} ends{END}", f"{END}{END} so{END}"]
 
 
 def test_a_conversation_may_open_with_the_assistant(make_tokenizer: MakeTokenizer) -> None:
