@@ -29,6 +29,7 @@ def build_parser(prog: str, description: str, options: type, epilog: str = "") -
     """A parser with a flag per field of a dataclass whose fields were made by `rolewise.core.options`."""
     parser = Parser(
         prog=prog,
+        usage=f"{prog} [options]",
         description=description,
         epilog=epilog,
         allow_abbrev=False,

@@ -45,7 +45,7 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all; lone surrogates become U+FFFD."""
+    """Write UTF-8 text whole or not at all; lone surrogates become "?"."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", errors="replace"))
 

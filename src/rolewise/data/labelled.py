@@ -206,6 +206,27 @@ def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None)
     return LabelledData(directory, rows, info)
 
 
+def labelled_samples(
+    samples: Sequence[RenderedSample], labels: Sequence[TokenLabels], excluded: Sequence[bool]
+) -> list[LabelledSample]:
+    """Rendered samples with their labels, as they would be read back from the data set."""
+    return [
+        LabelledSample(
+            source=sample.source,
+            text=sample.text,
+            char_start_T=sample.char_start,
+            char_end_T=sample.char_end,
+            mask_T=sample.loss_mask,
+            roles_T=label.roles_T,
+            base_loss_T=label.base_loss_T,
+            tuned_loss_T=label.tuned_loss_T,
+            true_roles_T=sample.true_roles,
+            excluded=out,
+        )
+        for sample, label, out in zip(samples, labels, excluded, strict=True)
+    ]
+
+
 def count_roles(samples: Sequence[RenderedSample], labels: Sequence[TokenLabels]) -> dict[str, int]:
     """Loss tokens per role name, with the number of samples and of all tokens."""
     counts = np.zeros(len(Role), dtype=np.int64)

@@ -9,7 +9,7 @@ from rolewise.reporting.html import Chart, Generation, Series, Table, write_repo
 
 REPORT_FILE = "report.html"
 Log = Sequence[dict[str, Any]]
-_NAMES = ("token_mean", "reasoning", "boilerplate", "plain")
+LOSS_NAMES = ("token_mean", "reasoning", "boilerplate", "plain")
 
 
 def write_sft_report(path: Path, options: SFTOptions, log: Log, generations: Sequence[dict[str, str]]) -> None:
@@ -32,7 +32,7 @@ def roles_table(log: Log, prefix: str = "") -> Table | None:
         return None
     first, last = lines[0], lines[-1]
     rows: list[list[str | float]] = []
-    for name in _NAMES:
+    for name in LOSS_NAMES:
         key = f"{prefix}loss_{name}"
         if key not in last:
             continue
@@ -47,20 +47,23 @@ def roles_table(log: Log, prefix: str = "") -> Table | None:
     )
 
 
-def curves(log: Log, name: str = "") -> list[Chart]:
+def curves(log: Log) -> list[Chart]:
     """Loss and weight by role over the optimizer steps."""
     charts = []
     for prefix, title in (("", "Training loss by role"), ("eval_", "Held-out loss by role")):
-        series = [_series(log, f"{prefix}loss_{role}", role.replace("token_mean", "all tokens")) for role in _NAMES]
+        series = [
+            log_series(log, f"{prefix}loss_{role}", role.replace("token_mean", "all tokens")) for role in LOSS_NAMES
+        ]
         present = [line for line in series if len(line.xs) > 1]
         if present:
             charts.append(Chart(title, "optimizer step", "nats per token", present))
-    weights = [line for role in _NAMES[1:] if len((line := _series(log, f"weight_{role}", role)).xs) > 1]
+    weights = [line for role in LOSS_NAMES[1:] if len((line := log_series(log, f"weight_{role}", role)).xs) > 1]
     if weights:
         charts.append(Chart("Share of the weight by role", "optimizer step", "share", weights))
     return charts
 
 
-def _series(log: Log, key: str, name: str) -> Series:
+def log_series(log: Log, key: str, name: str) -> Series:
+    """The values of `key` over the optimizer steps."""
     points = [(float(entry["step"]), float(entry[key])) for entry in log if key in entry]
     return Series(name, [x for x, _ in points], [y for _, y in points])

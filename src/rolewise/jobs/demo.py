@@ -1,0 +1,236 @@
+"""The main job on a small real model, start to end, on data whose truth is known. What `rolewise demo` runs."""
+
+import gc
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+from rich.progress import Progress
+
+from rolewise.core.files import write_json
+from rolewise.core.role import Role
+from rolewise.data.generator import generate
+from rolewise.data.labelled import load_labelled
+from rolewise.data.readers import write_conversations
+from rolewise.data.render import RenderedSample, Renderer
+from rolewise.evaluation.role_losses import RoleLosses, losses_by_role, paired_difference, token_losses
+from rolewise.jobs.demo_model import fetch_demo_model
+from rolewise.jobs.label import LabelResult, label
+from rolewise.jobs.options import DemoOptions, LabelOptions, SFTOptions
+from rolewise.jobs.sft import SFTResult, fine_tune
+from rolewise.jobs.sft_report import LOSS_NAMES, log_series
+from rolewise.reporting.html import Chart, Generation, Table, write_report
+from rolewise.reporting.views import checks_table, roles_table, sample_views
+from rolewise.training.generation import generate_texts
+from rolewise.training.models import default_device, load_model, load_tokenizer
+from rolewise.training.sft import WeightedSFTConfig
+from rolewise.weighting import RFT
+
+REPORT_FILE = "report.html"
+ARMS = {"SFT": "none", "RFT": "rft"}
+"""Name in the table → weighting. Both see the same samples in the same order."""
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How much data; a CPU gets what it can do in minutes."""
+
+    train: int
+    held_out: int
+    pairs: int
+    batch: int
+    generation_tokens: int = 96
+
+
+SIZES = {
+    "cpu": DemoSize(train=40, held_out=24, pairs=20, batch=4),
+    "gpu": DemoSize(train=600, held_out=120, pairs=64, batch=8),
+}
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found: the summary tables, and where its report lies."""
+
+    path: Path
+    tables: list[Table]
+
+
+@dataclass
+class _HeldOut:
+    """Answers and losses of every model on the held-out samples."""
+
+    losses: dict[str, list[list[float | None]]] = field(default_factory=dict)
+    answers: dict[str, list[str]] = field(default_factory=dict)
+
+
+def demo(options: DemoOptions, progress: Progress) -> DemoResult:
+    """Label, fine-tune with SFT and with RFT on equal budgets, compare on held-out data, write the report.
+
+    Every stage keeps its result under `options.output`, so a demo that was stopped goes on.
+
+    Raises:
+        InputError: if the model can't be had, or the output holds a demo with other settings.
+    """
+    start = time.perf_counter()
+    output = Path(options.output)
+    device = default_device()
+    size = SIZES["cpu" if device == "cpu" else "gpu"]
+    task = progress.add_task("fetch the model", total=None)
+    model = options.model or fetch_demo_model(output / "model")
+    progress.update(task, total=1, completed=1)
+
+    train_file, held_out_file = output / "data" / "train.jsonl", output / "data" / "held-out.jsonl"
+    write_conversations(generate(size.train, seed=options.seed, split="train"), train_file)
+    held_out = generate(size.held_out, seed=options.seed, split="eval")
+    write_conversations(held_out, held_out_file)
+
+    labelled = label(_label_options(options, model, train_file, size), progress)
+    runs = {
+        name: fine_tune(_sft_options(options, model, name, labelled), _training(options, size, device), progress)
+        for name in ARMS
+    }
+    tokenizer = load_tokenizer(model)
+    samples = [sample for conversation in held_out for sample in Renderer(tokenizer).render(conversation)]
+    models = {"base": None, **{name: run.path for name, run in runs.items()}}
+    measured = _measure(output / "held-out.json", model, models, samples, tokenizer, size, device, progress)
+
+    tables = [_comparison(measured, samples), *_labelling_tables(labelled)]
+    seconds = time.perf_counter() - start
+    write_report(
+        output / REPORT_FILE,
+        title="Rolewise demo",
+        subtitle=f"{Path(model).name if options.model else 'SmolLM2-135M-Instruct'}, {size.train} conversations, "
+        f"{device}, {seconds / 60:.1f} minutes in this run",
+        summary=tables,
+        samples=sample_views(list(load_labelled(labelled.path).samples()), RFT(options.inv_tau)),
+        curves=_curves(runs),
+        generations=_generations(measured, samples),
+        notes=[
+            "The conversations are made up by the generator, which knows each character's true role. Phrases, tools "
+            "and values of the held-out conversations do not occur in training.",
+            "SFT is plain fine-tuning: the mean loss over all tokens. RFT averages per sample and per role, then "
+            "weights the roles; same samples, order, steps and seed.",
+            f"So few steps show that the path works and what it does to each role's loss; they prove nothing about "
+            f"which method is better. Seed {options.seed}.",
+        ],
+    )
+    return DemoResult(output / REPORT_FILE, tables)
+
+
+def _label_options(options: DemoOptions, model: str, data: Path, size: DemoSize) -> LabelOptions:
+    return LabelOptions(
+        model=model,
+        data=str(data),
+        output=str(Path(options.output) / "labelled"),
+        min_pairs=size.pairs,
+        seed=options.seed,
+    )
+
+
+def _sft_options(options: DemoOptions, model: str, name: str, labelled: LabelResult) -> SFTOptions:
+    return SFTOptions(
+        model=model,
+        data=str(labelled.path),
+        output=str(Path(options.output) / name.lower()),
+        weighting=ARMS[name],
+        inv_tau=options.inv_tau,
+        generations=0,
+    )
+
+
+def _training(options: DemoOptions, size: DemoSize, device: str) -> WeightedSFTConfig:
+    return WeightedSFTConfig(
+        output_dir="",
+        learning_rate=1e-3,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=0.05,
+        per_device_train_batch_size=size.batch,
+        num_train_epochs=1,
+        logging_steps=1,
+        save_steps=5,
+        save_total_limit=1,
+        gradient_checkpointing=False,
+        report_to="none",
+        seed=options.seed,
+        use_cpu=device == "cpu",
+    )
+
+
+def _measure(
+    path: Path,
+    model: str,
+    adapters: dict[str, Path | None],
+    samples: Sequence[RenderedSample],
+    tokenizer: Any,
+    size: DemoSize,
+    device: str,
+    progress: Progress,
+) -> _HeldOut:
+    """Losses and three answers of every model; what `path` holds already is not computed again."""
+    held_out = _HeldOut(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _HeldOut()
+    prompts = [sample.input_ids[: sample.turns[0].start].tolist() for sample in samples[:3]]
+    task = progress.add_task("measure on held-out data", total=len(adapters))
+    for name, adapter in adapters.items():
+        if name not in held_out.losses:
+            loaded: Any = load_model(model, device=device)
+            if adapter is not None:
+                # Merged, so that each model is measured by the same arithmetic.
+                loaded = PeftModel.from_pretrained(loaded, str(adapter)).merge_and_unload()
+            losses = token_losses(loaded, samples, device=device)
+            held_out.losses[name] = [[None if np.isnan(x) else round(float(x), 5) for x in row] for row in losses]
+            held_out.answers[name] = generate_texts(loaded, tokenizer, prompts, size.generation_tokens)
+            write_json(path, asdict(held_out))
+            del loaded
+            gc.collect()
+        progress.advance(task)
+    return held_out
+
+
+def _comparison(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> Table:
+    truth = [sample.true_roles for sample in samples if sample.true_roles is not None]
+    by_role: dict[str, RoleLosses] = {}
+    rows: list[list[str | float]] = []
+    for name, losses in held_out.losses.items():
+        arrays = [np.array([np.nan if x is None else x for x in row], dtype=np.float32) for row in losses]
+        by_role[name] = losses_by_role(arrays, truth)
+        everything = np.concatenate([row[~np.isnan(row)] for row in arrays])
+        cells = [f"{by_role[name].by_token[role]:.3f}" for role in (Role.REASONING, Role.BOILERPLATE)]
+        rows.append([name, f"{everything.mean():.3f}", *cells])
+    for role in (Role.REASONING, Role.BOILERPLATE):
+        difference = paired_difference(by_role["SFT"], by_role["RFT"], role)
+        cells = [f"{difference:+.3f}" if role is shown else "" for shown in (Role.REASONING, Role.BOILERPLATE)]
+        rows.append(["RFT − SFT", "", *cells])
+    return Table(
+        "Held-out loss by true role (nats per token)",
+        ["model", "all tokens", "reasoning", "boilerplate"],
+        rows,
+        note="RFT − SFT: mean over samples of the difference, with its 95 % interval.",
+    )
+
+
+def _labelling_tables(labelled: LabelResult) -> list[Table]:
+    checks = checks_table(labelled.format_check, labelled.truth_check)
+    return [roles_table(labelled.info.counts), *([checks] if checks else [])]
+
+
+def _curves(runs: dict[str, SFTResult]) -> list[Chart]:
+    charts = []
+    for role in LOSS_NAMES[:3]:
+        series = [log_series(run.log, f"loss_{role}", name) for name, run in runs.items()]
+        title = f"Training loss, {role.replace('token_mean', 'all')} tokens (by SHAD's labels)"
+        charts.append(Chart(title, "optimizer step", "nats per token", series))
+    return charts
+
+
+def _generations(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> list[Generation]:
+    generations = []
+    for i, sample in enumerate(samples[: len(held_out.answers["base"])]):
+        prompt = sample.text[: int(sample.char_start[sample.turns[0].start])]
+        generations.append(Generation(prompt, [(name, answers[i]) for name, answers in held_out.answers.items()]))
+    return generations
