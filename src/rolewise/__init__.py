@@ -1,3 +1,79 @@
-"""Rolewise: fine-tune language models by the role that each token plays."""
+"""Rolewise: fine-tune language models by the role that each token plays.
+
+The public names below load what they need when they are first asked for, so `import rolewise` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rolewise.core.errors import InputError, RolewiseError
+    from rolewise.core.role import Role
+    from rolewise.data.conversation import Conversation, RoleSpan
+    from rolewise.data.generator import generate
+    from rolewise.data.labelled import LabelledData, load_labelled
+    from rolewise.data.readers import read_conversations, write_conversations
+    from rolewise.data.render import RenderedSample, Renderer
+    from rolewise.jobs.label import label
+    from rolewise.jobs.options import LabelOptions, SFTOptions
+    from rolewise.jobs.sft import fine_tune
+    from rolewise.labelling.shad import SHAD, SHADConfig
+    from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+    from rolewise.weighting import RFT, AlphaFT, SampleMean, TokenMean, Weighting
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "rolewise.core.errors": ("InputError", "RolewiseError"),
+    "rolewise.core.role": ("Role",),
+    "rolewise.data.conversation": ("Conversation", "RoleSpan"),
+    "rolewise.data.generator": ("generate",),
+    "rolewise.data.labelled": ("LabelledData", "load_labelled"),
+    "rolewise.data.readers": ("read_conversations", "write_conversations"),
+    "rolewise.data.render": ("RenderedSample", "Renderer"),
+    "rolewise.jobs.label": ("label",),
+    "rolewise.jobs.options": ("LabelOptions", "SFTOptions"),
+    "rolewise.jobs.sft": ("fine_tune",),
+    "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
+    "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
+    "rolewise.weighting": ("RFT", "AlphaFT", "SampleMean", "TokenMean", "Weighting"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "RFT",
+    "SHAD",
+    "AlphaFT",
+    "Conversation",
+    "InputError",
+    "LabelOptions",
+    "LabelledData",
+    "RenderedSample",
+    "Renderer",
+    "Role",
+    "RoleSpan",
+    "RolewiseError",
+    "SFTOptions",
+    "SHADConfig",
+    "SampleMean",
+    "TokenMean",
+    "WeightedSFTConfig",
+    "WeightedSFTTrainer",
+    "Weighting",
+    "fine_tune",
+    "generate",
+    "label",
+    "load_labelled",
+    "read_conversations",
+    "write_conversations",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rolewise' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -65,6 +65,6 @@ def losses_by_role(losses: Sequence[np.ndarray], roles: Sequence[np.ndarray]) ->
 
 
 def paired_difference(first: RoleLosses, second: RoleLosses, group: Role) -> Interval:
-    """Mean over samples of second − first loss of a group, with its interval; samples without such tokens do not count."""
+    """Mean over samples of second − first loss of a group, with interval; samples without the group are left out."""
     differences = second.by_sample[group] - first.by_sample[group]
     return paired_interval(differences[~np.isnan(differences)])

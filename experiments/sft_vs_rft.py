@@ -1,0 +1,221 @@
+"""SFT against RFT on data whose truth is known: held-out loss of reasoning and of boilerplate tokens.
+
+    python experiments/sft_vs_rft.py --model MODEL_DIRECTORY
+
+Labels the generator's training split and its evaluation split with SHAD, fine-tunes an adapter per arm and seed on
+equal steps, and measures the evaluation split by the true roles and by SHAD's labels. Arms: SFT (mean over tokens),
+SFT with a mean per sample, RFT with 1/τ = 0 (equal weight of both groups) and RFT with 1/τ = 0.3. Writes
+results/sft_vs_rft.json and docs/figures/sft_vs_rft.png; what `--work` holds already is not computed again.
+"""
+
+import argparse
+import gc
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from peft import PeftModel
+from rich.console import Console
+from rich.progress import Progress
+
+from rolewise.core.files import write_json
+from rolewise.core.role import Role
+from rolewise.core.versions import package_versions
+from rolewise.data.generator import generate
+from rolewise.data.labelled import load_labelled
+from rolewise.data.readers import write_conversations
+from rolewise.data.render import Renderer
+from rolewise.evaluation.role_losses import losses_by_role, paired_difference, token_losses
+from rolewise.jobs.label import label
+from rolewise.jobs.options import LabelOptions, SFTOptions
+from rolewise.jobs.sft import fine_tune
+from rolewise.training.models import default_device, load_model, load_tokenizer
+from rolewise.training.sft import WeightedSFTConfig
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # after the backend is chosen
+
+ARMS = {
+    "SFT": {"weighting": "none"},
+    "SFT, mean per sample": {"weighting": "sample-mean"},
+    "RFT, 1/τ = 0": {"weighting": "rft", "inv_tau": 0.0},
+    "RFT, 1/τ = 0.3": {"weighting": "rft", "inv_tau": 0.3},
+}
+GROUPS = (Role.REASONING, Role.BOILERPLATE)
+
+
+def main() -> None:
+    """Run what is missing, print the table, draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--train", type=int, default=40, help="training conversations")
+    parser.add_argument("--held-out", type=int, default=32, help="held-out conversations")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--label-options", type=json.loads, default={}, help="further LabelOptions, as JSON")
+    parser.add_argument("--work", type=Path, default=Path("runs/sft_vs_rft"))
+    parser.add_argument("--output", type=Path, default=Path("results/sft_vs_rft.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/sft_vs_rft.png"))
+    arguments = parser.parse_args()
+
+    start = time.perf_counter()
+    with Progress(console=Console(stderr=True)) as progress:
+        labelled = {split: label_split(arguments, split, progress) for split in ("train", "eval")}
+        losses, logs = {}, {}
+        for seed in range(arguments.seeds):
+            for arm in ARMS:
+                losses[arm, seed], logs[arm, seed] = run_arm(arguments, arm, seed, progress)
+        losses["base", 0] = measure(arguments, None, arguments.work / "base.json")
+
+    samples = held_out_samples(arguments)
+    roles = {
+        "truth": [sample.true_roles for sample in samples],
+        "SHAD": [sample.roles_T for sample in load_labelled(labelled["eval"].path).samples()],
+    }
+    result = {
+        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "model"},
+        "model": load_labelled(labelled["train"].path).info.model_hash,
+        "device": default_device(),
+        "steps": logs["SFT", 0][-1]["step"],
+        "means": summarise(losses, roles, arguments.seeds),
+        "differences": compare(losses, roles, arguments.seeds),
+        "labels": {
+            split: {name: asdict(value) for name, value in result.truth_check.auroc.items()}
+            for split, result in labelled.items()
+        },
+        "versions": package_versions(),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    write_json(arguments.output, result)
+    print_tables(result)
+    draw(logs, arguments.seeds, arguments.figure)
+
+
+def label_split(arguments, split, progress):
+    """Conversations of a split, labelled."""
+    count = arguments.train if split == "train" else arguments.held_out
+    data = arguments.work / f"{split}.jsonl"
+    write_conversations(generate(count, seed=0, split=split), data)
+    options = LabelOptions(
+        model=arguments.model, data=str(data), output=str(arguments.work / split), **arguments.label_options
+    )
+    return label(options, progress)
+
+
+def run_arm(arguments, arm, seed, progress):
+    """Fine-tune one arm with one seed; its losses on the held-out samples and its log."""
+    name = f"{list(ARMS).index(arm)}-{seed}"
+    training = WeightedSFTConfig(
+        output_dir="",
+        learning_rate=arguments.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=0.05,
+        per_device_train_batch_size=arguments.batch,
+        num_train_epochs=arguments.epochs,
+        logging_steps=1,
+        save_steps=50,
+        gradient_checkpointing=False,
+        report_to="none",
+        seed=seed,
+    )
+    options = SFTOptions(
+        model=arguments.model,
+        data=str(arguments.work / "train"),
+        output=str(arguments.work / f"arm-{name}"),
+        generations=0,
+        **ARMS[arm],
+    )
+    run = fine_tune(options, training, progress)
+    return measure(arguments, run.path, arguments.work / f"losses-{name}.json"), run.log
+
+
+def held_out_samples(arguments):
+    """The evaluation split, rendered."""
+    renderer = Renderer(load_tokenizer(arguments.model))
+    conversations = generate(arguments.held_out, seed=0, split="eval")
+    return [sample for conversation in conversations for sample in renderer.render(conversation)]
+
+
+def measure(arguments, adapter, cache):
+    """Token losses of a model on the held-out samples."""
+    if not cache.exists():
+        model = load_model(arguments.model, device=default_device())
+        if adapter is not None:
+            model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        losses = token_losses(model, held_out_samples(arguments), device=default_device())
+        write_json(cache, [[None if np.isnan(x) else float(x) for x in row] for row in losses])
+        del model
+        gc.collect()
+    rows = json.loads(cache.read_text())
+    return [np.array([np.nan if x is None else x for x in row], dtype=np.float32) for row in rows]
+
+
+def summarise(losses, roles, seeds):
+    """Mean loss per token of each arm: the mean over seeds, and each seed's."""
+    table = {}
+    for arm in ("base", *ARMS):
+        table[arm] = {}
+        for by, labels in roles.items():
+            for group in GROUPS:
+                values = [
+                    losses_by_role(losses[arm, seed], labels).by_token[group]
+                    for seed in range(1 if arm == "base" else seeds)
+                ]
+                table[arm][f"{group.label}, by {by}"] = {"mean": float(np.mean(values)), "seeds": values}
+    return table
+
+
+def compare(losses, roles, seeds):
+    """Each arm minus SFT per held-out sample, averaged over seeds first: paired, with a 95 % interval over samples."""
+    table = {}
+    for arm in list(ARMS)[1:]:
+        table[arm] = {}
+        for by, labels in roles.items():
+            averaged = {
+                name: [np.mean([losses[name, seed][i] for seed in range(seeds)], axis=0) for i in range(len(labels))]
+                for name in ("SFT", arm)
+            }
+            grouped = {name: losses_by_role(rows, labels) for name, rows in averaged.items()}
+            for group in GROUPS:
+                interval = paired_difference(grouped["SFT"], grouped[arm], group)
+                table[arm][f"{group.label}, by {by}"] = asdict(interval)
+    return table
+
+
+def print_tables(result):
+    """Mean losses, then differences from SFT."""
+    columns = list(result["means"]["base"])
+    print(f"{'held-out loss (nats per token)':32}" + "".join(f"{column:>24}" for column in columns))
+    for arm, row in result["means"].items():
+        print(f"{arm:32}" + "".join(f"{row[column]['mean']:24.3f}" for column in columns))
+    print(f"\n{'arm − SFT, per sample, paired':32}" + "".join(f"{column:>24}" for column in columns))
+    for arm, row in result["differences"].items():
+        cells = [f"{row[c]['estimate']:+.3f} [{row[c]['low']:+.3f}, {row[c]['high']:+.3f}]" for c in columns]
+        print(f"{arm:32}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def draw(logs, seeds, path):
+    """Training loss by role (SHAD's labels) over steps, mean over seeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True)
+    titles = {"token_mean": "all tokens", "reasoning": "reasoning", "boilerplate": "boilerplate"}
+    for axis, (key, title) in zip(axes, titles.items(), strict=True):
+        for arm in ARMS:
+            curves = [[(line["step"], line[f"loss_{key}"]) for line in logs[arm, s]] for s in range(seeds)]
+            steps = [step for step, _ in curves[0]]
+            axis.plot(steps, np.mean([[loss for _, loss in curve] for curve in curves], axis=0), label=arm)
+        axis.set(title=title, xlabel="optimizer step")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("training loss (nats per token)")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=140)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""How well SHAD tells reasoning from boilerplate on data whose truth is known, by settings of the tuning step.
+
+    python experiments/shad_settings.py --model MODEL_DIRECTORY
+
+Labels the generator's evaluation split with each setting and writes AUROC of LD against the truth (with an interval
+from resampling whole samples), beside base loss alone and the regex, to results/shad_settings.json. A setting that
+the file already holds is skipped, so a stopped run goes on.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rolewise.core.files import write_json
+from rolewise.core.versions import package_versions
+from rolewise.data.generator import generate
+from rolewise.data.labelled import count_roles, labelled_samples
+from rolewise.data.render import Renderer
+from rolewise.labelling.checks import check_format, check_truth
+from rolewise.labelling.shad import SHAD, SHADConfig
+from rolewise.training.models import load_tokenizer
+
+SETTINGS = {
+    "lora, lr 2e-4": {},
+    "lora, lr 1e-3": {"learning_rate": 1e-3},
+    "full, lr 1e-4": {"tuning": "full"},
+    "full, lr 3e-4": {"tuning": "full", "learning_rate": 3e-4},
+    "lora, lr 3e-3": {"learning_rate": 3e-3},
+    "lora, lr 1e-3, batch 2": {"learning_rate": 1e-3, "batch_size": 2, "micro_batch_size": 2},
+    "lora, lr 1e-3, 16 pairs": {"learning_rate": 1e-3, "min_pairs": 16},
+    "lora, lr 1e-3, rank 4": {"learning_rate": 1e-3, "rank": 4},
+    "lora, lr 1e-3, 3 epochs": {"learning_rate": 1e-3, "epochs": 3},
+}
+
+
+def main() -> None:
+    """Run the settings that are missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
+    parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
+    arguments = parser.parse_args()
+
+    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    renderer = Renderer(load_tokenizer(arguments.model))
+    conversations = generate(arguments.samples, seed=arguments.seed, split="eval")
+    samples = [sample for conversation in conversations for sample in renderer.render(conversation)]
+    for name in arguments.only:
+        key = f"{name}, {arguments.samples} samples, seed {arguments.seed}"
+        if key in results:
+            continue
+        start = time.perf_counter()
+        config = SHADConfig(**{"seed": arguments.seed, **SETTINGS[name]})
+        shad = SHAD(arguments.model, config, max_length=3072)
+        plan = shad.plan(samples)
+        with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
+            labels, excluded = shad.label(samples, Path(work), progress, plan)
+        labelled = labelled_samples(samples, labels, excluded)
+        truth, formats = check_truth(labelled), check_format(labelled)
+        assert truth is not None
+        assert formats is not None
+        results[key] = {
+            "setting": name,
+            "config": asdict(config),
+            "samples": len(samples),
+            "pairs": [len(pairs) for pairs in plan.pairs],
+            "tokens_tuned": plan.tokens_to_tune,
+            "tokens_scored": plan.tokens_to_score,
+            "counts": count_roles(samples, labels),
+            "auroc": {score: asdict(interval) for score, interval in truth.auroc.items()},
+            "accuracy": truth.accuracy,
+            "format_error": asdict(formats.error_rate),
+            "format_tokens": formats.tokens,
+            "seconds": round(time.perf_counter() - start, 1),
+            "versions": package_versions(),
+        }
+        write_json(arguments.output, results)
+        print_table(results)
+
+
+def print_table(results: dict) -> None:
+    """One line per setting."""
+    print(f"{'setting':58} {'LD':>22} {'base loss':>22} {'regex':>7} {'accuracy':>9} {'format err':>10} {'min':>5}")
+    for key, result in results.items():
+        ld, base, regex = (result["auroc"][name] for name in ("LD", "base loss", "regex"))
+        print(
+            f"{key:58} {ld['estimate']:.3f} [{ld['low']:.3f}, {ld['high']:.3f}]   {base['estimate']:.3f} "
+            f"[{base['low']:.3f}, {base['high']:.3f}] {regex['estimate']:7.3f} {result['accuracy']:9.1%} "
+            f"{result['format_error']['estimate']:10.2%} {result['seconds'] / 60:5.1f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
