@@ -1,7 +1,11 @@
 """What commands print: notes and tables to standard output, progress to standard error."""
 
+import logging
+import warnings
 from contextlib import AbstractContextManager
 
+import datasets
+import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
@@ -44,3 +48,14 @@ def show(table: Table | None) -> None:
             )
         )
     out.print(grid)
+
+
+def quieten_libraries() -> None:
+    """Switch off what libraries print that tells a user nothing; their other warnings stay."""
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning)  # addressed to programmers, and raised among libraries
+    logging.getLogger("transformers.trainer_utils").addFilter(
+        # The trainer gives the model the tokenizer's end token, which is what everybody wants.
+        lambda record: "new PAD/BOS/EOS tokens" not in record.getMessage()
+    )

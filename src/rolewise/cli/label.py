@@ -1,9 +1,13 @@
 """`rolewise label`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs.options import LabelOptions
+
+if TYPE_CHECKING:
+    from rolewise.jobs.label_result import LabelResult
 
 DESCRIPTION = """Label the tokens of conversations.
 
@@ -21,10 +25,10 @@ def run(argv: Sequence[str]) -> None:
     options, _ = parse(build_parser("rolewise label", DESCRIPTION, LabelOptions), LabelOptions, argv)
 
     # Heavy imports wait until the options are known to be right.
-    from rolewise.cli.console import note, out, progress, show
+    from rolewise.cli.console import note, progress, quieten_libraries, show
     from rolewise.jobs.label import label, plan_labelling, plan_table
-    from rolewise.reporting.views import checks_table, roles_table
 
+    quieten_libraries()
     plan = plan_labelling(options)
     for text in plan.renderer.notes:
         note(f"note: {text}")
@@ -37,6 +41,14 @@ def run(argv: Sequence[str]) -> None:
         return
     with progress() as bars:
         result = label(options, bars, plan)
+    show_result(result)
+
+
+def show_result(result: "LabelResult") -> None:
+    """Print what a labelling found and where it lies."""
+    from rolewise.cli.console import note, out, show
+    from rolewise.reporting.views import checks_table, roles_table
+
     show(roles_table(result.info.counts))
     show(checks_table(result.format_check, result.truth_check))
     if result.was_finished:

@@ -10,6 +10,7 @@ from rolewise.core.errors import RolewiseError
 COMMANDS = {
     "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
     "label": "label the tokens of conversations as reasoning or boilerplate",
+    "relabel": "label again with another threshold, from the losses that are stored",
     "sft": "fine-tune a model on labelled data with a weighting",
     "view": "show a labelled data set as one HTML page",
 }

@@ -53,10 +53,11 @@ def run(argv: Sequence[str]) -> None:
     options, rest = parse(parser, SFTOptions, argv, other_names=names)
     training = _training_config(training_parser, options, rest)
 
-    from rolewise.cli.console import note, out, progress, show
+    from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.sft_report import roles_table
 
+    quieten_libraries()
     with progress() as bars:
         result = fine_tune(options, training, bars)
     show(roles_table(result.log))

@@ -1,7 +1,7 @@
 """The labelled data set: a Hugging Face `datasets` directory that any trainer can read, and `rolewise.json` in it."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -229,9 +229,15 @@ def labelled_samples(
 
 def count_roles(samples: Sequence[RenderedSample], labels: Sequence[TokenLabels]) -> dict[str, int]:
     """Loss tokens per role name, with the number of samples and of all tokens."""
-    counts = np.zeros(len(Role), dtype=np.int64)
-    for sample, label in zip(samples, labels, strict=True):
-        counts += np.bincount(label.roles_T[sample.loss_mask], minlength=len(Role))
-    by_name = {role.label: int(counts[role]) for role in Role if role is not Role.CONTEXT}
+    by_name = count_by_role(label.roles_T[sample.loss_mask] for sample, label in zip(samples, labels, strict=True))
     tokens = sum(len(sample.input_ids) for sample in samples)
-    return {"samples": len(samples), "tokens": tokens, "loss_tokens": int(counts.sum()), **by_name}
+    loss_tokens = sum(int(sample.loss_mask.sum()) for sample in samples)
+    return {"samples": len(samples), "tokens": tokens, "loss_tokens": loss_tokens, **by_name}
+
+
+def count_by_role(roles: Iterable[np.ndarray]) -> dict[str, int]:
+    """Tokens per role name, given roles of shape (T,) per sample; CONTEXT is left out."""
+    counts = np.zeros(len(Role), dtype=np.int64)
+    for roles_T in roles:
+        counts += np.bincount(roles_T, minlength=len(Role))
+    return {role.label: int(counts[role]) for role in Role if role is not Role.CONTEXT}

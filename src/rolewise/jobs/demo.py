@@ -20,7 +20,8 @@ from rolewise.data.readers import write_conversations
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.evaluation.role_losses import RoleLosses, losses_by_role, paired_difference, token_losses
 from rolewise.jobs.demo_model import fetch_demo_model
-from rolewise.jobs.label import LabelResult, label
+from rolewise.jobs.label import label
+from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import DemoOptions, LabelOptions, SFTOptions
 from rolewise.jobs.sft import SFTResult, fine_tune
 from rolewise.jobs.sft_report import LOSS_NAMES, log_series

@@ -1,7 +1,6 @@
 """The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,12 @@ from rich.progress import Progress
 
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
-from rolewise.data.labelled import LabelledData, LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
+from rolewise.data.labelled import LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
 from rolewise.data.prepare import PreparedData, prepare
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
+from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
-from rolewise.labelling.checks import FormatCheck, TruthCheck, check_format, check_truth
 from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
 from rolewise.reporting.html import Table
@@ -30,17 +29,6 @@ class LabelPlan:
     renderer: Renderer
     tokenizer: Any
     shad: SHADPlan | None
-
-
-@dataclass(frozen=True)
-class LabelResult:
-    """A finished labelling: where it lies, and what it says of itself."""
-
-    path: Path
-    info: LabelledInfo
-    format_check: FormatCheck | None
-    truth_check: TruthCheck | None
-    was_finished: bool
 
 
 def plan_labelling(options: LabelOptions) -> LabelPlan:
@@ -81,7 +69,7 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
     }
     run = RunDirectory(options.output, "label", settings, identity)
     if run.finished():
-        return _result(load_labelled(run.output), was_finished=True)
+        return read_result(load_labelled(run.output), was_finished=True)
     run.open()
     samples = plan.data.samples
     if plan.shad is not None:
@@ -106,7 +94,7 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
         save_labelled(run.results, samples, labels, excluded, info)
         write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
     run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
-    return _result(load_labelled(run.output), was_finished=False)
+    return read_result(load_labelled(run.output), was_finished=False)
 
 
 def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
@@ -133,11 +121,6 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
             ["memory, roughly", f"{cost.memory_bytes / 2**30:.1f} GiB"],
         ]
     return Table("Plan", ["", "value"], rows)
-
-
-def _result(labelled: LabelledData, *, was_finished: bool) -> LabelResult:
-    samples = list(labelled.samples())
-    return LabelResult(labelled.path, labelled.info, check_format(samples), check_truth(samples), was_finished)
 
 
 def turn_char_spans(sample: RenderedSample) -> list[tuple[int, int]]:

@@ -55,6 +55,18 @@ class LabelOptions:
 
 
 @dataclass(kw_only=True)
+class RelabelOptions:
+    """Options of `rolewise relabel`."""
+
+    data: str = required("Labelled data set with losses, as `rolewise label` makes it with SHAD.")
+    output: str = required("Directory to make: the same data set with other roles, and its report.")
+    threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.")
+    format_quantile: float | None = option(
+        0.5, "Boilerplate with a base loss below this quantile is format, the rest template; none: no split."
+    )
+
+
+@dataclass(kw_only=True)
 class SFTOptions:
     """Rolewise's own options of `rolewise sft`; the rest are the fields of TRL's `SFTConfig`."""
 

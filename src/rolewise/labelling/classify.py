@@ -1,5 +1,6 @@
 """From stored losses to roles: SHAD's last step, which needs no model (arXiv 2412.14780, eq. 2)."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -27,14 +28,9 @@ def split_boilerplate(labels: Sequence[TokenLabels], quantile: float | None) -> 
     """Split boilerplate by its base loss: below the quantile of all boilerplate's FORMAT, the rest TEMPLATE.
 
     The paper names the two kinds and says that losses tell them apart; it gives no number. None leaves BOILERPLATE.
-
-    Raises:
-        InputError: for a quantile outside 0 to 1.
     """
     if quantile is None:
         return list(labels)
-    if not 0 <= quantile <= 1:
-        raise InputError(f"format_quantile is {quantile}; it lies between 0 and 1")
     boilerplate = [label.base_loss_T[label.roles_T == Role.BOILERPLATE] for label in labels]
     losses = np.concatenate(boilerplate) if boilerplate else np.empty(0)
     if losses.size == 0:
@@ -54,6 +50,18 @@ def label_by_losses(
     """Label samples given as (base losses, tuned losses, mask), each of shape (T,)."""
     labels = [TokenLabels(classify(base, tuned, mask, threshold), base, tuned) for base, tuned, mask in losses]
     return split_boilerplate(labels, quantile)
+
+
+def check_classification(threshold: float, format_quantile: float | None) -> None:
+    """Check both numbers before any work is done with them.
+
+    Raises:
+        InputError: for a threshold that is not finite, or a quantile outside 0 to 1.
+    """
+    if not math.isfinite(threshold):
+        raise InputError(f"threshold is {threshold}; it is a finite number of nats")
+    if format_quantile is not None and not 0 <= format_quantile <= 1:
+        raise InputError(f"format_quantile is {format_quantile}; it lies between 0 and 1, or is none")
 
 
 def is_boilerplate(roles_T: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ An output that the model was tuned on can't be judged by it, its loss fell by me
 two folds by conversation, each judged by the model that was tuned on shuffled pairs of the other.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import OutputRef, ShuffledPair, pair_ids, shuffle_pairs
-from rolewise.labelling.classify import label_by_losses
+from rolewise.labelling.classify import check_classification, label_by_losses
 from rolewise.labelling.scoring import LossFunction, Shard, batch_losses, plan_shards, read_losses, score, scored_length
 from rolewise.labelling.tuning import TuningConfig, tune
 from rolewise.training.models import default_device, load_model
@@ -79,6 +80,9 @@ class SHADConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1")
+        if self.learning_rate is not None and not (0 < self.learning_rate < math.inf):
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be a finite number above 0")
+        check_classification(self.threshold, self.format_quantile)
 
 
 @dataclass(frozen=True)

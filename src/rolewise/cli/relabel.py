@@ -1,0 +1,26 @@
+"""`rolewise relabel`."""
+
+from collections.abc import Sequence
+
+from rolewise.cli.label import show_result
+from rolewise.cli.parser import build_parser, parse
+from rolewise.jobs.options import RelabelOptions
+
+DESCRIPTION = """Label a labelled data set anew from the losses it holds, with another threshold.
+
+No model is needed. The page of `rolewise view` has a slider that shows what a threshold does.
+
+  rolewise relabel --data labelled --output relabelled --threshold 0.1
+"""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, label anew, print."""
+    options, _ = parse(build_parser("rolewise relabel", DESCRIPTION, RelabelOptions), RelabelOptions, argv)
+
+    from rolewise.cli.console import quieten_libraries
+    from rolewise.jobs.relabel import relabel
+
+    quieten_libraries()
+    result = relabel(options.data, options.output, threshold=options.threshold, format_quantile=options.format_quantile)
+    show_result(result)

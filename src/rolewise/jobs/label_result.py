@@ -1,0 +1,24 @@
+"""What a labelling job hands back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rolewise.data.labelled import LabelledData, LabelledInfo
+from rolewise.labelling.checks import FormatCheck, TruthCheck, check_format, check_truth
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """A finished labelling: where it lies, and what it says of itself."""
+
+    path: Path
+    info: LabelledInfo
+    format_check: FormatCheck | None
+    truth_check: TruthCheck | None
+    was_finished: bool
+
+
+def read_result(labelled: LabelledData, *, was_finished: bool) -> LabelResult:
+    """A labelled data set with its checks."""
+    samples = list(labelled.samples())
+    return LabelResult(labelled.path, labelled.info, check_format(samples), check_truth(samples), was_finished)
