@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rolewise.data.render import RenderedSample, Renderer
     from rolewise.jobs.label import label
     from rolewise.jobs.options import LabelOptions, SFTOptions
+    from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sft import fine_tune
     from rolewise.labelling.shad import SHAD, SHADConfig
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
@@ -33,6 +34,7 @@ _HOMES = {
     "rolewise.data.render": ("RenderedSample", "Renderer"),
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("LabelOptions", "SFTOptions"),
+    "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sft": ("fine_tune",),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
@@ -65,6 +67,7 @@ __all__ = [
     "label",
     "load_labelled",
     "read_conversations",
+    "relabel",
     "write_conversations",
 ]
 
