@@ -2,13 +2,13 @@
 
 import itertools
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
-from rolewise.data.generator.apis import APIS, Api, tool_name
+from rolewise.data.generator.apis import APIS, Api, offered_keys, tool_name
 from rolewise.data.generator.formats import OutputFormat
 from rolewise.data.generator.phrases_eval import BANKS
 from rolewise.data.generator.values import (
@@ -29,7 +29,7 @@ Call = dict[str, Any]
 DIRECT_SHARE, TWO_CALL_SHARE, MULTI_TURN_SHARE = 0.10, 0.20, 0.08
 REPEATED_TOOL_SHARE = 0.25
 """Of two-call conversations: the same call again with another first argument."""
-OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.5, 0.1, 0.2
+OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.2, 0.1, 0.2
 """Of thoughts: open with a stock sentence, repeat the request in the query's words, rule out a tool, close."""
 MOST_MENTIONS = 2
 """Sentences about values in one thought; more would make the thought longer than the call."""
@@ -57,6 +57,19 @@ class Task:
     @property
     def call(self) -> Call:
         return {"name": self.tool, "arguments": {value.key: value.value for value in self.values}}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An API as a conversation's system prompt offers it: the tool's name, and own key → offered key."""
+
+    name: str
+    keys: dict[str, str]
+
+    def task(self, drawn: dict[str, Drawn], request: str | None) -> Task:
+        """A call of the tool with the drawn values."""
+        values = [value for slot in drawn.values() for value in slot.values]
+        return Task(self.name, tuple(replace(value, key=self.keys[value.key]) for value in values), request)
 
 
 @dataclass(frozen=True)
@@ -112,40 +125,41 @@ class ConversationBuilder:
         drawn = {name: slot.draw(rng, self.pools) for name, slot in api.slots.items()}
         request = rng.choice(api.requests).format(**{name: slot.said for name, slot in drawn.items()})
         if not two_calls:
-            tools = self._system([api])
+            (offer,) = self._system([api])
             self._say("user", rng.choice(bank.asks).format(request=request))
-            return [Task(tools[0], _values(drawn), request)] if _distinct(list(drawn.values())) else None
+            return [offer.task(drawn, request)] if _distinct(list(drawn.values())) else None
         if rng.random() < REPEATED_TOOL_SHARE:
             first_name, first_slot = next(iter(api.slots.items()))
             again = first_slot.draw(rng, self.pools)
-            tools = self._system([api])
+            (offer,) = self._system([api])
             self._say("user", rng.choice(bank.same_again).format(request=request, other=again.said))
-            second = drawn | {first_name: again}
-            tasks = [Task(tools[0], _values(drawn), request), Task(tools[0], _values(second), None)]
+            tasks = [offer.task(drawn, request), offer.task(drawn | {first_name: again}, None)]
             return tasks if _distinct([*drawn.values(), again]) else None
         other = rng.choice([candidate for candidate in self.apis if candidate is not api])
         other_drawn = {name: slot.draw(rng, self.pools) for name, slot in other.slots.items()}
         second_request = rng.choice(other.requests).format(**{name: slot.said for name, slot in other_drawn.items()})
-        tools = self._system([api, other])
+        offer, other_offer = self._system([api, other])
         self._say("user", rng.choice(bank.also).format(request=request, second=second_request))
-        tasks = [Task(tools[0], _values(drawn), request), Task(tools[1], _values(other_drawn), second_request)]
+        tasks = [offer.task(drawn, request), other_offer.task(other_drawn, second_request)]
         return tasks if _distinct([*drawn.values(), *other_drawn.values()]) else None
 
-    def _system(self, needed: list[Api]) -> list[str]:
-        """Write the system prompt, which offers `needed` among distractors; return the names of `needed`."""
+    def _system(self, needed: list[Api]) -> list[Offer]:
+        """Write the system prompt, which offers `needed` among distractors; return the offers of `needed`."""
         count = self.rng.choice((2, 2, 3, 3, 4) if len(needed) < 2 else (2, 3))
         others = [api for api in self.apis if api not in needed]
         self.rng.shuffle(others)
         fields = [api.field for api in needed]
         others.sort(key=lambda api: api.field not in fields)
         offered = needed + others[: count - len(needed)]
-        names = [tool_name(api, self.rng, self.pools) for api in offered]
-        self.distractors = names[len(needed) :]
-        lines = [_signature(api, name) for api, name in zip(offered, names, strict=True)]
+        offers = [
+            Offer(tool_name(api, self.rng, self.pools), offered_keys(api, self.rng, self.pools)) for api in offered
+        ]
+        self.distractors = [offer.name for offer in offers[len(needed) :]]
+        lines = [_signature(api, offer) for api, offer in zip(offered, offers, strict=True)]
         self.rng.shuffle(lines)
         intro = self.rng.choice(self.bank.intros)
         self._say("system", "\n".join([intro, *lines, f"Format: {self.format.instructions}"]))
-        return names[: len(needed)]
+        return offers[: len(needed)]
 
     def _say(self, role: str, content: str) -> None:
         self.messages.append({"role": role, "content": content})
@@ -252,15 +266,17 @@ class ConversationBuilder:
         return self.bank.fields if isinstance(value.value, bool) or self.rng.random() < 0.6 else self.bank.values
 
 
-def _values(drawn: dict[str, Drawn]) -> tuple[Value, ...]:
-    return tuple(value for slot in drawn.values() for value in slot.values)
-
-
 def _distinct(drawn: list[Drawn]) -> bool:
     words = [slot.words() for slot in drawn]
     return all(a.isdisjoint(b) for a, b in itertools.combinations(words, 2))
 
 
-def _signature(api: Api, name: str) -> str:
-    parameters = [f"{key}: {kind}" if kind else key for slot in api.slots.values() for key, kind in slot.parameters]
-    return f"- {name}({', '.join(parameters)}): {api.description}"
+def _signature(api: Api, offer: Offer) -> str:
+    """The tool's line in the system prompt; an invented key is explained by the parameter's own."""
+    parameters = []
+    for slot in api.slots.values():
+        for own, kind in slot.parameters:
+            key = offer.keys[own]
+            notes = [note for note in (own.replace("_", " ") if key != own else "", kind) if note]
+            parameters.append(f"{key}: {' '.join(notes)}" if notes else key)
+    return f"- {offer.name}({', '.join(parameters)}): {api.description}"

@@ -73,6 +73,7 @@ class Pools:
 
 MIDDLES = ("la", "ri", "no", "ve", "sa", "to", "mi", "ra", "lo", "ne", "", "", "", "")
 PERSON_ENDINGS = ("n", "ra", "lle", "s", "na", "k", "rin", "do")
+NAME_ENDINGS = ("x", "zo", "via", "dex", "lum", "qua", "rix", "th", "ndo", "sk", "mba", "gu")
 PLACE_ENDINGS = ("ford", "mere", "port", "ham", "stead", "burg", "ton", "wick", "field", "by")
 
 POOLS: dict[Split, Pools] = {
