@@ -28,7 +28,7 @@ class TuningConfig:
 
     Attributes:
         method: `lora`, which needs one copy of the weights, or `full`.
-        learning_rate: of AdamW, constant after the warm-up.
+        learning_rate: of AdamW, constant.
         rank: of the LoRA matrices on all linear layers; their alpha is twice as large.
         batch_size: pairs per optimizer step.
         micro_batch_size: pairs that go through the model together.
@@ -90,8 +90,7 @@ def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFT
         output_dir=str(work),
         weighting="none",
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=0.05,
+        lr_scheduler_type="constant",
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=max(1, config.batch_size // micro),
         num_train_epochs=config.epochs,
