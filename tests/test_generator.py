@@ -145,7 +145,8 @@ def test_every_argument_can_be_worked_out_from_the_query(sample):
             rules.add(value.rule)
             assert all(words in query for words in value.given), (value, query)
             if value.rule == "option":
-                choices = re.search(rf"\b{value.key}: (?:[a-z ]+ )?([\w|]+)[,)]", conversation.messages[0]["content"])[1]
+                system = conversation.messages[0]["content"]
+                choices = re.search(rf"\b{value.key}: (?:[a-z ]+ )?([\w|]+)[,)]", system)[1]
                 assert value.text in choices.replace("bool", "true|false").split("|")
             else:
                 assert value.value == derive(value)
