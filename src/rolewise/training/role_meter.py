@@ -33,7 +33,7 @@ class RoleMeter:
             return {}
         sums = self._sums if accelerator is None else accelerator.reduce(self._sums, reduction="sum")  # type: ignore[attr-defined]
         self._sums = None
-        table = sums.double().cpu()
+        table = sums.cpu().double()
         total_loss, total_tokens, total_weight = table.sum(dim=0).tolist()
         if total_tokens == 0:
             return {}

@@ -61,7 +61,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         weighting: a scheme of your own, instead of the one that `args` names.
 
     Raises:
-        InputError: if the weighting reads roles and the data has none, or for packed labelled data.
+        InputError: if the weighting reads roles and the data has none, or for options that have no place beside the
+            weighted loss.
     """
 
     # compute_loss divides by the whole step's units, so the parent must not divide by the accumulation steps again.
@@ -85,9 +86,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
             weighting = make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha)
         self.weighting = weighting
+        _refuse_ignored(args)
         if _is_labelled(train_dataset):
-            if args.packing or args.padding_free:
-                raise InputError("labelled data can't be packed yet; leave packing and padding_free off")
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
             args.remove_unused_columns = False
@@ -110,7 +110,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Fetch a step's micro-batches and count their samples or tokens, over all processes."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        units = torch.tensor(sum(self._units(batch["labels"]) for batch in batches), device=device, dtype=torch.float64)
+        units = torch.tensor(sum(self._units(batch["labels"]) for batch in batches), device=device)
         self._step_units = float(self.accelerator.reduce(units, reduction="sum"))
         return batches, num_items
 
@@ -160,6 +160,15 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def _units(self, labels_BT: torch.Tensor) -> int:
         mask_BT = labels_BT[:, 1:] != -100
         return int((mask_BT.any(dim=1) if self.weighting.unit == "sample" else mask_BT).sum())
+
+
+def _refuse_ignored(args: SFTConfig) -> None:
+    if args.packing or args.eval_packing or args.padding_free:
+        raise InputError("rows can't be packed yet: weights are per sample; leave packing and padding_free off")
+    if args.loss_type != "nll":
+        raise InputError(f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll")
+    if args.label_smoothing_factor:
+        raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")
 
 
 def _is_labelled(dataset: Any) -> bool:
