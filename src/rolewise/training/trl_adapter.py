@@ -38,7 +38,7 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
 def record_token_metrics(
     trainer: SFTTrainer, inputs: dict[str, Any], losses: TokenLosses, mask_BT: torch.Tensor
 ) -> None:
-    """Log what TRL's own SFT logs of a batch: entropy, accuracy and the number of tokens seen, over all processes."""
+    """Log what TRL's own SFT logs of a batch, over all processes: entropy, accuracy, tokens seen, balancing loss."""
     gather = trainer.accelerator.gather_for_metrics
     mode = "train" if trainer.model.training else "eval"
     metrics = trainer._metrics[mode]
@@ -48,6 +48,8 @@ def record_token_metrics(
     if mode == "train":
         trainer._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
     metrics["num_tokens"] = [trainer._total_train_tokens]
+    if trainer.aux_loss_enabled and losses.aux_loss is not None:
+        metrics["aux_loss"].append(gather(losses.aux_loss.detach()).mean().item())
 
 
 def scaled_aux_loss(trainer: SFTTrainer, losses: TokenLosses) -> torch.Tensor | None:
