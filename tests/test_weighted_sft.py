@@ -1,0 +1,388 @@
+"""The trainer as a user calls it: what a step does to the parameters, what is logged, what is refused."""
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from tiny import collated, full_logits_losses, labelled_dataset, reference_weights, tiny_model
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from rolewise.core.errors import InputError
+from rolewise.core.role import Role
+from rolewise.training.models import lora_config
+from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+from rolewise.weighting import WEIGHTINGS, TokenBatch, Weighting
+
+LENGTHS = (23, 9, 31, 12, 17, 40, 5, 28)
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(chatml_tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    return chatml_tokenizer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_garbage_collection() -> Iterator[None]:
+    """Each training ends with a full collection, which takes a second in a process that has imported so much."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> Callable[..., WeightedSFTConfig]:
+    """One step of SGD at learning rate 1, so that the parameters' change is the gradient; all eight samples in it."""
+
+    def make(config: type[SFTConfig] = WeightedSFTConfig, **options: Any) -> SFTConfig:
+        defaults = {
+            "output_dir": str(tmp_path / "out"),
+            "max_steps": 1,
+            "per_device_train_batch_size": 8,
+            "optim": "sgd",
+            "learning_rate": 1.0,
+            "lr_scheduler_type": "constant",
+            "max_grad_norm": 0.0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+            "bf16": False,
+            "report_to": "none",
+            "disable_tqdm": True,
+        }
+        return config(**{**defaults, **options})
+
+    return make
+
+
+def data(tokenizer: PreTrainedTokenizerFast, lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Dataset:
+    return labelled_dataset(lengths, vocab_size=len(tokenizer), seed=seed)
+
+
+def model_for(tokenizer: PreTrainedTokenizerFast, kind: str = "llama") -> PreTrainedModel:
+    return tiny_model(kind, vocab_size=len(tokenizer))
+
+
+def train(
+    tokenizer: PreTrainedTokenizerFast, args: SFTConfig, dataset: Dataset, *, kind: str = "llama", **options: Any
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Parameters after training, and the log lines of its steps."""
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer, kind), args, train_dataset=dataset, processing_class=tokenizer, **options
+    )
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}, lines
+
+
+def assert_same_parameters(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(actual[name], expected[name], **TOLERANCE, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def reference_step(
+    model: PreTrainedModel, batch: dict[str, torch.Tensor], weighting: str
+) -> tuple[dict[str, torch.Tensor], float, np.ndarray, np.ndarray]:
+    """One SGD step by hand; also the loss, the token losses and the weights."""
+    loss_BT, mask_BT, _ = full_logits_losses(model, batch)
+    weights_BT = reference_weights(weighting, loss_BT.detach().numpy(), batch["token_roles"].numpy(), mask_BT.numpy())
+    loss = (torch.from_numpy(weights_BT).float() * loss_BT).sum()
+    loss.backward()
+    stepped = {name: (p - p.grad).detach() for name, p in model.named_parameters()}
+    return stepped, loss.item(), loss_BT.detach().numpy(), weights_BT
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_a_step_equals_the_one_by_hand_however_it_is_cut_or_padded(weighting, tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    expected, loss, _, _ = reference_step(model_for(tokenizer), collated(dataset), weighting)
+    cuts = [{"per_device_train_batch_size": rows, "gradient_accumulation_steps": 8 // rows} for rows in (1, 2, 4, 8)]
+    sorted_rows = dataset.select(np.argsort(LENGTHS).tolist())
+    runs = [(cut, dataset) for cut in cuts]
+    runs.append(({**cuts[1], "pad_to_multiple_of": 16}, dataset))
+    runs.append(({**cuts[1], "train_sampling_strategy": "sequential"}, sorted_rows))
+    for options, rows in runs:
+        parameters, lines = train(tokenizer, arguments(weighting=weighting, **options), rows)
+        assert_same_parameters(parameters, expected)
+        assert lines[0]["loss"] == pytest.approx(loss, abs=1e-5), options
+
+
+def test_weightings_differ(tokenizer, arguments) -> None:
+    """Else the test above could compare four times the same thing."""
+    losses = {w: reference_step(model_for(tokenizer), collated(data(tokenizer)), w)[1] for w in WEIGHTINGS}
+    assert len({round(loss, 3) for loss in losses.values()}) == len(WEIGHTINGS), losses
+
+
+def test_the_last_step_of_an_epoch_with_fewer_samples(tokenizer, arguments) -> None:
+    """Five samples where a step would take sixteen: micro-batches of 2, 2 and 1."""
+    dataset = data(tokenizer).select(range(5))
+    expected, loss, _, _ = reference_step(model_for(tokenizer), collated(dataset), "rft")
+    args = arguments(per_device_train_batch_size=2, gradient_accumulation_steps=8)
+    parameters, lines = train(tokenizer, args, dataset)
+    assert_same_parameters(parameters, expected)
+    assert lines[0]["loss"] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-tied", "gemma2", "moe"])
+def test_weighting_none_equals_trls_own_trainer(kind, tokenizer, arguments) -> None:
+    options = {
+        "max_steps": 5,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "optim": "adamw_torch",
+        "learning_rate": 1e-3,
+        "max_grad_norm": 1.0,
+    }
+    if kind == "moe":
+        options["router_aux_loss_coef"] = 0.5
+    dataset = data(tokenizer)
+    plain = SFTTrainer(
+        model_for(tokenizer, kind),
+        arguments(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}, **options),
+        train_dataset=dataset.remove_columns("token_roles"),
+        processing_class=tokenizer,
+    )
+    plain.train()
+    expected = {name: p.detach() for name, p in plain.model.named_parameters()}
+    expected_lines = [line for line in plain.state.log_history if "loss" in line]
+    start = dict(model_for(tokenizer, kind).named_parameters())
+    assert max((expected[name] - start[name]).abs().max() for name in start) > 1e-3
+
+    parameters, lines = train(tokenizer, arguments(weighting="none", **options), dataset, kind=kind)
+    assert len(lines) == len(expected_lines) == 5
+    for line, expected_line in zip(lines, expected_lines, strict=True):
+        for key in expected_line:
+            assert line[key] == pytest.approx(expected_line[key], rel=1e-5, abs=1e-5), key
+    assert_same_parameters(parameters, expected)
+
+
+def test_the_fused_head_gives_the_same_step(tokenizer, arguments) -> None:
+    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    selected, selected_lines = train(tokenizer, arguments(lm_head="selected", **options), data(tokenizer))
+    fused, fused_lines = train(tokenizer, arguments(lm_head="fused", **options), data(tokenizer))
+    assert_same_parameters(fused, selected)
+    for key in ("loss", "entropy", "mean_token_accuracy", "loss_reasoning", "weight_boilerplate"):
+        assert fused_lines[0][key] == pytest.approx(selected_lines[0][key], abs=1e-5), key
+
+
+def expected_line(loss_BT: np.ndarray, weights_BT: np.ndarray, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    roles_BT, mask_BT = batch["token_roles"].numpy(), batch["labels"].numpy() != -100
+    groups = {
+        "reasoning": [Role.REASONING],
+        "boilerplate": [Role.BOILERPLATE, Role.FORMAT, Role.TEMPLATE],
+        "plain": [Role.PLAIN],
+    }
+    line = {"loss_token_mean": loss_BT[mask_BT].mean()}
+    for name, roles in groups.items():
+        members = mask_BT & np.isin(roles_BT, [int(role) for role in roles])
+        line[f"loss_{name}"] = loss_BT[members].mean()
+        line[f"share_{name}"] = members.sum() / mask_BT.sum()
+        line[f"weight_{name}"] = weights_BT[members].sum()
+    return line
+
+
+def test_log_lines_carry_loss_share_and_weight_per_role(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    batch = collated(dataset)
+    _, _, loss_BT, weights_BT = reference_step(model_for(tokenizer), batch, "rft")
+    _, lines = train(tokenizer, arguments(per_device_train_batch_size=2, gradient_accumulation_steps=4), dataset)
+    expected = expected_line(loss_BT, weights_BT, batch)
+    assert len(expected) == 10
+    for key, value in expected.items():
+        assert lines[0][key] == pytest.approx(value, abs=1e-5), key
+    assert lines[0]["num_tokens"] == sum(LENGTHS)
+
+
+def test_evaluation_reports_the_weighted_loss_and_the_roles(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    batch = collated(dataset)
+    _, loss, loss_BT, weights_BT = reference_step(model_for(tokenizer), batch, "rft")
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer),
+        arguments(per_device_eval_batch_size=4),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=tokenizer,
+    )
+    trainer.evaluate()
+    numbers = next(line for line in trainer.state.log_history if "eval_loss" in line)
+    assert numbers["eval_loss"] == pytest.approx(loss, abs=1e-5)
+    for key, value in expected_line(loss_BT, weights_BT, batch).items():
+        assert numbers[f"eval_{key}"] == pytest.approx(value, abs=1e-5), key
+
+
+def test_evaluation_between_steps_does_not_disturb_training(tokenizer, arguments) -> None:
+    options = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 0.1}
+    expected, _ = train(tokenizer, arguments(**options), data(tokenizer))
+    args = arguments(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3, **options)
+    parameters, lines = train(tokenizer, args, data(tokenizer), eval_dataset=data(tokenizer, (9, 14), seed=1))
+    assert_same_parameters(parameters, expected)
+    assert all("loss_reasoning" in line for line in lines)
+
+
+def test_a_metric_of_the_users_own_gets_logits(tokenizer, arguments) -> None:
+    seen = []
+
+    def metric(prediction: Any) -> dict[str, float]:
+        seen.append(prediction.predictions.shape)
+        return {"mine": 1.0}
+
+    dataset = data(tokenizer, (12, 12, 12))
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer),
+        arguments(),
+        train_dataset=dataset,
+        eval_dataset=dataset,
+        processing_class=tokenizer,
+        compute_metrics=metric,
+    )
+    assert trainer.evaluate()["eval_mine"] == 1.0
+    assert seen == [(3, 12, len(tokenizer))]
+
+
+def test_resuming_gives_the_weights_of_an_undisturbed_run(tokenizer, arguments, tmp_path) -> None:
+    options = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "optim": "adamw_torch",
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "save_strategy": "steps",
+        "save_steps": 3,
+    }
+    dataset = data(tokenizer)
+    expected, expected_lines = train(tokenizer, arguments(**options), dataset)
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer), arguments(**options), train_dataset=dataset, processing_class=tokenizer
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-6, atol=1e-6)
+    last = [line for line in trainer.state.log_history if "loss" in line][-1]
+    assert last["step"] == 6
+    assert last["loss"] == pytest.approx(expected_lines[-1]["loss"], abs=1e-6)
+
+
+def test_lora_trains_the_adapter_alone_and_saves_it(tokenizer, arguments, tmp_path) -> None:
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer),
+        arguments(max_steps=3, learning_rate=0.5),
+        train_dataset=data(tokenizer),
+        processing_class=tokenizer,
+        peft_config=lora_config(4),
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    ids = torch.arange(3, 20)[None]
+    base = model_for(tokenizer).eval()
+    plain = base(ids).logits
+    loaded = PeftModel.from_pretrained(base, str(tmp_path / "adapter")).eval()
+    torch.testing.assert_close(loaded(ids).logits, trainer.model.eval()(ids).logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(loaded(ids).logits, plain, atol=1e-3)
+    with loaded.disable_adapter():
+        torch.testing.assert_close(loaded(ids).logits, plain)
+
+
+def test_gradient_checkpointing_gives_the_same_step(tokenizer, arguments) -> None:
+    expected, _ = train(tokenizer, arguments(), data(tokenizer))
+    parameters, _ = train(tokenizer, arguments(gradient_checkpointing=True), data(tokenizer))
+    assert_same_parameters(parameters, expected)
+
+
+class FirstToken(Weighting):
+    """Every sample's first loss token, and nothing else."""
+
+    unit = "sample"
+    needs_roles = False
+
+    def weigh(self, batch: TokenBatch) -> torch.Tensor:
+        first_BT = batch.mask_BT & (batch.mask_BT.cumsum(dim=1) == 1)
+        return first_BT / first_BT.sum().clamp(min=1)
+
+
+def test_a_weighting_of_the_users_own(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    model, batch = model_for(tokenizer), collated(dataset)
+    loss_BT, mask_BT, _ = full_logits_losses(model, batch)
+    loss = torch.stack([row[mask][0] for row, mask in zip(loss_BT, mask_BT, strict=True)]).mean()
+    loss.backward()
+    args = arguments(SFTConfig, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    parameters, lines = train(tokenizer, args, dataset, weighting=FirstToken())
+    assert_same_parameters(parameters, {name: (p - p.grad).detach() for name, p in model.named_parameters()})
+    assert lines[0]["loss"] == pytest.approx(loss.item(), abs=1e-5)
+
+
+class StepSeen(FirstToken):
+    """Notes the steps that it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def weigh(self, batch: TokenBatch) -> torch.Tensor:
+        self.steps.append(batch.step)
+        return super().weigh(batch)
+
+
+def test_a_weighting_is_told_the_optimizer_step(tokenizer, arguments) -> None:
+    weighting = StepSeen()
+    args = arguments(max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    train(tokenizer, args, data(tokenizer), weighting=weighting)
+    assert weighting.steps == [0, 0, 1, 1, 2, 2]
+
+
+def refusal(tokenizer: PreTrainedTokenizerFast, args: SFTConfig, dataset: Dataset, **options: Any) -> str:
+    with pytest.raises(InputError) as error:
+        WeightedSFTTrainer(model_for(tokenizer), args, train_dataset=dataset, processing_class=tokenizer, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_data_without_roles_is_refused_by_rft_and_taken_by_none(tokenizer, arguments) -> None:
+    texts = Dataset.from_dict({"text": ["The user asks for the weather.", "Which tool fits?", "a city"]})
+    for weighting in ("rft", "alpha"):
+        assert "no `token_roles`" in refusal(tokenizer, arguments(weighting=weighting), texts)
+    _, lines = train(tokenizer, arguments(weighting="none"), texts)
+    assert lines[0]["share_plain"] == lines[0]["weight_plain"] == 1.0
+    assert lines[0]["loss_plain"] == pytest.approx(lines[0]["loss"], abs=1e-5)
+    assert "loss_reasoning" not in lines[0]
+
+
+@pytest.mark.parametrize("option", ["packing", "padding_free"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_packing_is_refused(option, labelled, tokenizer, arguments) -> None:
+    dataset = data(tokenizer) if labelled else Dataset.from_dict({"text": ["one text", "another text"]})
+    assert "can't be packed" in refusal(tokenizer, arguments(weighting="none", **{option: True}), dataset)
+
+
+@pytest.mark.parametrize("options", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])
+def test_options_that_the_weighted_loss_would_ignore_are_refused(options, tokenizer, arguments) -> None:
+    assert next(iter(options)) in refusal(tokenizer, arguments(**options), data(tokenizer))
+
+
+def test_a_loss_function_of_the_users_own_is_refused(tokenizer, arguments) -> None:
+    message = refusal(tokenizer, arguments(), data(tokenizer), compute_loss_func=lambda *a, **k: 0)
+    assert "subclass Weighting" in message
+
+
+def test_a_plain_config_needs_a_weighting(tokenizer, arguments) -> None:
+    assert "a plain SFTConfig names none" in refusal(tokenizer, arguments(SFTConfig), data(tokenizer))
+
+
+def test_the_users_config_is_left_as_it_was(tokenizer, arguments) -> None:
+    args = arguments(max_length=16)
+    train(tokenizer, args, data(tokenizer))
+    assert (args.max_length, args.remove_unused_columns) == (16, True)
