@@ -86,7 +86,7 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
         threshold=options.threshold if plan.shad else None,
         format_quantile=options.format_quantile if plan.shad else None,
         counts=count_roles(samples, labels),
-        settings={"data_sha256": plan.data.sha256, **choices},
+        settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
         versions=package_versions(),
         notes=list(plan.renderer.notes),
     )
@@ -95,6 +95,19 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
         write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
     run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
     return read_result(load_labelled(run.output), was_finished=False)
+
+
+def _settled(plan: LabelPlan) -> dict[str, Any]:
+    """Settings whose defaults depended on the data or the machine, as they were in the end."""
+    if plan.shad is None:
+        return {}
+    tuning = plan.shad.tuning
+    return {
+        "learning_rate": tuning.learning_rate,
+        "batch_size": tuning.batch_size,
+        "batch_tokens": plan.shad.batch_tokens,
+        "pairs": [len(pairs) for pairs in plan.shad.pairs],
+    }
 
 
 def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:

@@ -13,8 +13,8 @@ FORWARD_FLOPS = 2
 """Floating-point operations per parameter and token of a forward pass."""
 TUNING_FLOPS = {"lora": 4, "full": 6}
 """The same with the backward pass; a frozen weight needs no gradient of its own."""
-EFFICIENCY = 0.45
-"""Share of the matrix product's speed that a whole model reaches; between 0.4 and 0.6 where it was measured."""
+EFFICIENCY = 0.5
+"""Share of the matrix product's speed that a whole model reaches; 0.4 to 0.6 where it was measured."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def settings_table(info: LabelledInfo) -> Table:
     rows: list[list[str | float]] = [["method", info.method], ["model", info.model]]
     if info.threshold is not None:
         rows.append(["threshold (nats)", str(info.threshold)])
-        for name in ("tuning", "learning_rate", "rank", "min_pairs", "shuffle_share", "cross_fit", "dtype", "seed"):
+        for name in ("tuning", "learning_rate", "rank", "pairs", "epochs", "cross_fit", "dtype", "seed"):
             rows.append([name.replace("_", " "), str(info.settings.get(name))])
     return Table("Settings", ["setting", "value"], rows)
 
