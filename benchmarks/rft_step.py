@@ -1,0 +1,155 @@
+"""Cost of an RFT optimizer step against TRL's own `SFTTrainer`.
+
+    python benchmarks/rft_step.py --model MODEL_DIRECTORY
+
+Two trainers with a model copy each take steps on the same micro-batches in turn, each pair in the opposite order of the
+one before. A step is: fetch the micro-batches (`get_batch_samples`, which counts what the loss is divided by),
+`training_step` on each (forward and backward), `optimizer.step`, `zero_grad`. Collating, clipping and logging are off
+the clock. Ratios of seconds are paired step by step.
+
+Rows:
+- `fused`: RFT with TRL's fused LM head, as on a GPU by default, over TRL's SFT with the same head: RFT's own cost.
+- `selected`: RFT with logits of the labelled positions only, as on a CPU by default, over the same SFT.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from record import as_json, rendered_samples, seconds_of, write_record
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from rolewise.core.role import Role
+from rolewise.data.render import RenderedSample
+from rolewise.evaluation.statistics import ratio_interval
+from rolewise.training.models import default_device, load_model, load_tokenizer
+from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+
+ROWS = ("fused", "selected")
+
+
+class Stepper:
+    """Takes optimizer steps with a trainer as its own loop does."""
+
+    def __init__(self, trainer: SFTTrainer):
+        self.trainer = trainer
+        trainer.model.train()
+        trainer.create_optimizer()
+
+    def collate(self, micro_batches: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Micro-batches by the trainer's own collator, on its device."""
+        return [self.trainer._prepare_inputs(self.trainer.data_collator(examples)) for examples in micro_batches]
+
+    def step(self, micro_batches: list[dict[str, Any]]) -> None:
+        trainer = self.trainer
+        trainer.current_gradient_accumulation_steps = len(micro_batches)
+        batches, num_items = trainer.get_batch_samples(iter(micro_batches), len(micro_batches), trainer.args.device)
+        for batch in batches:
+            trainer.training_step(trainer.model, batch, num_items)
+        trainer.optimizer.step()
+        trainer.model.zero_grad()
+
+
+def labelled_dataset(samples: Sequence[RenderedSample], tokens: int) -> Dataset:
+    """Each sample's last `tokens` tokens up to the last one with loss, with the generator's true roles."""
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "token_roles": []}
+    for sample in samples:
+        assert sample.true_roles is not None
+        end = int(np.flatnonzero(sample.loss_mask)[-1]) + 1
+        window = slice(max(0, end - tokens), end)
+        mask_T = sample.loss_mask[window]
+        columns["input_ids"].append(sample.input_ids[window].tolist())
+        columns["labels"].append(np.where(mask_T, sample.input_ids[window], -100).tolist())
+        columns["token_roles"].append(np.where(mask_T, sample.true_roles[window], int(Role.CONTEXT)).tolist())
+    return Dataset.from_dict(columns)
+
+
+def make_trainer(
+    row: str | None, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, work: str
+) -> SFTTrainer:
+    """RFT with the head of `row`, or TRL's own trainer for None."""
+    common = {
+        "output_dir": work,
+        "per_device_train_batch_size": options.batch,
+        "gradient_accumulation_steps": options.accumulation,
+        "learning_rate": 1e-6,
+        "bf16": options.dtype == "bfloat16",
+        "gradient_checkpointing": options.gradient_checkpointing,
+        "report_to": "none",
+        "seed": options.seed,
+        "use_cpu": default_device() == "cpu",
+    }
+    model = load_model(options.model, dtype=options.dtype, device=default_device())
+    if row is not None:
+        args = WeightedSFTConfig(weighting="rft", lm_head=row, **common)
+        return WeightedSFTTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
+    args = SFTConfig(dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, **common)
+    return SFTTrainer(model, args, train_dataset=dataset.remove_columns("token_roles"), processing_class=tokenizer)
+
+
+def measure(
+    row: str, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
+) -> tuple[list[float], list[float]]:
+    """Seconds of each of our steps and of TRL's, pair by pair."""
+    per_step = options.batch * options.accumulation
+    rng = np.random.default_rng(options.seed)
+    ours: list[float] = []
+    trls: list[float] = []
+    with tempfile.TemporaryDirectory() as work:
+        steppers = [Stepper(make_trainer(name, options, tokenizer, dataset, work)) for name in (row, None)]
+        for pair in range(-options.warmup, options.pairs):
+            rows = rng.choice(len(dataset), per_step, replace=False).tolist()
+            examples = [dataset[i] for i in rows]
+            micro_batches = [examples[i : i + options.batch] for i in range(0, per_step, options.batch)]
+            turns = list(zip(steppers, (ours, trls), strict=True))
+            for stepper, times in turns if pair % 2 else reversed(turns):
+                batches = stepper.collate(micro_batches)
+                seconds = seconds_of(lambda stepper=stepper, batches=batches: stepper.step(batches))
+                if pair >= 0:
+                    times.append(seconds)
+    return ours, trls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="model directory")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["fused"])
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=2, help="pairs off the clock")
+    parser.add_argument("--batch", type=int, default=2, help="samples per micro-batch")
+    parser.add_argument("--accumulation", type=int, default=1, help="micro-batches per step")
+    parser.add_argument("--tokens", type=int, default=200, help="per sample, at most")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--chat-template", help="for a model without one: chatml, or a file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("results/benchmark-rft-step.json"))
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    tokenizer = load_tokenizer(options.model)
+    count = max(32, options.batch * options.accumulation)
+    dataset = labelled_dataset(rendered_samples(tokenizer, count, options.seed, options.chat_template), options.tokens)
+
+    console = Console()
+    table = Table("head", "RFT, s/step", "TRL's SFT (fused), s/step", "RFT over SFT")
+    results = {}
+    for row in options.rows:
+        ours, trls = measure(row, options, tokenizer, dataset)
+        ratio = ratio_interval(ours, trls, seed=options.seed)
+        table.add_row(row, f"{np.median(ours):.3f}", f"{np.median(trls):.3f}", f"{ratio:.3f}")
+        results[row] = {"ratio": as_json(ratio), "rft_seconds": ours, "sft_seconds": trls}
+    console.print(table)
+    write_record(options, default_device(), {"rows": results})
+    console.print(f"written to {options.output}")
+
+
+if __name__ == "__main__":
+    main()
