@@ -1,11 +1,13 @@
 """The options of every command. Imports nothing heavy, so that `--help` answers at once."""
 
+import importlib.util
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
 
 LABEL_METHODS = ("shad", "regex")
+DTYPES = ("float32", "bfloat16", "float16")
 WEIGHTINGS = ("rft", "alpha", "sample-mean", "none")
 
 
@@ -34,6 +36,7 @@ class LabelOptions:
     tuning: str = option("lora", "How the model learns the shuffled pairs.", choices=("lora", "full"), group="shad")
     learning_rate: float | None = option(None, "Of that tuning; depends on the kind of tuning.", group="shad")
     rank: int = option(16, "Rank of the LoRA matrices.", group="shad")
+    batch_size: int | None = option(None, "Pairs per optimizer step; 4 below 1,000 pairs, else 32.", group="shad")
     epochs: int = option(1, "Passes over the shuffled pairs.", group="shad")
     threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.", group="shad")
     format_quantile: float | None = option(
@@ -52,6 +55,9 @@ class LabelOptions:
             raise InputError(f"limit is {self.limit}; it must be at least 1")
         if self.max_length < 2:
             raise InputError(f"max_length is {self.max_length}; it must be at least 2")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more")
+        _check_dtype(self.dtype)
 
 
 @dataclass(kw_only=True)
@@ -104,10 +110,14 @@ class SFTOptions:
             raise InputError("give eval_data or eval_share, not both")
         if self.load_in_4bit and not self.lora:
             raise InputError("load_in_4bit tunes an adapter on a frozen base; leave --no-lora out")
+        if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+            raise InputError("load_in_4bit needs bitsandbytes; install it: pip install 'rolewise[qlora]'")
         if self.merge and not self.lora:
             raise InputError("merge joins an adapter with its base; with --no-lora there is nothing to merge")
-        if self.rank < 1:
-            raise InputError(f"rank is {self.rank}; it must be at least 1")
+        _check_dtype(self.dtype)
+        for name, least in (("rank", 1), ("max_length", 2), ("generations", 0), ("generation_tokens", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 @dataclass(kw_only=True)
@@ -129,3 +139,8 @@ class DemoOptions:
     model: str | None = option(None, "Model directory or hub id; default: SmolLM2-135M-Instruct.")
     seed: int = option(0, "Of data, shuffling and training.")
     inv_tau: float = option(0.3, "RFT's 1/τ.")
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
