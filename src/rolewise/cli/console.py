@@ -55,6 +55,8 @@ def quieten_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning)  # addressed to programmers, and raised among libraries
+    warnings.filterwarnings("ignore", message="'pin_memory' argument is set")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry; the error that ends them says it all
     logging.getLogger("transformers.trainer_utils").addFilter(
         # The trainer gives the model the tokenizer's end token, which is what everybody wants.
         lambda record: "new PAD/BOS/EOS tokens" not in record.getMessage()

@@ -66,11 +66,17 @@ def parse(
     own = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]  # a dataclass
     others = set(other_names)
     from_file: list[str] = []
+    hints = typing.get_type_hints(options)
     for key, value in _read_config(config).items() if config else ():
         name = str(key).replace("-", "_")
         if name not in own and name not in others:
             raise InputError(f"{config}: {_unknown(f'option {key!r}', name, [*own, *others])}")
-        from_file += _as_flags(name, value, own.get(name))
+        try:
+            flags = _as_flags(name, value, hints.get(name) if name in own else None)
+            parser.parse_known_args(flags)
+        except InputError as error:
+            raise InputError(f"{config}: {error}") from error
+        from_file += flags
     known, rest = parser.parse_known_args([*from_file, *argv])
     for argument in rest:
         name = argument.lstrip("-").split("=")[0].replace("-", "_")
@@ -79,7 +85,7 @@ def parse(
         if not others:
             raise InputError(f"{argument!r} is not an option; see --help")
     values = {name: value for name, value in vars(known).items() if name in own}
-    missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value is dataclasses.MISSING]
+    missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value in (dataclasses.MISSING, "")]
     if missing:
         raise InputError(f"missing: {', '.join(missing)}; see --help")
     return options(**values), rest
@@ -148,16 +154,25 @@ def _read_config(path: str) -> dict[str, Any]:
     return content
 
 
-def _as_flags(name: str, value: Any, own: "dataclasses.Field[Any] | None") -> list[str]:
-    """A YAML value as the flags that would give it, so that both go through the same checks."""
+def _as_flags(name: str, value: Any, annotation: Any) -> list[str]:
+    """A YAML value as the flags that would give it, so that both go through the same checks.
+
+    `annotation` is None for an option of others.
+    """
     flag = "--" + name.replace("_", "-")
+    kind, optional = _kind(annotation) if annotation is not None else (None, True)
+    if value is not None and kind is not None and (kind is bool) != isinstance(value, bool):
+        expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+        raise InputError(f"{name} is {value!r}; expected {expected}")
     if isinstance(value, bool):
-        if own is None:
+        if kind is None:
             return [f"{flag}={str(value).lower()}"]
         return [flag if value else f"--no-{flag[2:]}"]
     if value is None:
-        return [f"{flag}=none"] if own is not None else []
-    if isinstance(value, list) and own is None:
+        if not optional:
+            raise InputError(f"{name} has no value; give one, or leave the line out")
+        return [f"{flag}=none"] if kind is not None else []
+    if isinstance(value, list) and kind is None:
         return [flag, *map(str, value)]
     if isinstance(value, dict | list):
         return [f"{flag}={json.dumps(value)}"]

@@ -33,10 +33,15 @@ class RunDirectory:
         config: complete settings of the run, as written to `config.yaml`.
         identity: what makes it this run and no other: settings and digests of what it reads, but not, for one, where
             it writes, since a directory may be moved.
+
+    Raises:
+        InputError: if the output has no name, as `.` and `/`.
     """
 
     def __init__(self, output: str | Path, command: str, config: Mapping[str, Any], identity: Mapping[str, Any]):
         self.output = Path(output)
+        if not self.output.name:
+            raise InputError(f"output {str(output)!r} has no name of its own; give a directory that is to be made")
         self.partial = self.output.with_name(f"{self.output.name}.partial")
         self.work = self.partial / "work"
         self.results = self.partial / "results"
@@ -94,6 +99,21 @@ class RunDirectory:
         else:
             self._timings = json.loads(job.read_text(encoding="utf-8"))["timings"]
         return resumed
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Open, and leave nothing behind if what is done within fails before there is anything worth keeping.
+
+        Raises:
+            InputError: as `open`.
+        """
+        self.open()
+        try:
+            yield
+        except BaseException:
+            if not any(path.is_file() for path in self.work.rglob("*")):
+                shutil.rmtree(self.partial, ignore_errors=True)
+            raise
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """From a file of conversations to rendered samples, with the reasons why some were refused."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rolewise.core.errors import InputError
@@ -47,7 +47,9 @@ def prepare(
     rejected = list(read.rejected)
     for conversation in conversations:
         try:
-            samples.extend(renderer.render(conversation))
+            # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
+            source = Path(path).name + conversation.source.removeprefix(str(Path(path)))
+            samples.extend(replace(sample, source=source) for sample in renderer.render(conversation))
         except InputError as error:
             if not skip_invalid:
                 raise

@@ -70,30 +70,30 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
     run = RunDirectory(options.output, "label", settings, identity)
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
-    run.open()
-    samples = plan.data.samples
-    if plan.shad is not None:
-        with run.timed("label"):
-            labels, excluded = _shad(options).label(samples, run.work, progress, plan.shad)
-    else:
-        labels, excluded = [_regex_labels(sample) for sample in samples], [False] * len(samples)
-    info = LabelledInfo(
-        method=options.method,
-        model=options.model,
-        model_hash=model_hash,
-        tokenizer=tokenizer_fingerprint(plan.tokenizer),
-        rendering=plan.renderer.fingerprint(),
-        threshold=options.threshold if plan.shad else None,
-        format_quantile=options.format_quantile if plan.shad else None,
-        counts=count_roles(samples, labels),
-        settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
-        versions=package_versions(),
-        notes=list(plan.renderer.notes),
-    )
-    with run.timed("write"):
-        save_labelled(run.results, samples, labels, excluded, info)
-        write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
-    run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
+    with run.opened():
+        samples = plan.data.samples
+        if plan.shad is not None:
+            with run.timed("label"):
+                labels, excluded = _shad(options).label(samples, run.work, progress, plan.shad)
+        else:
+            labels, excluded = [_regex_labels(sample) for sample in samples], [False] * len(samples)
+        info = LabelledInfo(
+            method=options.method,
+            model=options.model,
+            model_hash=model_hash,
+            tokenizer=tokenizer_fingerprint(plan.tokenizer),
+            rendering=plan.renderer.fingerprint(),
+            threshold=options.threshold if plan.shad else None,
+            format_quantile=options.format_quantile if plan.shad else None,
+            counts=count_roles(samples, labels),
+            settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
+            versions=package_versions(),
+            notes=list(plan.renderer.notes),
+        )
+        with run.timed("write"):
+            save_labelled(run.results, samples, labels, excluded, info)
+            write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+        run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
     return read_result(load_labelled(run.output), was_finished=False)
 
 

@@ -46,8 +46,7 @@ def relabel(
     )
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
-    run.open()
-    with run.timed("write"):
+    with run.opened(), run.timed("write"):
         samples = labelled.samples()
         losses = ((sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in samples)
         labels = label_by_losses(losses, threshold, format_quantile)

@@ -1,8 +1,8 @@
 """The fine-tuning job: labelled data in, a model or adapter out. What `rolewise sft` runs."""
 
 import gc
-import importlib.util
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from peft import PeftModel
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import SaveStrategy
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
@@ -29,7 +30,7 @@ from rolewise.training.generation import generate_texts
 from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config, model_fingerprint
 from rolewise.training.progress import RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
-from rolewise.weighting import make_weighting
+from rolewise.weighting import Weighting, make_weighting
 
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
@@ -62,12 +63,27 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
     Raises:
         InputError: for data, model or options that can't be used, or an output that holds something else.
     """
+    check_training(training)
+    weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     data = load_training_data(options, tokenizer)
     run = _run_directory(options, training, data)
     if run.finished():
         return _read_result(run.output, was_finished=True)
-    run.open()
+    with run.opened():
+        _train(options, training, weighting, tokenizer, data, run, progress)
+    return _read_result(run.output, was_finished=False)
+
+
+def _train(
+    options: SFTOptions,
+    training: WeightedSFTConfig,
+    weighting: Weighting,
+    tokenizer: PreTrainedTokenizerBase,
+    data: TrainingData,
+    run: RunDirectory,
+    progress: Progress,
+) -> None:
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
     answers = run.work / GENERATIONS_FILE
 
@@ -88,7 +104,7 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
         train_dataset=data.train,
         eval_dataset=data.eval,
         processing_class=tokenizer,
-        weighting=make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha),
+        weighting=weighting,
         peft_config=lora_config(options.rank) if options.lora else None,
         callbacks=[RichProgressCallback(progress, f"train, {options.weighting}")],
     )
@@ -111,7 +127,28 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
         _merge(options, run.results, tokenizer)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
     run.publish({"data": data.digest, "model": options.model})
-    return _read_result(run.output, was_finished=False)
+
+
+def check_training(training: WeightedSFTConfig) -> None:
+    """Check what would fail late and in a library's words, or train nothing without a word.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if getattr(training, name) < 1:
+            raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
+    for name in ("learning_rate", "num_train_epochs"):
+        if not 0 < getattr(training, name) < math.inf:
+            raise InputError(f"{name} is {getattr(training, name)}; it must be a finite number above 0")
+    if training.max_steps != -1 and training.max_steps < 1:
+        raise InputError(f"max_steps is {training.max_steps}; it must be at least 1, or -1 to count in epochs")
+    if training.save_strategy == SaveStrategy.STEPS and training.save_steps <= 0:
+        raise InputError(f"save_steps is {training.save_steps}; it must be above 0")
+    if training.seed < 0:
+        raise InputError(f"seed is {training.seed}; it must be 0 or more")
+    if training.packing or training.padding_free:
+        raise InputError("labelled data can't be packed yet; leave packing and padding_free off")
 
 
 def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
@@ -172,8 +209,6 @@ def _load(options: SFTOptions) -> Any:
             device=default_device(),
             trust_remote_code=options.trust_remote_code,
         )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError("load_in_4bit needs bitsandbytes; install it: pip install 'rolewise[qlora]'")
     from transformers import BitsAndBytesConfig
 
     quantization = BitsAndBytesConfig(

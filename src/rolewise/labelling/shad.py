@@ -279,7 +279,10 @@ def _fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
     """0 or 1 per sample: a random half of the conversations each."""
     names = list(dict.fromkeys(groups))
     if len(names) < 4:
-        raise InputError(f"{len(names)} conversations are too few: two halves of at least 2 each must be shuffled")
+        raise InputError(
+            f"{len(names)} conversations are too few: two halves of at least 2 each must be shuffled; give more, or "
+            "turn cross-fit off"
+        )
     order = np.random.default_rng(seed).permutation(len(names))
     half = {names[i]: int(rank >= len(names) / 2) for rank, i in enumerate(order)}
     return [half[group] for group in groups]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
@@ -44,7 +45,7 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, **kwargs
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded("model", name, error) from error
     return model.to(device).eval() if device is not None else model.eval()
 
