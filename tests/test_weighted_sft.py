@@ -196,13 +196,28 @@ def expected_line(loss_BT: np.ndarray, weights_BT: np.ndarray, batch: dict[str, 
 def test_log_lines_carry_loss_share_and_weight_per_role(tokenizer, arguments) -> None:
     dataset = data(tokenizer)
     batch = collated(dataset)
-    _, _, loss_BT, weights_BT = reference_step(model_for(tokenizer), batch, "rft")
-    _, lines = train(tokenizer, arguments(per_device_train_batch_size=2, gradient_accumulation_steps=4), dataset)
-    expected = expected_line(loss_BT, weights_BT, batch)
-    assert len(expected) == 10
-    for key, value in expected.items():
-        assert lines[0][key] == pytest.approx(value, abs=1e-5), key
-    assert lines[0]["num_tokens"] == sum(LENGTHS)
+    args = arguments(max_steps=2, learning_rate=0.1, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+    _, lines = train(tokenizer, args, dataset)
+    model = model_for(tokenizer)
+    for step, line in enumerate(lines, start=1):
+        model.zero_grad()
+        _, _, loss_BT, weights_BT = reference_step(model, batch, "rft")
+        expected = expected_line(loss_BT, weights_BT, batch)
+        assert len(expected) == 10
+        for key, value in expected.items():
+            assert line[key] == pytest.approx(value, abs=1e-5), key
+        assert line["num_tokens"] == step * sum(LENGTHS)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert len(lines) == 2
+    assert abs(lines[0]["loss_reasoning"] - lines[1]["loss_reasoning"]) > 1e-3
+
+
+def test_a_log_line_over_several_steps_still_has_shares_of_the_whole_weight(tokenizer, arguments) -> None:
+    _, lines = train(tokenizer, arguments(max_steps=2, logging_steps=2), data(tokenizer))
+    assert len(lines) == 1
+    assert sum(lines[0][f"weight_{name}"] for name in ("reasoning", "boilerplate", "plain")) == pytest.approx(1)
 
 
 def test_evaluation_reports_the_weighted_loss_and_the_roles(tokenizer, arguments) -> None:
@@ -223,13 +238,26 @@ def test_evaluation_reports_the_weighted_loss_and_the_roles(tokenizer, arguments
         assert numbers[f"eval_{key}"] == pytest.approx(value, abs=1e-5), key
 
 
-def test_evaluation_between_steps_does_not_disturb_training(tokenizer, arguments) -> None:
+def test_evaluation_between_steps_neither_disturbs_training_nor_is_disturbed(tokenizer, arguments) -> None:
     options = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 0.1}
     expected, _ = train(tokenizer, arguments(**options), data(tokenizer))
-    args = arguments(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3, **options)
-    parameters, lines = train(tokenizer, args, data(tokenizer), eval_dataset=data(tokenizer, (9, 14), seed=1))
-    assert_same_parameters(parameters, expected)
-    assert all("loss_reasoning" in line for line in lines)
+    held_out = data(tokenizer, (9, 14), seed=1)
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer),
+        arguments(eval_strategy="steps", eval_steps=1, per_device_eval_batch_size=3, **options),
+        train_dataset=data(tokenizer),
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert_same_parameters({name: p.detach() for name, p in trainer.model.named_parameters()}, expected)
+    assert all("loss_reasoning" in line for line in trainer.state.log_history if "loss" in line)
+    model = model_for(tokenizer)
+    model.load_state_dict(expected)
+    _, loss, _, _ = reference_step(model, collated(held_out), "rft")
+    assert [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line][-1] == pytest.approx(
+        loss, abs=1e-4
+    )
 
 
 def test_a_metric_of_the_users_own_gets_logits(tokenizer, arguments) -> None:
@@ -356,6 +384,9 @@ def test_data_without_roles_is_refused_by_rft_and_taken_by_none(tokenizer, argum
     for weighting in ("rft", "alpha"):
         assert "no `token_roles`" in refusal(tokenizer, arguments(weighting=weighting), texts)
     _, lines = train(tokenizer, arguments(weighting="none"), texts)
+    trls = SFTTrainer(model_for(tokenizer), arguments(SFTConfig), train_dataset=texts, processing_class=tokenizer)
+    trls.train()
+    assert lines[0]["loss"] == pytest.approx(trls.state.log_history[0]["loss"], abs=1e-5)
     assert lines[0]["share_plain"] == lines[0]["weight_plain"] == 1.0
     assert lines[0]["loss_plain"] == pytest.approx(lines[0]["loss"], abs=1e-5)
     assert "loss_reasoning" not in lines[0]
