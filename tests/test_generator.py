@@ -18,7 +18,7 @@ from rolewise.data.generator.apis import APIS
 from rolewise.data.generator.phrases_eval import BANKS
 from rolewise.data.generator.values import POOLS
 
-PINNED_SHA256 = "5f78349ff374f44b696284f7b5eb17cb9415e437938587c4e91b26466426f1f7"
+PINNED_SHA256 = "8717aa861354909b03964ec67543be8bfdff8d5f0795659880f5c944c53d10c2"
 NUMBERS = dict(one=1, two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9, ten=10, eleven=11, twelve=12)  # noqa: C408
 LAYOUT = re.compile(
     r"</?(?:think|tool_call|response)>|Thought:|Final Answer:|Action Input:|Action:"
@@ -191,7 +191,8 @@ def test_a_copy_of_earlier_output_is_never_reasoning(sample):
         for content, spans in assistant_turns(conversation):
             for span in spans:
                 text = content[span.start : span.end].strip()
-                if span.role == Role.REASONING and re.match(r"[\w ]", text):
+                # Operators are reasoning every time; "x" is the one that looks like a word.
+                if span.role == Role.REASONING and re.match(r"[\w ]", text) and text != "x":
                     assert not said_before(text, earlier + content[: span.start]), (text, content)
                     checked += 1
             earlier += content + "\n"

@@ -1,12 +1,10 @@
 """The made-up APIs: what each takes, and how people ask for it. The splits share none of them, nor their keys."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
 from rolewise.data.generator.values import (
-    MIDDLES,
-    NAME_ENDINGS,
-    Pools,
     Slot,
     Split,
     clock,
@@ -38,42 +36,28 @@ class Api:
     requests: tuple[str, ...]
 
 
-OPAQUE_NAME_SHARE, OPAQUE_KEY_SHARE = 0.6, 0.5
-"""Of tools and of their parameters: offered under an invented name, so that only the system prompt gives it away.
+CODE_NAME_SHARE, CODE_KEY_SHARE = 0.7, 0.7
+"""Of tools and of their parameters: offered under a code word, so that only the system prompt gives it away.
 
 With speaking names alone a few dozen tools would recur in every hundred conversations, and a name that recurs can be
 had without reading the input, which is what the truth denies.
 """
 
 
-def tool_name(api: Api, rng: Random, pools: Pools) -> str:
-    """The name under which a conversation offers the API: invented, or its stem, often with a provider's name."""
-    if rng.random() < OPAQUE_NAME_SHARE:
-        return _opaque(rng, pools) + rng.choice("_-.") + _opaque(rng, pools)
-    provider = _opaque(rng, pools)
+def tool_name(api: Api, rng: Random, words: Iterator[str]) -> str:
+    """The name under which a conversation offers the API: a code word, or its stem with one before or behind."""
+    word = next(words)
+    if rng.random() < CODE_NAME_SHARE:
+        return word
     verb, *rest = api.stem.split("_")
-    camel = "".join(word.capitalize() for word in rest)
-    return rng.choice(
-        (
-            api.stem,
-            f"{provider}_{api.stem}",
-            f"{api.stem}_{provider}",
-            verb + camel,
-            provider + verb.capitalize() + camel,
-        )
-    )
+    camel = "".join(part.capitalize() for part in rest)
+    return rng.choice((f"{word}_{api.stem}", f"{api.stem}_{word}", word + verb.capitalize() + camel))
 
 
-def offered_keys(api: Api, rng: Random, pools: Pools) -> dict[str, str]:
-    """The API's parameters, each with the name under which a conversation offers it: its own or an invented one."""
+def offered_keys(api: Api, rng: Random, words: Iterator[str]) -> dict[str, str]:
+    """The API's parameters, each with the name under which a conversation offers it: its own or a code word."""
     keys = [key for slot in api.slots.values() for key, _ in slot.parameters]
-    offered = {key: _opaque(rng, pools) if rng.random() < OPAQUE_KEY_SHARE else key for key in keys}
-    return offered if len(set(offered.values())) == len(keys) else offered_keys(api, rng, pools)
-
-
-def _opaque(rng: Random, pools: Pools) -> str:
-    """An invented lower-case word of two or three syllables."""
-    return (rng.choice(pools.onsets) + rng.choice(MIDDLES) + rng.choice(NAME_ENDINGS)).lower()
+    return {key: next(words) if rng.random() < CODE_KEY_SHARE else key for key in keys}
 
 
 TRAIN_APIS = (

@@ -12,14 +12,11 @@ from rolewise.data.generator.apis import APIS, Api, offered_keys, tool_name
 from rolewise.data.generator.formats import OutputFormat
 from rolewise.data.generator.phrases_eval import BANKS
 from rolewise.data.generator.values import (
-    PERSON_ENDINGS,
-    PLACE_ENDINGS,
     POOLS,
     Drawn,
     Split,
     Value,
     invented_code,
-    invented_word,
 )
 from rolewise.data.generator.writer import RoleWriter
 
@@ -88,6 +85,8 @@ class ConversationBuilder:
         self.rng = rng
         self.bank = BANKS[split]
         self.pools = POOLS[split]
+        # Each code word once, or one name could pass for a copy of another.
+        self.words = iter(rng.sample(self.pools.words, len(self.pools.words)))
         self.apis = APIS[split]
         self.format = output_format
         self.messages: list[dict[str, Any]] = []
@@ -152,7 +151,7 @@ class ConversationBuilder:
         others.sort(key=lambda api: api.field not in fields)
         offered = needed + others[: count - len(needed)]
         offers = [
-            Offer(tool_name(api, self.rng, self.pools), offered_keys(api, self.rng, self.pools)) for api in offered
+            Offer(tool_name(api, self.rng, self.words), offered_keys(api, self.rng, self.words)) for api in offered
         ]
         self.distractors = [offer.name for offer in offers[len(needed) :]]
         lines = [_signature(api, offer) for api, offer in zip(offered, offers, strict=True)]
@@ -197,7 +196,7 @@ class ConversationBuilder:
             working = (str(a), "+", str(b), "=", str(a + b))
             result, sum_value = working[-1], Value("", a + b, "sum", (str(a), str(b)), working)
         else:
-            person = " ".join(invented_word(rng, self.pools, ends) for ends in (PERSON_ENDINGS, PLACE_ENDINGS))
+            person = rng.choice(self.pools.names)
             result, sum_value = invented_code(rng, self.pools), None
             query = rng.choice(self.bank.recalls).format(person=person, code=result)
         self._say("user", query)

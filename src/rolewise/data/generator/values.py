@@ -1,7 +1,9 @@
 """Values of arguments: how a query words them, what the call needs, and how one follows from the other.
 
-Open values (names, places, titles, codes) are composed, so a model can't know them by heart. The two splits use
-different initials, letters and words; small integers and clock times are shared, since there are no others.
+Open values are common words and short codes, drawn from large pools. They are short on purpose: once a model has
+written the first piece of a long invented word, the other pieces follow by copying, whoever asks for what, so few of
+its tokens would be decisions. The two splits use different words and letters; small integers and clock times are
+shared, since there are no others.
 """
 
 import re
@@ -63,22 +65,27 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Pools:
-    """What open values of one split are made of."""
+    """What open values of one split are made of: first names, common words, letters of codes, words of titles."""
 
-    onsets: tuple[str, ...]
+    names: tuple[str, ...]
+    words: tuple[str, ...]
     letters: str
     adjectives: tuple[str, ...]
     nouns: tuple[str, ...]
 
 
-MIDDLES = ("la", "ri", "no", "ve", "sa", "to", "mi", "ra", "lo", "ne", "", "", "", "")
-PERSON_ENDINGS = ("n", "ra", "lle", "s", "na", "k", "rin", "do")
-NAME_ENDINGS = ("x", "zo", "via", "dex", "lum", "qua", "rix", "th", "ndo", "sk", "mba", "gu")
-PLACE_ENDINGS = ("ford", "mere", "port", "ham", "stead", "burg", "ton", "wick", "field", "by")
-
 POOLS: dict[Split, Pools] = {
     "train": Pools(
-        onsets=_words("Ba Be Bro Da De Do Fa Fe Fi Ha He Ho Ka Ke Kri La Le Lu Ma Me Mo Ra Ro Ru"),
+        names=_words(
+            "Alice Ben Daniel Edward George Jack James Louis Mark Mary Michael Peter Robert Sarah Thomas Tom "
+            "William Alex Arthur Chris Elizabeth Fred John Kim Neil Samuel Stephen"
+        ),
+        words=_words(
+            "apple beam bone branch brush canvas chain clay coast cube earth fox hill lake lens lion metal "
+            "moon orbit oxygen planet quest ridge salt scale shield solar square storm thorn tower wind wood "
+            "beta blue camp corn crow dust fire gamma gold gray ice joy loop mat mill net oat park pen pipe "
+            "pod pot red road root sky soil soup tank tooth tub web wheel wire"
+        ),
         letters="BDFHKLMR",
         adjectives=_words(
             "amber broken crimson distant early frozen golden hidden iron jolly late maple narrow olive pale quiet "
@@ -90,7 +97,16 @@ POOLS: dict[Split, Pools] = {
         ),
     ),
     "eval": Pools(
-        onsets=_words("Ca Ce Co Ga Ge Gra Ja Je Jo Na Ne Ni Pa Pe Pri Sa Se So Ta Te Tro Va Ve Vi"),
+        names=_words(
+            "Anna Carl David Frank Henry Jacob Jane Maria Martin Max Paul Richard Sam Simon Tim Victor Adam "
+            "Andrew Charles Donald Emily Jim Joseph Matthew Nick Scott Karen"
+        ),
+        words=_words(
+            "angle berry border bread bucket carbon circle cloud coin delta flower grain horn leaf lime "
+            "market mist north owl pine polar rain rose sand shell snow spring star stream torch wave wolf "
+            "alpha bird button cat cross dog edge fish glass grass green jet king mask milk mud nut pan peak "
+            "pig pit pole ram rice rock rust sock song sun tin tree vine well wing worm"
+        ),
         letters="CGJNPSTV",
         adjectives=_words(
             "ancient bitter cloudy dusty eager faded gentle hollow ivory little lucky misty northern orange plain "
@@ -104,15 +120,9 @@ POOLS: dict[Split, Pools] = {
 }
 
 
-def invented_word(rng: Random, pools: Pools, endings: tuple[str, ...]) -> str:
-    """A capitalised word of the split's own initials."""
-    return rng.choice(pools.onsets) + rng.choice(MIDDLES) + rng.choice(endings)
-
-
 def invented_code(rng: Random, pools: Pools) -> str:
-    """A code such as `KT-4827`."""
-    letters = rng.choice(pools.letters) + rng.choice(pools.letters)
-    return f"{letters}-{rng.randrange(1000, 10000)}"
+    """A code such as `K48`."""
+    return f"{rng.choice(pools.letters)}{rng.randrange(10, 100)}"
 
 
 @dataclass(frozen=True)
@@ -132,15 +142,13 @@ def _copied(key: str, make: Callable[[Random, Pools], str]) -> Slot:
 
 
 def person(key: str) -> Slot:
-    """First and last name, copied."""
-    return _copied(
-        key, lambda rng, pools: " ".join(invented_word(rng, pools, ends) for ends in (PERSON_ENDINGS, PLACE_ENDINGS))
-    )
+    """A first name, copied."""
+    return _copied(key, lambda rng, pools: rng.choice(pools.names))
 
 
 def place(key: str) -> Slot:
-    """A place name, copied."""
-    return _copied(key, lambda rng, pools: invented_word(rng, pools, PLACE_ENDINGS))
+    """A place name, copied: a common word, capitalised."""
+    return _copied(key, lambda rng, pools: rng.choice(pools.words).capitalize())
 
 
 def code(key: str) -> Slot:
@@ -149,10 +157,8 @@ def code(key: str) -> Slot:
 
 
 def title(key: str) -> Slot:
-    """Three common words, copied."""
-    return _copied(
-        key, lambda rng, pools: " ".join(rng.choice(words) for words in (pools.adjectives, pools.nouns, pools.nouns))
-    )
+    """Two common words, copied."""
+    return _copied(key, lambda rng, pools: " ".join(rng.choice(words) for words in (pools.adjectives, pools.nouns)))
 
 
 def number(key: str) -> Slot:
