@@ -49,7 +49,8 @@ def run(argv: Sequence[str]) -> None:
     if "--help-all" in argv:
         training_parser.print_help()
         return
-    names = [field.name for field in dataclasses.fields(WeightedSFTConfig) if field.init]
+    # The run decides where its checkpoints lie: --output-dir would be taken and then ignored.
+    names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name != "output_dir"]
     options, rest = parse(parser, SFTOptions, argv, other_names=names)
     training = _training_config(training_parser, options, rest)
 

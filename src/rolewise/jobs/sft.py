@@ -13,8 +13,9 @@ from datasets import Dataset
 from peft import PeftModel
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.integrations import integration_utils
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import SaveStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
@@ -67,6 +68,8 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     data = load_training_data(options, tokenizer)
+    if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
+        raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")
     run = _run_directory(options, training, data)
     if run.finished():
         return _read_result(run.output, was_finished=True)
@@ -145,6 +148,12 @@ def check_training(training: WeightedSFTConfig) -> None:
         raise InputError(f"max_steps is {training.max_steps}; it must be at least 1, or -1 to count in epochs")
     if training.save_strategy == SaveStrategy.STEPS and training.save_steps <= 0:
         raise InputError(f"save_steps is {training.save_steps}; it must be above 0")
+    if not 0 <= training.max_grad_norm < math.inf:
+        raise InputError(f"max_grad_norm is {training.max_grad_norm}; it must be a finite number, 0 for no clipping")
+    for name in training.report_to:
+        installed = getattr(integration_utils, f"is_{name}_available", None)
+        if installed is not None and not installed():
+            raise InputError(f"report_to {name}: {name} is not installed; install it or leave report_to out")
     if training.seed < 0:
         raise InputError(f"seed is {training.seed}; it must be 0 or more")
     if training.packing or training.padding_free:

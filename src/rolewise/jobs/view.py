@@ -1,5 +1,6 @@
 """One HTML page for a labelled data set. What `rolewise view` runs."""
 
+import math
 from pathlib import Path
 
 from rolewise.core.errors import InputError
@@ -23,6 +24,8 @@ def view(options: ViewOptions) -> Path:
     """
     if options.samples < 1:
         raise InputError(f"samples is {options.samples}; it must be at least 1")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise InputError(f"threshold is {options.threshold}; it is a finite number of nats")
     labelled = load_labelled(options.data)
     path = Path(options.output) if options.output else labelled.path / REPORT_FILE
     write_labelled_report(
