@@ -13,8 +13,8 @@ The rules of truth, against which labellers are measured:
    query.
 4. Everything else is stock phrase: `Role.TEMPLATE`, full stops included. Which phrase stands there, whether there is
    one at all, and which of the format's branches is taken is not marked, even where the query decides it.
-5. A space belongs to what follows it, as in byte-pair tokens: " Lorimere" is wholly inside its value's span. Line
-   breaks belong to the layout.
+5. In prose a space belongs to what follows it, as in byte-pair tokens: " Lake" is wholly inside its value's span. The
+   spaces of JSON and line breaks belong to the layout.
 
 The system prompt lists the tools as text, so `Conversation.tools` is None and no message has `tool_calls`: rendering
 adds nothing to what the roles were written for. Left out on purpose: free text about the tools, whose truth would be

@@ -1,8 +1,6 @@
 """The made-up APIs: what each takes, and how people ask for it. The splits share none of them, nor their keys."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from random import Random
 
 from rolewise.data.generator.values import (
     Slot,
@@ -34,30 +32,6 @@ class Api:
     description: str
     slots: dict[str, Slot]
     requests: tuple[str, ...]
-
-
-CODE_NAME_SHARE, CODE_KEY_SHARE = 0.7, 0.7
-"""Of tools and of their parameters: offered under a code word, so that only the system prompt gives it away.
-
-With speaking names alone a few dozen tools would recur in every hundred conversations, and a name that recurs can be
-had without reading the input, which is what the truth denies.
-"""
-
-
-def tool_name(api: Api, rng: Random, words: Iterator[str]) -> str:
-    """The name under which a conversation offers the API: a code word, or its stem with one before or behind."""
-    word = next(words)
-    if rng.random() < CODE_NAME_SHARE:
-        return word
-    verb, *rest = api.stem.split("_")
-    camel = "".join(part.capitalize() for part in rest)
-    return rng.choice((f"{word}_{api.stem}", f"{api.stem}_{word}", word + verb.capitalize() + camel))
-
-
-def offered_keys(api: Api, rng: Random, words: Iterator[str]) -> dict[str, str]:
-    """The API's parameters, each with the name under which a conversation offers it: its own or a code word."""
-    keys = [key for slot in api.slots.values() for key, _ in slot.parameters]
-    return {key: next(words) if rng.random() < CODE_KEY_SHARE else key for key in keys}
 
 
 TRAIN_APIS = (

@@ -2,13 +2,14 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
-from rolewise.data.generator.apis import APIS, Api, offered_keys, tool_name
+from rolewise.data.generator.apis import APIS, Api
 from rolewise.data.generator.formats import OutputFormat
 from rolewise.data.generator.phrases_eval import BANKS
 from rolewise.data.generator.values import (
@@ -58,10 +59,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Offer:
-    """An API as a conversation's system prompt offers it: the tool's name, and own key → offered key."""
+    """An API as a conversation's system prompt offers it: under code words, which nothing else gives away.
+
+    Speaking names of a few dozen tools would recur in every hundred conversations, and a name that recurs can be had
+    without reading the input, which is what the truth denies.
+    """
 
     name: str
     keys: dict[str, str]
+    """Own key → offered key."""
+
+    @classmethod
+    def draw(cls, api: Api, words: Iterator[str]) -> "Offer":
+        """Take the names of a tool and of its parameters from `words`."""
+        keys = [key for slot in api.slots.values() for key, _ in slot.parameters]
+        return cls(next(words), {key: next(words) for key in keys})
 
     def task(self, drawn: dict[str, Drawn], request: str | None) -> Task:
         """A call of the tool with the drawn values."""
@@ -150,9 +162,7 @@ class ConversationBuilder:
         fields = [api.field for api in needed]
         others.sort(key=lambda api: api.field not in fields)
         offered = needed + others[: count - len(needed)]
-        offers = [
-            Offer(tool_name(api, self.rng, self.words), offered_keys(api, self.rng, self.words)) for api in offered
-        ]
+        offers = [Offer.draw(api, self.words) for api in offered]
         self.distractors = [offer.name for offer in offers[len(needed) :]]
         lines = [_signature(api, offer) for api, offer in zip(offered, offers, strict=True)]
         self.rng.shuffle(lines)
@@ -271,11 +281,9 @@ def _distinct(drawn: list[Drawn]) -> bool:
 
 
 def _signature(api: Api, offer: Offer) -> str:
-    """The tool's line in the system prompt; an invented key is explained by the parameter's own."""
+    """The tool's line in the system prompt; the parameter's own key explains the one on offer."""
     parameters = []
     for slot in api.slots.values():
         for own, kind in slot.parameters:
-            key = offer.keys[own]
-            notes = [note for note in (own.replace("_", " ") if key != own else "", kind) if note]
-            parameters.append(f"{key}: {' '.join(notes)}" if notes else key)
+            parameters.append(f"{offer.keys[own]}: {own.replace('_', ' ')} {kind}".rstrip())
     return f"- {offer.name}({', '.join(parameters)}): {api.description}"

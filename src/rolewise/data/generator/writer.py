@@ -22,10 +22,10 @@ class RoleWriter:
         self._space = ""
         self._spans: list[RoleSpan] = []
 
-    def write(self, text: str, role: Role) -> None:
-        """Append `text`, all of it in `role` but for a space at its end."""
+    def write(self, text: str, role: Role, *, keep_space: bool = False) -> None:
+        """Append `text`, all of it in `role` but for a space at its end, unless `keep_space`."""
         text, self._space = self._space + text, ""
-        if text.endswith(" "):
+        if text.endswith(" ") and not keep_space:
             text, self._space = text[:-1], " "
         if not text:
             return
@@ -67,9 +67,9 @@ class RoleWriter:
         for number, (key, value) in enumerate(arguments.items()):
             self.write(', "' if number else '"', Role.FORMAT)
             self.worked_out(key)
-            self.write('": ', Role.FORMAT)
             quote = '"' if isinstance(value, str) else ""
-            self.write(quote, Role.FORMAT)
+            # JSON's own space is layout, even where a number follows: tokenizers leave it apart from digits.
+            self.write('": ' + quote, Role.FORMAT, keep_space=True)
             self.worked_out(value if isinstance(value, str) else json.dumps(value))
             self.write(quote, Role.FORMAT)
         self.write("}", Role.FORMAT)
