@@ -36,7 +36,7 @@ class LabelOptions:
     tuning: str = option("lora", "How the model learns the shuffled pairs.", choices=("lora", "full"), group="shad")
     learning_rate: float | None = option(None, "Of that tuning; depends on the kind of tuning.", group="shad")
     rank: int = option(16, "Rank of the LoRA matrices.", group="shad")
-    batch_size: int | None = option(None, "Pairs per optimizer step; 4 below 1,000 pairs, else 32.", group="shad")
+    batch_size: int | None = option(None, "Pairs per optimizer step; 2 below 1,000 pairs, else 32.", group="shad")
     epochs: int = option(1, "Passes over the shuffled pairs.", group="shad")
     threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.", group="shad")
     format_quantile: float | None = option(

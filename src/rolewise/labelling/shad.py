@@ -40,10 +40,11 @@ class SHADConfig:
         cross_fit: judge each half of the data with the model tuned on the other. Without it one model is tuned, as
             in the paper, and outputs that it was tuned on are left PLAIN.
         tuning: `lora` or `full`.
-        learning_rate: default 2e-4 for LoRA; for full tuning 1e-4 below 1,000 pairs, else 1e-5.
+        learning_rate: default below 1,000 pairs 1e-3 for LoRA and 1e-4 for full tuning (a few dozen steps at the usual
+            2e-4 hardly move LoRA's matrices), else 2e-4 and 1e-5.
         rank: of the LoRA matrices.
-        batch_size: pairs per optimizer step; default 4 below 1,000 pairs, else 32.
-        micro_batch_size: pairs that go through the model together while tuning.
+        batch_size: pairs per optimizer step; default 2 below 1,000 pairs, else 32.
+        micro_batch_size: pairs that go through the model together while tuning, at most.
         epochs: passes over the shuffled pairs.
         threshold: LD above it is reasoning, in nats.
         format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
@@ -222,12 +223,13 @@ class SHAD:
 
     def _tuning(self, pairs: int) -> TuningConfig:
         config = self.config
-        full_rate = 1e-4 if pairs < MANY_PAIRS else 1e-5
+        few = pairs < MANY_PAIRS
+        rates = {"lora": 1e-3 if few else 2e-4, "full": 1e-4 if few else 1e-5}
         return TuningConfig(
             method=config.tuning,
-            learning_rate=config.learning_rate or (2e-4 if config.tuning == "lora" else full_rate),
+            learning_rate=config.learning_rate or rates[config.tuning],
             rank=config.rank,
-            batch_size=config.batch_size or (4 if pairs < MANY_PAIRS else 32),
+            batch_size=config.batch_size or (2 if few else 32),
             micro_batch_size=config.micro_batch_size,
             epochs=config.epochs,
             dtype=config.dtype,
@@ -239,7 +241,10 @@ class SHAD:
         if self.config.tuning == "lora":
             return _adapter_losses(base, tuned)
         return _two_model_losses(
-            base, lambda fold: load_model(str(tuned[fold]), dtype=self.config.dtype, device=device)
+            base,
+            lambda fold: load_model(
+                str(tuned[fold]), dtype=self.config.dtype, device=device, trust_remote_code=self.trust_remote_code
+            ),
         )
 
 
