@@ -49,7 +49,7 @@ class DemoSize:
 
 
 SIZES = {
-    "cpu": DemoSize(train=40, held_out=24, pairs=20, batch=4),
+    "cpu": DemoSize(train=40, held_out=24, pairs=20, batch=2),
     "gpu": DemoSize(train=600, held_out=120, pairs=64, batch=8),
 }
 
@@ -130,6 +130,7 @@ def _label_options(options: DemoOptions, model: str, data: Path, size: DemoSize)
         data=str(data),
         output=str(Path(options.output) / "labelled"),
         min_pairs=size.pairs,
+        epochs=2,
         seed=options.seed,
     )
 
