@@ -14,10 +14,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from rolewise.core.files import write_json
+from rolewise.core.files import write_arrays, write_json
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
 from rolewise.data.labelled import count_roles, labelled_samples
@@ -27,15 +28,13 @@ from rolewise.labelling.shad import SHAD, SHADConfig
 from rolewise.training.models import load_tokenizer
 
 SETTINGS = {
-    "lora, lr 2e-4": {},
-    "lora, lr 1e-3": {"learning_rate": 1e-3},
-    "full, lr 1e-4": {"tuning": "full"},
-    "full, lr 3e-4": {"tuning": "full", "learning_rate": 3e-4},
-    "lora, lr 3e-3": {"learning_rate": 3e-3},
-    "lora, lr 1e-3, batch 2": {"learning_rate": 1e-3, "batch_size": 2, "micro_batch_size": 2},
-    "lora, lr 1e-3, 16 pairs": {"learning_rate": 1e-3, "min_pairs": 16},
-    "lora, lr 1e-3, rank 4": {"learning_rate": 1e-3, "rank": 4},
-    "lora, lr 1e-3, 3 epochs": {"learning_rate": 1e-3, "epochs": 3},
+    "lora, lr 1e-3, batch 2 (default)": {},
+    "lora, lr 1e-3, batch 2, 2 epochs": {"epochs": 2},
+    "lora, lr 2e-3, batch 2": {"learning_rate": 2e-3},
+    "lora, lr 2e-4, batch 4": {"learning_rate": 2e-4, "batch_size": 4},
+    "lora, lr 1e-3, batch 2, 16 pairs": {"min_pairs": 16},
+    "lora, lr 1e-3, batch 2, rank 4": {"rank": 4},
+    "full, lr 1e-4, batch 2": {"tuning": "full"},
 }
 
 
@@ -47,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
     parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
+    parser.add_argument("--keep", type=Path, help="directory in which each setting's losses are left, as .npz")
     arguments = parser.parse_args()
 
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
@@ -63,6 +63,10 @@ def main() -> None:
         plan = shad.plan(samples)
         with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
             labels, excluded = shad.label(samples, Path(work), progress, plan)
+        if arguments.keep:
+            columns = {"base": "base_loss_T", "tuned": "tuned_loss_T"}
+            arrays = {k: np.concatenate([getattr(label, v) for label in labels]) for k, v in columns.items()}
+            write_arrays(arguments.keep / f"{key}.npz", **arrays)
         labelled = labelled_samples(samples, labels, excluded)
         truth, formats = check_truth(labelled), check_format(labelled)
         assert truth is not None
