@@ -12,10 +12,15 @@ def generate_texts(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
 ) -> list[str]:
-    """Greedy continuations of prompts given as token ids, special tokens included in the text."""
+    """Greedy continuations of prompts given as token ids, special tokens included in the text.
+
+    They end where the model's own generation settings or the tokenizer say: chat models often end a turn (Gemma's
+    `<end_of_turn>`) with another token than a text.
+    """
     if not prompts:
         return []
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ends = _end_tokens(model, tokenizer)
     longest = max(len(prompt) for prompt in prompts)
     ids_BT = torch.full((len(prompts), longest), pad, device=model.device)
     attention_BT = torch.zeros_like(ids_BT)
@@ -34,13 +39,20 @@ def generate_texts(
             top_p=None,
             top_k=None,
             pad_token_id=pad,
-            eos_token_id=tokenizer.eos_token_id,
+            eos_token_id=ends or None,
         )
     model.train(was_training)
-    return [_until_end(row, tokenizer) for row in output_BT[:, longest:].tolist()]
+    return [_until_end(row, ends, tokenizer) for row in output_BT[:, longest:].tolist()]
 
 
-def _until_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text up to the first end-of-turn token; what follows it is padding."""
-    end = ids.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in ids else len(ids)
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    config = getattr(model, "generation_config", None)
+    own = config.eos_token_id if config is not None else None
+    ends = own if isinstance(own, list) else [own]
+    return [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]
+
+
+def _until_end(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text up to the first token that ends it; what follows is padding."""
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
     return str(tokenizer.decode(ids[:end]))
