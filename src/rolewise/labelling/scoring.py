@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rolewise.core.files import write_arrays
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, write_arrays
 from rolewise.data.render import RenderedSample
 from rolewise.training.token_losses import selected_logits
 
@@ -33,7 +34,9 @@ class Shard:
     batches: tuple[ScoringBatch, ...]
 
     def path(self, directory: Path) -> Path:
-        return directory / f"{self.number:05d}.npz"
+        # Named by content too: batches depend on the device, and a run may be resumed on another one.
+        content = digest([[batch.fold, batch.samples] for batch in self.batches])
+        return directory / f"{self.number:05d}-{content}.npz"
 
 
 def scored_length(sample: RenderedSample) -> int:
@@ -112,7 +115,11 @@ def score(
     directory: Path,
     device: torch.device | str,
 ) -> Iterator[int]:
-    """Score the shards that `directory` lacks, one file each; yield the number of tokens after every batch."""
+    """Score the shards that `directory` lacks, one file each; yield the number of tokens after every batch.
+
+    Raises:
+        InputError: for losses that are no numbers, which would pass for tokens that nobody measured.
+    """
     for shard in shards:
         if shard.path(directory).exists():
             yield sum(scored_length(samples[i]) for batch in shard.batches for i in batch.samples)
@@ -122,9 +129,14 @@ def score(
         for batch in shard.batches:
             rows = [samples[i] for i in batch.samples]
             ids_BT, labels_BT = collate(rows, device)
-            base_N, tuned_N = losses(batch.fold, ids_BT, labels_BT)
-            base.append(base_N.cpu().numpy())
-            tuned.append(tuned_N.cpu().numpy())
+            base_N, tuned_N = (losses_N.cpu().numpy() for losses_N in losses(batch.fold, ids_BT, labels_BT))
+            if not (np.isfinite(base_N).all() and np.isfinite(tuned_N).all()):
+                raise InputError(
+                    f"{rows[0].source}: losses of this sample or its batch are not finite; use --dtype float32, or a "
+                    "lower learning rate for SHAD's tuning"
+                )
+            base.append(base_N)
+            tuned.append(tuned_N)
             yield sum(scored_length(row) for row in rows)
         write_arrays(shard.path(directory), base=np.concatenate(base), tuned=np.concatenate(tuned))
 

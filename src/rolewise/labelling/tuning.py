@@ -31,7 +31,7 @@ class TuningConfig:
         learning_rate: of AdamW, constant.
         rank: of the LoRA matrices on all linear layers; their alpha is twice as large.
         batch_size: pairs per optimizer step.
-        micro_batch_size: pairs that go through the model together.
+        micro_batch_size: pairs that go through the model together, at most.
         epochs: passes over the pairs.
         dtype: of the weights, the same as for scoring.
     """
@@ -85,14 +85,15 @@ def tune(
 
 
 def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFTConfig:
-    micro = min(config.micro_batch_size, config.batch_size)
+    # A divisor, or a step would take fewer pairs than asked for.
+    micro = next(m for m in range(config.micro_batch_size, 0, -1) if config.batch_size % m == 0)
     return WeightedSFTConfig(
         output_dir=str(work),
         weighting="none",
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, config.batch_size // micro),
+        gradient_accumulation_steps=config.batch_size // micro,
         num_train_epochs=config.epochs,
         save_steps=SAVE_EVERY,
         save_total_limit=1,
