@@ -1,5 +1,6 @@
 """SHAD's first step: outputs re-paired with inputs at random, none with its own (arXiv 2412.14780, section 3.1)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ def shuffle_pairs(outputs: Sequence[OutputRef], groups: Sequence[str], seed: int
     Raises:
         InputError: if one conversation holds more than half of the pairs, so that no such pairing exists.
     """
-    counts = {group: groups.count(group) for group in set(groups)}
+    counts = Counter(groups)
     if len(outputs) < 2 or max(counts.values()) > len(outputs) / 2:
         raise InputError(
             f"{len(outputs)} assistant turns of {len(counts)} conversations can't be shuffled so that none meets its "
