@@ -176,7 +176,7 @@ def test_alpha_out_of_range_is_refused(value: float) -> None:
         AlphaFT(value)
 
 
-@pytest.mark.parametrize("value", [-0.1, float("nan")])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_inverse_temperature_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(InputError, match="inv_tau is"):
         RFT(value)

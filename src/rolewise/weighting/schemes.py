@@ -3,6 +3,7 @@
 Shapes: B rows, T tokens, S samples, G = 3 groups (boilerplate, reasoning, plain).
 """
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -90,8 +91,8 @@ class RFT(GroupWeighting):
     """
 
     def __init__(self, inv_tau: float = 0.3):
-        if not inv_tau >= 0:
-            raise InputError(f"inv_tau is {inv_tau}; 1/τ is 0 (equal weights) or more")
+        if not 0 <= inv_tau < math.inf:
+            raise InputError(f"inv_tau is {inv_tau}; 1/τ is a finite number, 0 (equal weights) or more")
         self.inv_tau = inv_tau
 
     def omega_S(self, boilerplate_S: torch.Tensor, reasoning_S: torch.Tensor) -> torch.Tensor:
