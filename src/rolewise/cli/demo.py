@@ -19,9 +19,10 @@ def run(argv: Sequence[str]) -> None:
     """Parse, run, print."""
     options, _ = parse(build_parser("rolewise demo", DESCRIPTION, DemoOptions), DemoOptions, argv)
 
-    from rolewise.cli.console import out, progress, show
+    from rolewise.cli.console import out, progress, quieten_libraries, show
     from rolewise.jobs.demo import demo
 
+    quieten_libraries()
     with progress() as bars:
         result = demo(options, bars)
     for table in result.tables:

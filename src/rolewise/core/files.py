@@ -58,7 +58,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays as one uncompressed `.npz`, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # a name of ours is no option of savez
 
 
 def digest(value: Any) -> str:

@@ -17,6 +17,7 @@ from rolewise.data.render import RenderedSample
 
 INFO_FILE = "rolewise.json"
 SCHEMA_VERSION = 1
+TOKENIZER_NOTE = "Token roles by rolewise; tokenizer fingerprint "
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,10 @@ def save_labelled(
             for sample, plain in zip(samples, unknown, strict=True)
         ]
         features["true_roles"] = List(Value("uint8"))
-    Dataset.from_dict(columns, features=Features(features)).save_to_disk(directory)
+    rows = Dataset.from_dict(columns, features=Features(features))
+    # The one place that travels with the rows, whoever loads them: a trainer can refuse another tokenizer's.
+    rows.info.description = TOKENIZER_NOTE + info.tokenizer
+    rows.save_to_disk(directory)
     write_json(directory / INFO_FILE, asdict(info))
 
 
@@ -225,6 +229,12 @@ def labelled_samples(
         )
         for sample, label, out in zip(samples, labels, excluded, strict=True)
     ]
+
+
+def noted_tokenizer(rows: Dataset) -> str | None:
+    """Fingerprint of the tokenizer that labelled rows belong to; None for rows that were not saved by us."""
+    description = rows.info.description or ""
+    return description.removeprefix(TOKENIZER_NOTE) if description.startswith(TOKENIZER_NOTE) else None
 
 
 def count_roles(samples: Sequence[RenderedSample], labels: Sequence[TokenLabels]) -> dict[str, int]:

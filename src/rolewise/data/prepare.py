@@ -41,11 +41,10 @@ def prepare(
     Raises:
         InputError: for the first record that can't be used, or, with `skip_invalid`, if none can.
     """
-    read = read_conversations(path, format=format, skip_invalid=skip_invalid)
-    conversations = read.conversations[:limit]
+    read = read_conversations(path, format=format, skip_invalid=skip_invalid, limit=limit)
     samples: list[RenderedSample] = []
     rejected = list(read.rejected)
-    for conversation in conversations:
+    for conversation in read.conversations:
         try:
             # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
             source = Path(path).name + conversation.source.removeprefix(str(Path(path)))
@@ -59,4 +58,4 @@ def prepare(
             f"{path}: no record can be used; the first reason: {rejected[0].reason if rejected else 'none'}"
         )
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return PreparedData(samples, rejected, read.format, sha256, len(conversations))
+    return PreparedData(samples, rejected, read.format, sha256, len(read.conversations))

@@ -52,13 +52,16 @@ class _Record(NamedTuple):
     error: str = ""
 
 
-def read_conversations(path: str | Path, *, format: str | None = None, skip_invalid: bool = False) -> ReadResult:
-    """Read every conversation of a file, checked.
+def read_conversations(
+    path: str | Path, *, format: str | None = None, skip_invalid: bool = False, limit: int | None = None
+) -> ReadResult:
+    """Read the conversations of a file, checked.
 
     Args:
         path: UTF-8 text; one JSON object a line, or one JSON list of objects.
         format: a name of `FORMATS`; None recognises it by the keys of the first records.
         skip_invalid: collect bad records in `rejected` instead of stopping at the first.
+        limit: stop after so many good records; None reads all.
 
     Raises:
         InputError: naming `file:line` (in a JSON list `file: record N`), for a file that is missing, empty or not
@@ -75,6 +78,8 @@ def read_conversations(path: str | Path, *, format: str | None = None, skip_inva
     conversations: list[Conversation] = []
     rejected: list[Rejected] = []
     for record in records:
+        if len(conversations) == limit:
+            break
         try:
             conversations.append(_convert(record, FORMATS[name]))
         except InputError as error:

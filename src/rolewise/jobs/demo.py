@@ -86,7 +86,7 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
     model = options.model or fetch_demo_model(output / "model")
     progress.update(task, total=1, completed=1)
 
-    train_file, held_out_file = output / "data" / "train.jsonl", output / "data" / "held-out.jsonl"
+    train_file, held_out_file = (output / "data" / f"{name}-seed{options.seed}.jsonl" for name in ("train", "held-out"))
     write_conversations(generate(size.train, seed=options.seed, split="train"), train_file)
     held_out = generate(size.held_out, seed=options.seed, split="eval")
     write_conversations(held_out, held_out_file)
@@ -204,10 +204,10 @@ def _comparison(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> Table:
         everything = np.concatenate([row[~np.isnan(row)] for row in arrays])
         cells = [f"{by_role[name].by_token[role]:.3f}" for role in (Role.REASONING, Role.BOILERPLATE)]
         rows.append([name, f"{everything.mean():.3f}", *cells])
-    for role in (Role.REASONING, Role.BOILERPLATE):
-        difference = paired_difference(by_role["SFT"], by_role["RFT"], role)
-        cells = [f"{difference:+.3f}" if role is shown else "" for shown in (Role.REASONING, Role.BOILERPLATE)]
-        rows.append(["RFT − SFT", "", *cells])
+    differences = [
+        paired_difference(by_role["SFT"], by_role["RFT"], role) for role in (Role.REASONING, Role.BOILERPLATE)
+    ]
+    rows.append(["RFT − SFT", "", *(f"{difference:+.3f}" for difference in differences)])
     return Table(
         "Held-out loss by true role (nats per token)",
         ["model", "all tokens", "reasoning", "boilerplate"],

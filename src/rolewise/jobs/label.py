@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from rolewise import __version__
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
@@ -65,7 +66,9 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
         "model": model_hash,
         "data": plan.data.sha256,
         "rendering": plan.renderer.fingerprint(),
-        "settings": choices,
+        # What defaults came to as well: they may depend on the machine, and differ in another version.
+        "settings": {**choices, **_settled(plan)},
+        "version": __version__,
     }
     run = RunDirectory(options.output, "label", settings, identity)
     if run.finished():

@@ -85,7 +85,7 @@ class SFTOptions:
         choices=WEIGHTINGS,
     )
     inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
-    alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 0.5.")
+    alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 1 (the paper: up to 0.5).")
 
     eval_data: str | None = option(None, "Labelled data set to measure on while training.", group="data")
     eval_share: float = option(0.0, "Or: hold out this share of the data for it.", group="data")

@@ -17,11 +17,12 @@ from transformers.integrations import integration_utils
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from rolewise import __version__
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
-from rolewise.data.labelled import INFO_FILE, load_labelled
+from rolewise.data.labelled import load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.jobs.options import SFTOptions
@@ -179,7 +180,7 @@ def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str]:
-    if Path(path).is_dir() or (Path(path) / INFO_FILE).exists():
+    if Path(path).is_dir():
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         return labelled.rows, digest(asdict(labelled.info))
     if make_weighting(options.weighting).needs_roles:
@@ -196,16 +197,20 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
-    defaults = WeightedSFTConfig(output_dir=training.output_dir).to_dict()
-    chosen = {name: value for name, value in training.to_dict().items() if value != defaults.get(name)}
-    # Given by our own options, or by the place of the run; neither may make it another run.
-    for name in ("output_dir", "logging_dir", "run_name", "weighting", "inv_tau", "alpha", "max_length"):
-        chosen.pop(name, None)
-    settings = {**asdict(options), **chosen}
+    # Every field that a flag can give, so that the file runs again alike under another TRL's defaults. Our own options,
+    # secrets and what only says where the run lies are not the trainer's to tell.
+    left_out = {"output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token"}
+    chosen = {
+        name: value
+        for name, value in training.to_dict().items()
+        if name not in left_out and isinstance(value, str | int | float) and value != ""
+    }
+    settings = {**chosen, **asdict(options)}
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": data.digest,
         "settings": {k: v for k, v in settings.items() if k not in ("model", "data", "eval_data", "output")},
+        "version": __version__,
     }
     return RunDirectory(options.output, "sft", settings, identity)
 

@@ -144,7 +144,7 @@ class SHAD:
             InputError: if there are too few conversations to shuffle.
         """
         config = self.config
-        groups = [sample.source for sample in samples]
+        groups = _conversations(samples)
         fold_of = _fold_by_conversation(groups, config.seed) if config.cross_fit else [0] * len(samples)
         turns = sum(len(sample.turns) for sample in samples)
         wanted = max(config.min_pairs, round(config.shuffle_share * turns))
@@ -278,6 +278,16 @@ def _two_model_losses(base: torch.nn.Module, load_tuned: Callable[[int], torch.n
         return base_N, tuned_N
 
     return losses
+
+
+def _conversations(samples: Sequence[RenderedSample]) -> list[str]:
+    """The conversation of each sample; one that occurs twice counts as one, or memory would judge its copy."""
+    texts: dict[str, str] = {}
+    for sample in samples:  # a conversation may be rendered as several samples, one per turn
+        texts[sample.source] = texts.get(sample.source, "") + sample.text
+    first_with: dict[str, str] = {}
+    first = {source: first_with.setdefault(text, source) for source, text in texts.items()}
+    return [first[sample.source] for sample in samples]
 
 
 def _fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:

@@ -15,10 +15,11 @@ from rolewise.weighting import Weighting
 def sample_view(sample: LabelledSample, weighting: Weighting | None = None) -> SampleView:
     """One sample for the page; with a weighting, each token's weight on the base losses, before any training.
 
-    Weights are shown times the number of loss tokens, so that 1 is the weight of plain fine-tuning.
+    Weights are shown times the number of loss tokens, so that 1 is the weight of plain fine-tuning. A sample whose
+    losses were not measured gets none.
     """
     weights: list[float | None] | None = None
-    if weighting is not None:
+    if weighting is not None and not np.isnan(sample.base_loss_T).all():
         weights_T = weights_before_training(sample, weighting) * sample.mask_T.sum()
         weights = [float(w) if m else None for w, m in zip(weights_T, sample.mask_T, strict=True)]
     return SampleView(

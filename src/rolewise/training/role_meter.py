@@ -12,7 +12,8 @@ class RoleMeter:
 
     Keys: `loss_<role>` (mean nats per token), `share_<role>` (of the loss tokens), `weight_<role>` (of the total
     weight), for reasoning, boilerplate (FORMAT and TEMPLATE with it) and plain, where such tokens were seen; and
-    `loss_token_mean`, the unweighted mean over all of them.
+    `loss_token_mean`, the unweighted mean over all of them. With several processes the last evaluation batch may hold
+    a few samples twice, as Accelerate fills it up; these sums count them.
     """
 
     def __init__(self) -> None:

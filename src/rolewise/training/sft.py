@@ -9,6 +9,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
+from rolewise.data.labelled import noted_tokenizer
+from rolewise.data.render import tokenizer_fingerprint
 from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
@@ -31,7 +33,9 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
     inv_tau: float = field(
         default=0.3, metadata={"help": "rft: 1/τ. 0 gives both groups equal weight; larger follows the higher loss."}
     )
-    alpha: float = field(default=0.3, metadata={"help": "alpha: boilerplate's fixed share of the loss, 0 to 0.5."})
+    alpha: float = field(
+        default=0.3, metadata={"help": "alpha: boilerplate's fixed share of the loss, 0 to 1 (the paper: up to 0.5)."}
+    )
     lm_head: str = field(
         default="auto",
         metadata={
@@ -89,6 +93,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         _refuse_ignored(args)
         if _is_labelled(train_dataset):
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
+            _check_labelled(train_dataset, eval_dataset)
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
@@ -98,6 +103,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
                 "reads no roles (none, sample-mean)"
             )
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        if _is_labelled(train_dataset):
+            _check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:
             self.data_collator = RoleCollator(**vars(self.data_collator))  # type: ignore[has-type]  # set by the untyped parent
         if self.compute_loss_func is not None and callable(self.compute_loss_func):
@@ -120,6 +127,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         """Σ weights · loss of a micro-batch, scaled to its share of the optimizer step."""
         training = self.model.training
         inputs = dict(inputs)
+        if "token_roles" not in inputs:
+            raise InputError("the data collator gives no `token_roles`; leave data_collator out, or pad them in yours")
         labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
         mask_BT = labels_BT != -100
         mask_BT[:, 0] = False  # nothing predicts the first token
@@ -172,4 +181,24 @@ def _refuse_ignored(args: SFTConfig) -> None:
 
 
 def _is_labelled(dataset: Any) -> bool:
-    return isinstance(dataset, Dataset) and "token_roles" in dataset.column_names
+    return "token_roles" in (getattr(dataset, "column_names", None) or ())
+
+
+def _check_labelled(train: Any, evaluation: Any) -> None:
+    """Refuse what the trainer could only stumble over later."""
+    named = evaluation if isinstance(evaluation, dict) else {"eval": evaluation} if evaluation is not None else {}
+    for name, dataset in {"train": train, **named}.items():
+        if not isinstance(dataset, Dataset):
+            raise InputError(f"the {name} data is labelled but streamed; load it with datasets.load_from_disk")
+        missing = {"input_ids", "labels", "token_roles"} - set(dataset.column_names)
+        if missing:
+            raise InputError(f"the {name} data lacks {', '.join(sorted(missing))}; label it as the training data was")
+
+
+def _check_tokenizer(train: Any, tokenizer: Any) -> None:
+    """Refuse ids of another tokenizer's, where the data set says whose they are."""
+    expected = noted_tokenizer(train)
+    if expected is not None and expected != tokenizer_fingerprint(tokenizer):
+        raise InputError(
+            "the training data was labelled with another tokenizer than this model's; label it again with this model"
+        )

@@ -11,6 +11,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributions import Categorical
+
+ENTROPY_ROWS = 128
+"""Rows of logits whose entropy is computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,10 @@ def selected_losses(model: nn.Module, head: nn.Module, inputs: dict[str, Any], l
     logits_NV = output.logits.float()
     losses_N = F.cross_entropy(logits_NV, labels_BT[mask], reduction="none")
     with torch.no_grad():
-        probabilities_NV = logits_NV.softmax(dim=-1)
-        entropy_N = logits_NV.logsumexp(dim=-1) - (probabilities_NV * logits_NV).sum(dim=-1)
+        # In pieces: another few arrays of (N, V) would be the peak of the whole step.
+        entropy_N = torch.cat(
+            [Categorical(logits=piece, validate_args=False).entropy() for piece in logits_NV.split(ENTROPY_ROWS)]
+        )
         correct_N = logits_NV.argmax(dim=-1) == labels_BT[mask]
     return TokenLosses(
         loss_BT=losses_N.new_zeros(mask.shape).masked_scatter(mask, losses_N),

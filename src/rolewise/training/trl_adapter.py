@@ -14,6 +14,7 @@ import torch
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.training.token_losses import TokenLosses
 
@@ -31,6 +32,11 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
             roles_BT = torch.zeros_like(labels_BT, dtype=torch.uint8)
             for row, example in enumerate(examples):
                 roles = torch.as_tensor(example["token_roles"], dtype=torch.uint8)
+                where = example.get("source", "a sample of the labelled data")
+                if len(roles) != len(example["input_ids"]):
+                    raise InputError(f"{where}: {len(roles)} token_roles for {len(example['input_ids'])} input_ids")
+                if not (labels_BT[row] != -100).any():
+                    raise InputError(f"{where}: no token carries loss, so there is nothing to train on; leave it out")
                 roles_BT[row, : len(roles)] = roles
         return {**batch, "token_roles": roles_BT}
 
