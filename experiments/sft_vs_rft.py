@@ -171,7 +171,11 @@ def summarise(losses, roles, seeds):
 
 
 def compare(losses, roles, seeds):
-    """Each arm minus SFT per held-out sample, averaged over seeds first: paired, with a 95 % interval over samples."""
+    """Each arm minus SFT, paired by held-out sample.
+
+    The 95 % interval is over samples, of differences averaged over seeds: it holds for these seeds. What other seeds
+    would do shows in `by_seed`, the differences that each seed gives by itself.
+    """
     table = {}
     for arm in list(ARMS)[1:]:
         table[arm] = {}
@@ -183,7 +187,13 @@ def compare(losses, roles, seeds):
             grouped = {name: losses_by_role(rows, labels) for name, rows in averaged.items()}
             for group in GROUPS:
                 interval = paired_difference(grouped["SFT"], grouped[arm], group)
-                table[arm][f"{group.label}, by {by}"] = asdict(interval)
+                seeds_alone = [
+                    paired_difference(
+                        losses_by_role(losses["SFT", seed], labels), losses_by_role(losses[arm, seed], labels), group
+                    ).estimate
+                    for seed in range(seeds)
+                ]
+                table[arm][f"{group.label}, by {by}"] = {**asdict(interval), "by_seed": seeds_alone}
     return table
 
 
@@ -195,8 +205,10 @@ def print_tables(result):
         print(f"{arm:32}" + "".join(f"{row[column]['mean']:24.3f}" for column in columns))
     print(f"\n{'arm − SFT, per sample, paired':32}" + "".join(f"{column:>24}" for column in columns))
     for arm, row in result["differences"].items():
-        cells = [f"{row[c]['estimate']:+.3f} [{row[c]['low']:+.3f}, {row[c]['high']:+.3f}]" for c in columns]
+        cells = [f"{row[c]['estimate']:+.3f} [{row[c]['low']:+.2f}, {row[c]['high']:+.2f}]" for c in columns]
         print(f"{arm:32}" + "".join(f"{cell:>24}" for cell in cells))
+        alone = [" ".join(f"{x:+.3f}" for x in row[c]["by_seed"]) for c in columns]
+        print(f"{'  each seed by itself':32}" + "".join(f"{cell:>24}" for cell in alone))
 
 
 def draw(logs, seeds, path):
