@@ -60,7 +60,7 @@ class RunDirectory:
             return False
         try:
             identity = json.loads((self.output / RUN_FILE).read_text(encoding="utf-8"))["identity"]
-        except (OSError, ValueError, KeyError, NotADirectoryError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise InputError(f"{self.output}: already exists; choose another output or remove it") from None
         if identity != self.identity:
             raise InputError(
@@ -149,5 +149,5 @@ class RunDirectory:
             return True
         try:
             return bool(json.loads(job.read_text(encoding="utf-8"))["identity"] == self.identity)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
