@@ -1,5 +1,6 @@
 """The fine-tuning job: labelled data in, a model or adapter out. What `rolewise sft` runs."""
 
+import copy
 import gc
 import json
 import math
@@ -94,13 +95,12 @@ def _train(
     set_seed(training.seed)
     model = _load(options)
     if not answers.exists():
-        task = progress.add_task("answers before", total=None)
-        before = generate_texts(model, tokenizer, prompts, options.generation_tokens)
+        before = _answer(model, tokenizer, prompts, options, progress, "answers before")
         write_json(
             answers, [{"prompt": tokenizer.decode(p), "before": b} for p, b in zip(prompts, before, strict=True)]
         )
-        progress.update(task, total=1, completed=1)
 
+    training = copy.copy(training)  # the caller's stays as it is
     training.output_dir = str(run.work / "checkpoints")
     trainer = WeightedSFTTrainer(
         model=model,
@@ -116,10 +116,7 @@ def _train(
         trainer.remove_callback(callback)
     with run.timed("train"):
         trainer.train(resume_from_checkpoint=last_checkpoint(run.work / "checkpoints"))
-    task = progress.add_task("answers after", total=None)
-    after = generate_texts(trainer.model, tokenizer, prompts, options.generation_tokens)
-    progress.update(task, total=1, completed=1)
-
+    after = _answer(trainer.model, tokenizer, prompts, options, progress, "answers after")
     trainer.save_model(str(run.results))
     log = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
     write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
@@ -131,6 +128,22 @@ def _train(
         _merge(options, run.results, tokenizer)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
     run.publish({"data": data.digest, "model": options.model})
+
+
+def _answer(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    options: SFTOptions,
+    progress: Progress,
+    description: str,
+) -> list[str]:
+    if not prompts:
+        return []
+    task = progress.add_task(description, total=None)
+    texts = generate_texts(model, tokenizer, prompts, options.generation_tokens)
+    progress.update(task, total=1, completed=1)
+    return texts
 
 
 def check_training(training: WeightedSFTConfig) -> None:
