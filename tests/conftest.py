@@ -8,6 +8,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+pytest_plugins = ("workbench",)
+
 CORPUS = [
     "The user asks for the weather in Paris, so the tool get_weather is called with the city.",
     "<think> Which tool fits? </think>",

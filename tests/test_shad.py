@@ -22,8 +22,6 @@ from rolewise.labelling.checks import check_format, check_truth
 from rolewise.labelling.classify import check_classification, classify, label_by_losses, split_boilerplate
 from rolewise.labelling.shad import SHAD, SHADConfig
 
-pytest_plugins = ("workbench",)
-
 NAN = float("nan")
 STRIPS_THINKING = (
     "{% for m in messages %}{% set text = m.content %}"
@@ -103,7 +101,12 @@ class TestCrossFit:
     def test_nobody_is_judged_by_a_model_that_saw_the_outputs_of_its_conversation(self, bench, template, seed):
         tokenizer = bench.tokenizer()
         tokenizer.chat_template = template or tokenizer.chat_template
-        turns = [("user", "Ask {}"), ("assistant", "<think>why {}</think>Yes {}"), ("user", "And {}?"), ("assistant", "No")]
+        turns = [
+            ("user", "Ask {}"),
+            ("assistant", "<think>why {}</think>Yes {}"),
+            ("user", "And {}?"),
+            ("assistant", "No"),
+        ]
         conversations = [
             Conversation([{"role": r, "content": c.replace("{}", str(i))} for r, c in turns], source=f"c{i}")
             for i in range(9)
@@ -157,7 +160,9 @@ class TestClassify:
     tuned = np.array([NAN, 0.5, 1.0, 1.5, 1.0, 3.0], dtype=np.float32)
     mask = np.array([False, True, True, True, True, True])
 
-    @pytest.mark.parametrize(("threshold", "expected"), [(0.0, "BBRPR"), (0.5, "BBBPR"), (-0.1, "BRRPR"), (9.0, "BBBPB")])
+    @pytest.mark.parametrize(
+        ("threshold", "expected"), [(0.0, "BBRPR"), (0.5, "BBBPR"), (-0.1, "BRRPR"), (9.0, "BBBPB")]
+    )
     def test_above_the_threshold_is_reasoning_and_unknown_is_plain(self, threshold, expected):
         names = {"B": Role.BOILERPLATE, "R": Role.REASONING, "P": Role.PLAIN}
         roles = classify(self.base, self.tuned, self.mask, threshold)
@@ -178,11 +183,13 @@ class TestClassify:
         [label] = label_by_losses([(nothing, nothing, np.array([False, True]))], 0.0, 0.5)
         assert label.roles_T.tolist() == [Role.CONTEXT, Role.PLAIN]
 
-    @pytest.mark.parametrize(("threshold", "quantile"), [(NAN, None), (float("inf"), 0.5), (0, -0.1), (0, 1.1), (0, NAN)])
+    @pytest.mark.parametrize(
+        ("threshold", "quantile"), [(NAN, None), (float("inf"), 0.5), (0, -0.1), (0, 1.1), (0, NAN)]
+    )
     def test_numbers_that_mean_nothing_are_refused(self, threshold, quantile):
-        with pytest.raises(InputError, match="threshold is|format_quantile is"):
+        with pytest.raises(InputError, match=r"threshold is|format_quantile is"):
             check_classification(threshold, quantile)
-        with pytest.raises(InputError, match="threshold is|format_quantile is"):
+        with pytest.raises(InputError, match=r"threshold is|format_quantile is"):
             SHADConfig(threshold=threshold, format_quantile=quantile)
 
 

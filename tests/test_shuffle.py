@@ -63,7 +63,10 @@ def test_every_foreign_output_is_as_likely():
     refs, groups = outputs_of([1] * 5)
     draws = 2000
     counts = Counter(
-        pair.output.sample for seed in range(draws) for pair in shuffle_pairs(refs, groups, seed) if pair.context == refs[0]
+        pair.output.sample
+        for seed in range(draws)
+        for pair in shuffle_pairs(refs, groups, seed)
+        if pair.context == refs[0]
     )
     assert set(counts) == {1, 2, 3, 4}
     # Four standard deviations of a binomial around a quarter each.
@@ -98,6 +101,6 @@ class TestPairIds:
     def test_outputs_stay_whole_whatever_the_limit(self, max_length):
         ids, start = pair_ids(ShuffledPair(OutputRef(0, 1), OutputRef(1, 0)), self.samples, max_length)
         assert ids[start:] == list(range(105, 112))
-        # The history's end stays, at least one token of it: the output's first token has to be predicted from something.
+        # The history's end stays, at least one token: something has to predict the output's first.
         kept = max(1, min(8, max_length - 7))
         assert ids[:start] == list(range(8))[-kept:]

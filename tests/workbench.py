@@ -1,6 +1,6 @@
 """A tiny model with its tokenizer, conversations to label, and the command line as a user runs it.
 
-A pytest plugin: test modules ask for it with `pytest_plugins = ("workbench",)`, so its session fixtures are made once.
+A pytest plugin, named in `conftest.py`.
 """
 
 import os
@@ -19,6 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rolewise.data.chat_template import CHATML
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+
+torch.set_num_threads(1)  # the matrices are tiny: more threads would only wait for each other
 
 SPECIAL = ("<|im_start|>", "<|im_end|>")
 
@@ -111,10 +113,6 @@ def files_of(directory: Path) -> dict[str, bytes]:
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
 
 
-VARYING_FILES = ("run.json",)
-"""Timings are in here; every other file of a labelled data set must repeat byte for byte."""
-
-
 def lasting_files_of(directory: Path) -> dict[str, bytes]:
-    """Files that two equal runs must share byte for byte."""
-    return {name: content for name, content in files_of(directory).items() if name not in VARYING_FILES}
+    """Files that two equal runs must share byte for byte: all but `run.json`, which holds timings."""
+    return {name: content for name, content in files_of(directory).items() if name != "run.json"}

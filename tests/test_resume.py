@@ -1,0 +1,135 @@
+"""Killed at any moment, the same command goes on and ends as if nothing had happened."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from workbench import Workbench, command_line, environment, files_of, lasting_files_of, rolewise
+
+from rolewise.data.generator import generate
+from rolewise.data.readers import write_conversations
+
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
+
+
+def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command_line(*arguments),
+        cwd=folder,
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_work(process: subprocess.Popen[str], partial: Path) -> None:
+    """Until the command has begun to write, or is done."""
+    while process.poll() is None and not (partial / "job.json").exists():
+        time.sleep(0.01)
+
+
+def kill_at_random_moments(arguments: list[str], folder: Path, output: str, work_seconds: float, seed: int) -> int:
+    """Start the command and kill it in the midst of its work, three times; how often it was hit there."""
+    chance = random.Random(seed)
+    hits = 0
+    for _ in range(3):
+        process = start(arguments, folder)
+        wait_for_work(process, folder / f"{output}.partial")
+        time.sleep(chance.uniform(0, work_seconds))
+        process.kill()
+        process.communicate()
+        hits += process.returncode == -signal.SIGKILL
+        if (folder / output).exists():
+            break
+    return hits
+
+
+def work_seconds_of(directory: Path) -> float:
+    return sum(json.loads((directory / "run.json").read_text())["seconds"].values())
+
+
+@pytest.fixture(scope="module")
+def label_arguments(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """`rolewise label` with enough to do for several checkpoints and shards."""
+    data = tmp_path_factory.mktemp("many") / "conversations.jsonl"
+    write_conversations(generate(160, seed=3), data)
+    arguments = ["label", "--model", bench.model, "--data", data, "--output", "labelled", "--max-length", 1024]
+    return [str(a) for a in [*arguments, "--min-pairs", 110, "--epochs", 3, "--batch-tokens", 512]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(label_arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    result = rolewise(*label_arguments, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "labelled"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_labelling_ends_byte_for_byte_as_an_undisturbed_one(label_arguments, undisturbed, tmp_path, seed):
+    hits = kill_at_random_moments(label_arguments, tmp_path, "labelled", work_seconds_of(undisturbed) / 2, seed)
+    assert hits >= 1
+    result = rolewise(*label_arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
+    first, second = lasting_files_of(undisturbed), lasting_files_of(tmp_path / "labelled")
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
+    process = start(label_arguments, tmp_path)
+    wait_for_work(process, tmp_path / "labelled.partial")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1] == "rolewise label: interrupted; the same command goes on where it was"
+    assert [path.name for path in tmp_path.iterdir()] == ["labelled.partial"]
+
+
+@pytest.fixture(scope="module")
+def sft_arguments(bench: Workbench, undisturbed: Path) -> list[str]:
+    arguments = ["sft", "--model", bench.model, "--data", undisturbed, "--output", "tuned", "--save-steps", 2]
+    arguments += ["--max-steps", 24, "--per-device-train-batch-size", 8, "--logging-steps", 1, "--generations", 1]
+    return [str(a) for a in [*arguments, "--generation-tokens", 8, "--learning-rate", "1e-3"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed_sft(sft_arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed-sft")
+    result = rolewise(*sft_arguments, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "tuned"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_fine_tuning_ends_with_the_same_weights_and_log(sft_arguments, undisturbed_sft, tmp_path, seed):
+    hits = kill_at_random_moments(sft_arguments, tmp_path, "tuned", work_seconds_of(undisturbed_sft) / 2, seed)
+    assert hits >= 1
+    result = rolewise(*sft_arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
+    assert files_of(tmp_path / "tuned").keys() == files_of(undisturbed_sft).keys()
+    first, second = (load_file(path / "adapter_model.safetensors") for path in (undisturbed_sft, tmp_path / "tuned"))
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
+    assert (tmp_path / "tuned" / "generations.json").read_text() == (undisturbed_sft / "generations.json").read_text()
+    logs = [
+        [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (undisturbed_sft, tmp_path / "tuned")
+    ]
+    assert len(logs[0]) == len(logs[1]) == 24
+    for expected, entry in zip(*logs, strict=True):
+        assert entry.keys() == expected.keys()
+        for name in expected:
+            assert entry[name] == pytest.approx(expected[name], abs=1e-6), name
