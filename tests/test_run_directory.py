@@ -54,6 +54,7 @@ class TestRun:
         write_text(run.work / "finished", "keep")
         (run.work / ".losses.npz.x.tmp").write_text("half")
         (run.results / "half").write_text("half")
+        del run  # its lock goes with it, as with a killed process
         again = run_at(tmp_path / "out")
         assert again.open() is True
         assert [path.name for path in again.work.iterdir()] == ["finished"]
@@ -156,3 +157,12 @@ class TestAtomicFiles:
         finally:
             os.umask(old)
         assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+def test_two_processes_never_share_a_run(tmp_path):
+    first = run_at(tmp_path / "out")
+    first.open()
+    with pytest.raises(InputError, match="another process is at work"):
+        run_at(tmp_path / "out").open()
+    first.publish({})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, unwritable, write_json, write_text
@@ -49,6 +50,7 @@ class RunDirectory:
         self.config = dict(config)
         self.identity = digest({"command": command, **identity})
         self._timings: dict[str, float] = {}
+        self._lock = FileLock(self.partial / ".lock", timeout=0)
 
     def finished(self) -> bool:
         """Whether this very run is already done.
@@ -83,6 +85,7 @@ class RunDirectory:
                         f"{self.partial}: an unfinished run with other settings or inputs; finish it with its own "
                         "settings, or remove it"
                     )
+                self._take()
                 for leftover in self.partial.rglob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
                 # Results are assembled from finished work, quickly; a half-made set of them is made again.
@@ -90,6 +93,8 @@ class RunDirectory:
                 resumed = job.exists()
             else:
                 resumed = False
+                self.partial.mkdir(parents=True)
+                self._take()
             self.work.mkdir(parents=True, exist_ok=True)
             self.results.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -99,6 +104,15 @@ class RunDirectory:
         else:
             self._timings = json.loads(job.read_text(encoding="utf-8"))["timings"]
         return resumed
+
+    def _take(self) -> None:
+        """Two processes in one directory would mix their work; the lock goes with the process, killed or not."""
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"{self.partial}: another process is at work on this run; wait for it, or choose another output"
+            ) from None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -111,6 +125,7 @@ class RunDirectory:
         try:
             yield
         except BaseException:
+            self._lock.release()
             if not any(path.is_file() for path in self.work.rglob("*")):
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise
@@ -142,6 +157,7 @@ class RunDirectory:
             self.results.rename(self.output)
         except OSError as error:
             raise unwritable(self.output, error) from error
+        self._lock.release()
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def _is_same(self, job: Path) -> bool:
