@@ -2,12 +2,20 @@
 
 import logging
 import warnings
-from contextlib import AbstractContextManager
+from typing import Any
 
 import datasets
 import transformers
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table as RichTable
 
 from rolewise.reporting.html import Table
@@ -16,9 +24,26 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def progress() -> AbstractContextManager[Progress] | Progress:
+class Bars(Progress):
+    """Appears with its first bar: an error before any work stands alone, without an empty line above it."""
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.task_ids:
+            self.stop()
+
+    def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
+        """Add a bar, as `Progress` does, and show it."""
+        task = super().add_task(*args, **kwargs)
+        self.start()
+        return task
+
+
+def progress() -> Bars:
     """A progress display for long work."""
-    return Progress(
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
