@@ -591,3 +591,13 @@ def test_real_data(make_tokenizer: MakeTokenizer, data_dir: Path, name: str, tem
         check_columns(tokenizer, sample)
         expected = [m["content"] + END for m in conversation.messages if m["role"] == "assistant"]
         assert loss_texts(tokenizer, sample) == expected
+
+
+def test_notes_about_tools_are_kept_from_data_without_tools(make_tokenizer):
+    renderer = Renderer(make_tokenizer(CHATML))
+    talk = Conversation([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}])
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    acting = Conversation([talk.messages[0], {"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert any("tool_calls" in note for note in renderer.notes)
+    assert renderer.notes_for([talk, acting]) == renderer.notes
+    assert not any("tool" in note for note in renderer.notes_for([talk]))

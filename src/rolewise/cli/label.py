@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> None:
 
     quieten_libraries()
     plan = plan_labelling(options)
-    for text in plan.renderer.notes:
+    for text in plan.data.notes:
         note(f"note: {text}")
     for rejected in plan.data.rejected[:20]:
         note(f"left out: {rejected.reason}")

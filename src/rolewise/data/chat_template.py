@@ -101,7 +101,8 @@ class ChatTemplate:
         tool_format: name of the format in which what it has no place for is written.
         turn_ends: special tokens that end an assistant turn (a string of one or more tokens each).
         generation_prompt: the header of an assistant turn.
-        notes: what was changed for this template, a line each, for the user.
+        notes: what was changed for this template, a line each, for the user; `tool_notes` are those of them that
+            matter only where there are tools.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format_name: str | None = None) -> None:
@@ -130,7 +131,8 @@ class ChatTemplate:
         self._learn_end_within()
         self.generation_prompt, self.ignores_generation_prompt = self._find_generation_prompt(answered)
         self._abilities = self._probe(force_text=tool_format_name is not None)
-        self.notes = self._write_notes(tool_format_name)
+        self.tool_notes = self._write_tool_notes(tool_format_name)
+        self.notes = [*self.tool_notes, *self._write_notes()]
 
     def render(self, messages: Messages, tools: Tools = None, *, generation_prompt: bool = False) -> str:
         """The template's text for `messages`.
@@ -257,7 +259,7 @@ class ChatTemplate:
         """Whether a piece of rendered text has nothing but special tokens and white space."""
         return not self._specials.sub("", text).strip()
 
-    def _write_notes(self, forced: str | None) -> list[str]:
+    def _write_tool_notes(self, forced: str | None) -> list[str]:
         can = self._abilities
         name = self.tool_format
         missing = [word for word, able in (("tools", can.tools), ("tool_calls", can.tool_calls)) if not able]
@@ -270,7 +272,11 @@ class ChatTemplate:
             )
         if not can.tool_role:
             notes.append(f"The chat template has no role `tool`: results become user messages in the {name} format.")
-        if not can.system:
+        return notes
+
+    def _write_notes(self) -> list[str]:
+        notes = []
+        if not self._abilities.system:
             notes.append("The chat template has no role `system`: its text is put before the next user message.")
         if self.ignores_generation_prompt and not self.marks_generation:
             notes.append("The chat template has no generation prompt: the assistant's header was found by comparison.")

@@ -11,13 +11,19 @@ from rolewise.data.render import RenderedSample, Renderer
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rendered samples of a file; `rejected` is empty unless invalid records were to be skipped."""
+    """Rendered samples of a file.
+
+    Attributes:
+        rejected: the records that were left out; empty unless invalid ones were to be skipped.
+        notes: what the renderer writes differently for these conversations, for the user.
+    """
 
     samples: list[RenderedSample]
     rejected: list[Rejected]
     format: str
     sha256: str
     conversations: int
+    notes: list[str]
 
     @property
     def tokens(self) -> int:
@@ -58,4 +64,6 @@ def prepare(
             f"{path}: no record can be used; the first reason: {rejected[0].reason if rejected else 'none'}"
         )
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return PreparedData(samples, rejected, read.format, sha256, len(read.conversations))
+    return PreparedData(
+        samples, rejected, read.format, sha256, len(read.conversations), renderer.notes_for(read.conversations)
+    )

@@ -8,7 +8,7 @@ tokenizer's character offsets, so ids and annotations can't drift apart.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -95,6 +95,12 @@ class Renderer:
         self._turns = TurnFinder(self._template)
         self._max_length = max_length
         self.notes = self._template.notes
+
+    def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
+        """The notes that matter to these conversations: those about tools only where there are any."""
+        if any(c.tools or any(m.get("tool_calls") or m["role"] == "tool" for m in c.messages) for c in conversations):
+            return self.notes
+        return [note for note in self.notes if note not in self._template.tool_notes]
 
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""

@@ -91,7 +91,7 @@ def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = No
             counts=count_roles(samples, labels),
             settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
             versions=package_versions(),
-            notes=list(plan.renderer.notes),
+            notes=plan.data.notes,
         )
         with run.timed("write"):
             save_labelled(run.results, samples, labels, excluded, info)
