@@ -78,7 +78,7 @@ def main() -> None:
         "SHAD": [sample.roles_T for sample in load_labelled(labelled["eval"].path).samples()],
     }
     result = {
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "model"},
+        "arguments": {k: v for k, v in vars(arguments).items() if k != "model" and not isinstance(v, Path)},
         "model": load_labelled(labelled["train"].path).info.model_hash,
         "device": default_device(),
         "steps": logs["SFT", 0][-1]["step"],
