@@ -33,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
     for text in plan.data.notes:
         note(f"note: {text}")
     for rejected in plan.data.rejected[:20]:
-        note(f"left out: {rejected.reason}")
+        note(f"left out: {rejected.source}: {rejected.reason}")
     if len(plan.data.rejected) > 20:
         note(f"left out: {len(plan.data.rejected) - 20} more")
     if options.plan:

@@ -1,6 +1,7 @@
 """`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ COMMANDS = {
     "sft": "fine-tune a model on labelled data with a weighting",
     "view": "show a labelled data set as one HTML page",
 }
+
+WRITE_FAILED = re.compile(r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing")
+"""How libraries that raise errors of their own, safetensors' and torch's, say that a file could not be written."""
 
 USAGE = f"""rolewise {__version__}: fine-tune language models by the role that each token plays.
 
@@ -63,7 +67,7 @@ def _is_out_of_space(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (28, 122, 27):  # no space, quota, file too large
             return True
-        if "No space left on device" in str(error):
+        if WRITE_FAILED.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

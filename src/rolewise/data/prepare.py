@@ -58,11 +58,10 @@ def prepare(
         except InputError as error:
             if not skip_invalid:
                 raise
-            rejected.append(Rejected(conversation.source, str(error)))
+            rejected.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
     if not samples:
-        raise InputError(
-            f"{path}: no record can be used; the first reason: {rejected[0].reason if rejected else 'none'}"
-        )
+        first = rejected[0]
+        raise InputError(f"{path}: no record can be used; the first: {first.source}: {first.reason}")
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return PreparedData(
         samples, rejected, read.format, sha256, len(read.conversations), renderer.notes_for(read.conversations)
