@@ -187,7 +187,8 @@ def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) 
     if options.eval_share:
         if round(len(train) * options.eval_share) < 1 or round(len(train) * (1 - options.eval_share)) < 1:
             raise InputError(f"eval_share {options.eval_share} of {len(train)} samples leaves one side empty")
-        parts = train.train_test_split(test_size=options.eval_share, seed=0)
+        # In memory: otherwise the split is written as a cache file into the user's data set.
+        parts = train.train_test_split(test_size=options.eval_share, seed=0, keep_in_memory=True)
         return TrainingData(parts["train"], parts["test"], train_digest)
     return TrainingData(train, None, train_digest)
 
