@@ -58,7 +58,7 @@ class TrainingData:
     digest: str
 
 
-def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progress) -> SFTResult:
+def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progress | None = None) -> SFTResult:
     """Fine-tune and write the result to `options.output`, whole or not at all; a killed run goes on from a checkpoint.
 
     `training.output_dir` is ignored: checkpoints lie in the run's working directory until it is done.
@@ -76,7 +76,7 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
     if run.finished():
         return _read_result(run.output, was_finished=True)
     with run.opened():
-        _train(options, training, weighting, tokenizer, data, run, progress)
+        _train(options, training, weighting, tokenizer, data, run, progress or Progress(disable=True))
     return _read_result(run.output, was_finished=False)
 
 
@@ -198,6 +198,8 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         return labelled.rows, digest(asdict(labelled.info))
     if make_weighting(options.weighting).needs_roles:
+        if not Path(path).exists():
+            raise InputError(f"{path}: no such directory")
         raise InputError(
             f"{path}: weighting {options.weighting} needs a labelled data set (a directory); make one: rolewise label"
         )
@@ -211,22 +213,32 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
-    # Every field that a flag can give, so that the file runs again alike under another TRL's defaults. Our own options,
-    # secrets and what only says where the run lies are not the trainer's to tell.
-    left_out = {"output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token"}
-    chosen = {
-        name: value
-        for name, value in training.to_dict().items()
-        if name not in left_out and isinstance(value, str | int | float) and value != ""
-    }
-    settings = {**chosen, **asdict(options)}
+    settings = {**_written(training), **asdict(options)}
+    # Where inputs and outputs lie, and who is told of the progress, change nothing in what is computed.
+    elsewhere = ("model", "data", "eval_data", "output", "report_to")
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": data.digest,
-        "settings": {k: v for k, v in settings.items() if k not in ("model", "data", "eval_data", "output")},
+        # A whole number comes back from config.yaml as a float where its option is one.
+        "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in elsewhere},
         "version": __version__,
     }
     return RunDirectory(options.output, "sft", settings, identity)
+
+
+def _written(training: WeightedSFTConfig) -> dict[str, Any]:
+    """Every field of the trainer that a flag can give, so that the file runs again alike under another TRL's defaults.
+
+    Left out are secrets, what only says where the run lies, and fields that are not set.
+    """
+    left_out = {"output_dir", "logging_dir", "run_name", "hub_token", "push_to_hub_token"}
+    fields = training.to_dict()
+    fields |= {name: getattr(training, name) for name in ("eos_token", "pad_token")}  # `to_dict` blanks out any token
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in left_out and isinstance(value, str | int | float | list | dict) and value not in ("", [], {})
+    }
 
 
 def _load(options: SFTOptions) -> Any:
