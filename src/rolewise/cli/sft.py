@@ -52,13 +52,13 @@ def run(argv: Sequence[str]) -> None:
     # The run decides where its checkpoints lie: --output-dir would be taken and then ignored.
     names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name != "output_dir"]
     options, rest = parse(parser, SFTOptions, argv, other_names=names)
-    training = _training_config(training_parser, options, rest)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.sft_report import roles_table
 
-    quieten_libraries()
+    quieten_libraries()  # before the training options: TRL's own defaults already raise a warning
+    training = _training_config(training_parser, options, rest)
     with progress() as bars:
         result = fine_tune(options, training, bars)
     show(roles_table(result.log))
