@@ -95,8 +95,8 @@ def _add_flag(group: Any, field: "dataclasses.Field[Any]", annotation: Any) -> N
     flag = "--" + field.name.replace("_", "-")
     kind, optional = _kind(annotation)
     text = field.metadata["help"]
-    shown = field.default not in (None, False, dataclasses.MISSING)
-    help_text = (f"{text} [{field.default}]" if shown and kind is not bool else text).replace("%", "%%")
+    shown = kind is not bool and field.default not in (None, dataclasses.MISSING)
+    help_text = (f"{text} [{field.default}]" if shown else text).replace("%", "%%")
     common: dict[str, Any] = {"dest": field.name, "default": field.default, "help": help_text}
     if kind is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
