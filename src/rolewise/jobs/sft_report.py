@@ -50,14 +50,16 @@ def roles_table(log: Log, prefix: str = "") -> Table | None:
 def curves(log: Log) -> list[Chart]:
     """Loss and weight by role over the optimizer steps."""
     charts = []
+    everything, *roles = LOSS_NAMES
+    in_order = [*roles, everything]  # colours go by place: a role has the same one in every chart
     for prefix, title in (("", "Training loss by role"), ("eval_", "Held-out loss by role")):
         series = [
-            log_series(log, f"{prefix}loss_{role}", role.replace("token_mean", "all tokens")) for role in LOSS_NAMES
+            log_series(log, f"{prefix}loss_{name}", name.replace("token_mean", "all tokens")) for name in in_order
         ]
         present = [line for line in series if len(line.xs) > 1]
         if present:
             charts.append(Chart(title, "optimizer step", "nats per token", present))
-    weights = [line for role in LOSS_NAMES[1:] if len((line := log_series(log, f"weight_{role}", role)).xs) > 1]
+    weights = [line for role in roles if len((line := log_series(log, f"weight_{role}", role)).xs) > 1]
     if weights:
         charts.append(Chart("Share of the weight by role", "optimizer step", "share", weights))
     return charts
