@@ -52,13 +52,14 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     return LabelPlan(data, renderer, tokenizer, shad)
 
 
-def label(options: LabelOptions, progress: Progress, plan: LabelPlan | None = None) -> LabelResult:
+def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPlan | None = None) -> LabelResult:
     """Label a data set and write it to `options.output`, whole or not at all; a killed run goes on where it was.
 
     Raises:
         InputError: as `plan_labelling`, or if the output can't be written or holds something else.
     """
     plan = plan or plan_labelling(options)
+    progress = progress or Progress(disable=True)
     settings = {name: value for name, value in asdict(options).items() if name != "plan"}
     choices = {name: value for name, value in settings.items() if name not in ("model", "data", "output")}
     model_hash = model_fingerprint(options.model, trust_remote_code=options.trust_remote_code) if plan.shad else ""
