@@ -52,6 +52,9 @@ def record_token_metrics(
     metrics["entropy"].append((gather(losses.entropy_BT.sum()).sum() / tokens).item())
     metrics["mean_token_accuracy"].append((gather(losses.correct_BT.sum()).sum() / tokens).item())
     if mode == "train":
+        if not trainer._total_train_tokens:  # a resumed run counts on from its last log line; TRL would start anew
+            logged = [line["num_tokens"] for line in trainer.state.log_history if "num_tokens" in line]
+            trainer._total_train_tokens = int(logged[-1]) if logged else 0
         trainer._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
     metrics["num_tokens"] = [trainer._total_train_tokens]
     if trainer.aux_loss_enabled and losses.aux_loss is not None:
