@@ -36,6 +36,8 @@ def run(argv: Sequence[str]) -> None:
         note(f"left out: {rejected.source}: {rejected.reason}")
     if len(plan.data.rejected) > 20:
         note(f"left out: {len(plan.data.rejected) - 20} more")
+    if plan.shad is not None and (pairs := min(map(len, plan.shad.pairs))) < options.min_pairs:
+        note(f"note: {pairs} shuffled pairs, not the {options.min_pairs} that are asked for: the data gives no more")
     if options.plan:
         show(plan_table(options, plan))
         return

@@ -6,6 +6,7 @@ goes on where it was. At the end the results take their final place in one step.
 
 import json
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -140,7 +141,8 @@ class RunDirectory:
 
     def publish(self, facts: Mapping[str, Any]) -> None:
         """Write `config.yaml` and `run.json` beside the results, and put them in their final place."""
-        head = f"# Made by: {self.command}\n# Run again: rolewise {self.command} --config {CONFIG_FILE}\n"
+        again = f"rolewise {self.command} --config {shlex.quote(str(self.output / CONFIG_FILE))}"
+        head = f"# Run again, from the same folder and with another --output: {again}\n"
         text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
         write_text(self.results / CONFIG_FILE, head + text)
         write_json(

@@ -31,7 +31,7 @@ class LabelOptions:
     skip_invalid: bool = option(False, "Leave out records that can't be used instead of stopping.", group="data")
 
     shuffle_share: float = option(0.01, "Share of the assistant turns that is shuffled.", group="shad")
-    min_pairs: int = option(64, "Shuffled pairs at least, per tuned model.", group="shad")
+    min_pairs: int = option(64, "Shuffled pairs at least, per tuned model, if the data gives them.", group="shad")
     cross_fit: bool = option(True, "Judge each half of the data with the model tuned on the other.", group="shad")
     tuning: str = option("lora", "How the model learns the shuffled pairs.", choices=("lora", "full"), group="shad")
     learning_rate: float | None = option(None, "Of that tuning; depends on the kind of tuning.", group="shad")

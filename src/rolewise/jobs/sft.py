@@ -185,11 +185,16 @@ def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) 
         held_out, eval_digest = _rows(options.eval_data, options, tokenizer)
         return TrainingData(train, held_out, digest([train_digest, eval_digest]))
     if options.eval_share:
-        if round(len(train) * options.eval_share) < 1 or round(len(train) * (1 - options.eval_share)) < 1:
+        held_out_count = round(len(train) * options.eval_share)
+        if not 0 < held_out_count < len(train):
             raise InputError(f"eval_share {options.eval_share} of {len(train)} samples leaves one side empty")
-        # In memory: otherwise the split is written as a cache file into the user's data set.
-        parts = train.train_test_split(test_size=options.eval_share, seed=0, keep_in_memory=True)
-        return TrainingData(parts["train"], parts["test"], train_digest)
+        order = np.random.default_rng(0).permutation(len(train))
+        # In memory: otherwise the split is written as a cache file into the user's data set. `train_test_split` can't
+        # do that for a data set that lies on disk.
+        train, held_out = (
+            train.select(part, keep_in_memory=True) for part in (order[held_out_count:], order[:held_out_count])
+        )
+        return TrainingData(train, held_out, train_digest)
     return TrainingData(train, None, train_digest)
 
 
