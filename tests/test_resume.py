@@ -1,6 +1,7 @@
 """Killed at any moment, the same command goes on and ends as if nothing had happened."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -88,8 +89,9 @@ def test_a_killed_labelling_ends_byte_for_byte_as_an_undisturbed_one(label_argum
 
 def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
     process = start(label_arguments, tmp_path)
-    wait_for_work(process, tmp_path / "labelled.partial")
-    time.sleep(0.5)
+    work = tmp_path / "labelled.partial" / "work"
+    while process.poll() is None and not any(files for *_, files in os.walk(work)):
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
