@@ -3,6 +3,7 @@
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from datasets import load_from_disk
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from workbench import Workbench, files_of, rolewise, small_label_arguments
 
 from rolewise.cli.main import COMMANDS, main
@@ -105,7 +106,9 @@ class TestLabel:
         roles = np.concatenate(rows["token_roles"])
         assert set(np.unique(roles)) == {Role.CONTEXT, Role.FORMAT, Role.REASONING}
         assert np.isnan(np.concatenate(rows["base_loss"]).astype(float)).all()
-        assert "0.00%" in capsys.readouterr().out  # sure format tokens are the regex's own
+        out = capsys.readouterr().out
+        assert "format tokens labelled reasoning" not in out  # they are the regex's own: it would be no check
+        assert "AUROC of regex" not in out  # there are no losses to compare it with
 
     def test_plan_says_what_would_be_done_and_writes_nothing(self, bench, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
@@ -228,6 +231,39 @@ class TestConfigFiles:
         assert json.loads(Path("none/adapter_config.json").read_text())["r"] == 2
         written = yaml.safe_load(Path("none/config.yaml").read_text())
         assert (written["learning_rate"], written["max_steps"], written["gradient_checkpointing"]) == (1e-4, 1, False)
+
+
+class TestChatTemplateOfOnesOwn:
+    """The model learns to answer in the template that its data was written with, so its tokenizer must hold that."""
+
+    TEMPLATE = (
+        "{% for m in messages %}{{ '[' + m['role'] + '] ' + m['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+    )
+
+    @pytest.fixture
+    def template(self, tmp_path: Path) -> Path:
+        path = tmp_path / "template.jinja"
+        path.write_text(self.TEMPLATE)
+        return path
+
+    def sft(self, bench: Workbench, data: Path, output: Path, *more: Any) -> int:
+        arguments = ["sft", "--model", bench.model, "--data", data, "--output", output, *SMALL_SFT, *more]
+        return main([str(argument) for argument in arguments])
+
+    def test_comes_with_labelled_data(self, bench, template, tmp_path, capsys):
+        arguments = ["label", "--model", bench.model, "--data", bench.data, "--output", tmp_path / "labelled"]
+        assert main([*map(str, arguments), "--method", "regex", "--chat-template", str(template)]) == 0
+        assert self.sft(bench, tmp_path / "labelled", tmp_path / "tuned") == 0
+        assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template == self.TEMPLATE
+        assert self.sft(bench, tmp_path / "labelled", tmp_path / "no", "--chat-template", template) == 2
+        assert "is labelled, so chat_template would change nothing" in capsys.readouterr().err
+
+    def test_can_be_given_for_conversations(self, bench, template, tmp_path, capsys):
+        more = ["--weighting", "none", "--chat-template", template, "--tool-format", "rlla"]
+        assert self.sft(bench, bench.data, tmp_path / "tuned", *more) == 0
+        assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template == self.TEMPLATE
+        assert "note: " in capsys.readouterr().err
 
 
 class TestHelp:

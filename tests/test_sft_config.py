@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 import yaml
 
+from rolewise import weighting
 from rolewise.cli.parser import build_parser, parse
 from rolewise.cli.sft import _training_config, _training_parser
+from rolewise.jobs import options
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft import _written
+from rolewise.training import models
 from rolewise.training.sft import WeightedSFTConfig
 
 PLACES = ["--model", "m", "--data", "d", "--output", "o"]
@@ -17,8 +20,8 @@ PLACES = ["--model", "m", "--data", "d", "--output", "o"]
 def settings(argv: list[str]) -> dict[str, object]:
     """What the trainer would be given for a command line."""
     names = [field.name for field in dataclasses.fields(WeightedSFTConfig) if field.init]
-    options, rest = parse(build_parser("rolewise sft", "", SFTOptions), SFTOptions, argv, other_names=names)
-    return _written(_training_config(_training_parser(WeightedSFTConfig), options, rest))
+    ours, rest = parse(build_parser("rolewise sft", "", SFTOptions), SFTOptions, argv, other_names=names)
+    return _written(_training_config(_training_parser(WeightedSFTConfig), ours, rest))
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,8 @@ def test_what_a_flag_sets_is_written():
     assert written["report_to"] == ["tensorboard"]
     assert "eos_token" not in written  # not set: the tokenizer's
     assert "output_dir" not in written
+
+
+def test_choices_on_the_command_line_are_those_of_the_library():
+    assert set(options.WEIGHTINGS) == set(weighting.WEIGHTINGS)
+    assert set(options.DTYPES) == set(models.DTYPES)

@@ -1,5 +1,6 @@
 """SHAD against slow references: scoring, cross-fitting, classifying, and a bench on which it has to work."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,6 +124,25 @@ class TestCrossFit:
             assert all(samples[p.context.sample].source != samples[p.output.sample].source for p in pairs)
         # With room for all of them every output is used, so each fold is tuned on the other half's whole.
         assert plan.tuned_on == {OutputRef(i, t) for i, s in enumerate(samples) for t in range(len(s.turns))}
+
+    def test_one_long_conversation_gives_no_more_than_half_of_the_pairs(self, bench):
+        def conversation(name: str, turns: int) -> Conversation:
+            messages = [
+                message
+                for turn in range(turns)
+                for message in (
+                    {"role": "user", "content": f"{name} {turn}"},
+                    {"role": "assistant", "content": f"Yes {name} {turn}"},
+                )
+            ]
+            return Conversation(messages, source=name)
+
+        conversations = [conversation("long", 60), *(conversation(f"short{i}", 2) for i in range(9))]
+        samples = [s for c in conversations for s in Renderer(bench.tokenizer()).render(c)]
+        plan = SHAD("unused", SHADConfig(min_pairs=200)).plan(samples)
+        counts = [Counter(samples[p.output.sample].source for p in pairs) for pairs in plan.pairs]
+        # Five conversations to each fold; every turn of the short ones is used, and as many of the long one.
+        assert sorted([c["long"], c.total()] for c in counts) == [[0, 10], [8, 16]]
 
     def test_each_sample_is_scored_once(self, samples):
         plan = SHAD("unused", SHADConfig(min_pairs=4)).plan(samples)

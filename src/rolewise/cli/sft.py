@@ -61,6 +61,8 @@ def run(argv: Sequence[str]) -> None:
     training = _training_config(training_parser, options, rest)
     with progress() as bars:
         result = fine_tune(options, training, bars)
+    for text in result.notes:
+        note(f"note: {text}")
     show(roles_table(result.log))
     show(roles_table(result.log, "eval_"))
     if result.was_finished:

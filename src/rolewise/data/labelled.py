@@ -34,6 +34,8 @@ class LabelledInfo:
         counts: loss tokens per role name, samples, tokens.
         settings: of the labelling, complete enough to run it again.
         versions: of the packages involved.
+        notes: what the renderer wrote differently, for the user.
+        chat_template: the Jinja text that samples were written with, where it is not the tokenizer's own.
         role_names: the integers of `token_roles`.
     """
 
@@ -48,6 +50,7 @@ class LabelledInfo:
     settings: dict[str, Any]
     versions: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    chat_template: str | None = None
     role_names: dict[str, str] = field(default_factory=lambda: {str(int(role)): role.label for role in Role})
     schema: int = SCHEMA_VERSION
 

@@ -60,6 +60,7 @@ class Renderer:
     """Renders conversations with a tokenizer's chat template.
 
     Attributes:
+        given_template: the Jinja text of `chat_template`; None where the tokenizer's own is used.
         notes: what is written differently because the template has no place for it; a line each, for the user.
     """
 
@@ -92,6 +93,7 @@ class Renderer:
             raise InputError(f"max_length={max_length}: give a positive number of tokens")
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template, tool_format)
+        self.given_template = self._template.text if chat_template is not None else None
         self._turns = TurnFinder(self._template)
         self._max_length = max_length
         self.notes = self._template.notes

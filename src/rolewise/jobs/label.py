@@ -93,6 +93,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
             settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
             versions=package_versions(),
             notes=plan.data.notes,
+            chat_template=plan.renderer.given_template,
         )
         with run.timed("write"):
             save_labelled(run.results, samples, labels, excluded, info)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rolewise.data.labelled import LabelledData, LabelledInfo
-from rolewise.labelling.checks import FormatCheck, TruthCheck, check_format, check_truth
+from rolewise.labelling.checks import FormatCheck, TruthCheck, check_labels
 
 
 @dataclass(frozen=True)
@@ -20,5 +20,4 @@ class LabelResult:
 
 def read_result(labelled: LabelledData, *, was_finished: bool) -> LabelResult:
     """A labelled data set with its checks."""
-    samples = list(labelled.samples())
-    return LabelResult(labelled.path, labelled.info, check_format(samples), check_truth(samples), was_finished)
+    return LabelResult(labelled.path, labelled.info, *check_labels(labelled), was_finished)

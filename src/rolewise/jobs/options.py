@@ -89,7 +89,12 @@ class SFTOptions:
 
     eval_data: str | None = option(None, "Labelled data set to measure on while training.", group="data")
     eval_share: float = option(0.0, "Or: hold out this share of the data for it.", group="data")
-    max_length: int = option(3072, "Conversations are cut to so many tokens (labelled data is as it is).", group="data")
+    format: str | None = option(
+        None, "Of conversations: messages or alpaca; found out by looking unless given.", group="data"
+    )
+    chat_template: str | None = option(None, "Of conversations, instead of the tokenizer's: a file.", group="data")
+    tool_format: str | None = option(None, "Of conversations: how calls are written.", group="data")
+    max_length: int = option(3072, "Conversations are cut to so many tokens.", group="data")
 
     lora: bool = option(True, "Tune a LoRA adapter; --no-lora tunes all weights.", group="model")
     rank: int = option(16, "Rank of the LoRA matrices.", group="model")

@@ -4,7 +4,7 @@ import copy
 import gc
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,30 @@ GENERATIONS_FILE = "generations.json"
 
 @dataclass(frozen=True)
 class SFTResult:
-    """A finished fine-tuning: where it lies, its log lines and its answers before and after."""
+    """A finished fine-tuning: where it lies, its log lines, its answers before and after, notes about its data."""
 
     path: Path
     log: list[dict[str, float]]
     generations: list[dict[str, str]]
+    notes: list[str]
     was_finished: bool
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows to train on and to measure on, and a digest of both."""
+    """Rows to train on and to measure on.
+
+    Attributes:
+        digest: of both.
+        chat_template: that the rows were written with, where it is not the tokenizer's own.
+        notes: what the rows' renderer writes differently, for the user.
+    """
 
     train: Dataset
     eval: Dataset | None
     digest: str
+    chat_template: str | None
+    notes: list[str]
 
 
 def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progress | None = None) -> SFTResult:
@@ -70,14 +79,16 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     data = load_training_data(options, tokenizer)
+    if data.chat_template is not None:
+        tokenizer.chat_template = data.chat_template  # saved with the model, which learns to answer in it
     if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
         raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")
     run = _run_directory(options, training, data)
     if run.finished():
-        return _read_result(run.output, was_finished=True)
+        return _read_result(run.output, data.notes, was_finished=True)
     with run.opened():
         _train(options, training, weighting, tokenizer, data, run, progress or Progress(disable=True))
-    return _read_result(run.output, was_finished=False)
+    return _read_result(run.output, data.notes, was_finished=False)
 
 
 def _train(
@@ -180,41 +191,50 @@ def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) 
     Raises:
         InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles.
     """
-    train, train_digest = _rows(options.data, options, tokenizer)
+    data = _rows(options.data, options, tokenizer)
     if options.eval_data:
-        held_out, eval_digest = _rows(options.eval_data, options, tokenizer)
-        return TrainingData(train, held_out, digest([train_digest, eval_digest]))
+        held_out = _rows(options.eval_data, options, tokenizer)
+        return replace(data, eval=held_out.train, digest=digest([data.digest, held_out.digest]))
     if options.eval_share:
-        held_out_count = round(len(train) * options.eval_share)
-        if not 0 < held_out_count < len(train):
-            raise InputError(f"eval_share {options.eval_share} of {len(train)} samples leaves one side empty")
-        order = np.random.default_rng(0).permutation(len(train))
+        count = round(len(data.train) * options.eval_share)
+        if not 0 < count < len(data.train):
+            raise InputError(f"eval_share {options.eval_share} of {len(data.train)} samples leaves one side empty")
+        order = np.random.default_rng(0).permutation(len(data.train))
         # In memory: otherwise the split is written as a cache file into the user's data set. `train_test_split` can't
         # do that for a data set that lies on disk.
-        train, held_out = (
-            train.select(part, keep_in_memory=True) for part in (order[held_out_count:], order[:held_out_count])
-        )
-        return TrainingData(train, held_out, train_digest)
-    return TrainingData(train, None, train_digest)
+        train, evaluation = (data.train.select(part, keep_in_memory=True) for part in (order[count:], order[:count]))
+        return replace(data, train=train, eval=evaluation)
+    return data
 
 
-def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> tuple[Dataset, str]:
+def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
     if Path(path).is_dir():
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
-        return labelled.rows, digest(asdict(labelled.info))
+        ignored = [name for name in ("format", "chat_template", "tool_format") if getattr(options, name) is not None]
+        if ignored:
+            raise InputError(f"{path}: is labelled, so {ignored[0]} would change nothing; leave it out")
+        info = labelled.info
+        return TrainingData(labelled.rows, None, digest(asdict(info)), info.chat_template, info.notes)
     if make_weighting(options.weighting).needs_roles:
         if not Path(path).exists():
             raise InputError(f"{path}: no such directory")
         raise InputError(
             f"{path}: weighting {options.weighting} needs a labelled data set (a directory); make one: rolewise label"
         )
-    data = prepare(path, Renderer(tokenizer, max_length=options.max_length))
+    renderer = Renderer(
+        tokenizer,
+        chat_template=options.chat_template,
+        tool_format=options.tool_format,
+        max_length=options.max_length,
+    )
+    data = prepare(path, renderer, format=options.format)
     columns = {
         "input_ids": [sample.input_ids for sample in data.samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
         "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
     }
-    return Dataset.from_dict(columns), data.sha256
+    rows = Dataset.from_dict(columns)
+    return TrainingData(rows, None, digest([data.sha256, renderer.fingerprint()]), renderer.given_template, data.notes)
 
 
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
@@ -285,7 +305,7 @@ def _prompts(rows: Dataset, count: int) -> list[list[int]]:
     return [prompt for prompt in prompts if prompt]
 
 
-def _read_result(path: Path, *, was_finished: bool) -> SFTResult:
+def _read_result(path: Path, notes: list[str], *, was_finished: bool) -> SFTResult:
     log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
     generations = json.loads((path / GENERATIONS_FILE).read_text(encoding="utf-8"))
-    return SFTResult(path, log, generations, was_finished)
+    return SFTResult(path, log, generations, notes, was_finished)

@@ -6,7 +6,7 @@ from pathlib import Path
 from rolewise.core.errors import InputError
 from rolewise.data.labelled import LabelledData, load_labelled
 from rolewise.jobs.options import ViewOptions
-from rolewise.labelling.checks import check_format, check_truth
+from rolewise.labelling.checks import check_labels
 from rolewise.reporting.html import write_report
 from rolewise.reporting.views import checks_table, roles_table, sample_views, settings_table
 from rolewise.weighting import RFT
@@ -50,18 +50,17 @@ def write_labelled_report(
 ) -> None:
     """Write the page: tables and checks over the whole data set, tokens of the first `samples`."""
     info = labelled.info
-    everything = list(labelled.samples())
-    checks = checks_table(check_format(everything), check_truth(everything))
-    shown = min(samples, len(everything))
+    checks = checks_table(*check_labels(labelled))
+    shown = min(samples, len(labelled.rows))
     write_report(
         path,
         title=title,
         subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
         summary=[roles_table(info.counts), *([checks] if checks else []), settings_table(info)],
-        samples=sample_views(everything[:shown], RFT(inv_tau)),
+        samples=sample_views(list(labelled.samples(shown)), RFT(inv_tau)),
         threshold=threshold if threshold is not None else (info.threshold or 0.0),
         notes=[
             *info.notes,
-            f"{shown:,} of {len(everything):,} samples are shown; weights are RFT's at 1/τ = {inv_tau}.",
+            f"{shown:,} of {len(labelled.rows):,} samples are shown; weights are RFT's at 1/τ = {inv_tau}.",
         ],
     )

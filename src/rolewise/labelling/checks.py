@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rolewise.core.role import Role
-from rolewise.data.labelled import LabelledSample
+from rolewise.data.labelled import LabelledData, LabelledSample
 from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
@@ -39,6 +39,13 @@ class TruthCheck:
     reasoning_share: float
     auroc: dict[str, Interval]
     accuracy: float
+
+
+def check_labels(labelled: LabelledData) -> tuple[FormatCheck | None, TruthCheck | None]:
+    """Every check that says something about this data set."""
+    samples = list(labelled.samples())
+    # The regex labels by the very rules that make a format token sure: it would be right by construction.
+    return None if labelled.info.method == "regex" else check_format(samples), check_truth(samples)
 
 
 def check_format(samples: Sequence[LabelledSample]) -> FormatCheck | None:

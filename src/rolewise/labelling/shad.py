@@ -8,6 +8,7 @@ two folds by conversation, each judged by the model that was tuned on shuffled p
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,10 +305,21 @@ def _fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
 
 
 def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, seed: int) -> list[ShuffledPair]:
-    rng = np.random.default_rng(seed)
-    drawn = sorted(rng.permutation(len(outputs))[: min(wanted, len(outputs))].tolist())
-    chosen = [outputs[i] for i in drawn]
-    return shuffle_pairs(chosen, [groups[ref.sample] for ref in chosen], seed)
+    """Shuffled pairs of outputs drawn at random, no more than half of them of one conversation."""
+    counts: Counter[str] = Counter()
+    chosen: list[int] = []
+    for i in np.random.default_rng(seed).permutation(len(outputs)).tolist():
+        group = groups[outputs[i].sample]
+        if len(chosen) < wanted and counts[group] < wanted // 2:
+            counts[group] += 1
+            chosen.append(i)
+    largest = max(counts, key=counts.__getitem__)
+    surplus = 2 * counts[largest] - len(chosen)
+    if len(counts) > 1 and surplus > 0:  # more turns than all others together: it gives up what none could take
+        given_up = [i for i in chosen if groups[outputs[i].sample] == largest][-surplus:]
+        chosen = [i for i in chosen if i not in given_up]
+    drawn = [outputs[i] for i in sorted(chosen)]
+    return shuffle_pairs(drawn, [groups[ref.sample] for ref in drawn], seed)
 
 
 def _pair_length(pair: ShuffledPair, samples: Sequence[RenderedSample], max_length: int | None) -> int:

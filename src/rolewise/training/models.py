@@ -71,7 +71,7 @@ def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int
 
 
 def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
-    """SHA-256 of a model directory's config and weights, or the commit of a hub model.
+    """SHA-256 of a model directory's config and weights, or the commit of a hub model (its id, if the hub gave none).
 
     Raises:
         InputError: if there is no such model.
@@ -89,7 +89,7 @@ def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded("model", name, error) from error
-    return str(config._commit_hash)
+    return str(getattr(config, "_commit_hash", None) or name)
 
 
 def _not_loaded(what: str, name: str, error: Exception) -> InputError:
