@@ -5,6 +5,9 @@
 Labels the generator's evaluation split with each setting and writes AUROC of LD against the truth (with an interval
 from resampling whole samples), beside base loss alone and the regex, to results/shad_settings.json. A setting that
 the file already holds is skipped, so a stopped run goes on.
+
+With `--adapt N` the base model is first fine-tuned, plainly, on N conversations of the training split (whose phrases
+are not those of the evaluation split), so that it knows the formats and has learnt to read its prompt.
 """
 
 import argparse
@@ -22,10 +25,14 @@ from rolewise.core.files import write_arrays, write_json
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
 from rolewise.data.labelled import count_roles, labelled_samples
+from rolewise.data.readers import write_conversations
 from rolewise.data.render import Renderer
+from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.sft import fine_tune
 from rolewise.labelling.checks import check_format, check_truth
 from rolewise.labelling.shad import SHAD, SHADConfig
 from rolewise.training.models import load_tokenizer
+from rolewise.training.sft import WeightedSFTConfig
 
 SETTINGS = {
     "lora, lr 1e-3, batch 2 (default)": {},
@@ -46,20 +53,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
     parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
+    parser.add_argument("--adapt", type=int, default=0, help="conversations that the base is fine-tuned on first")
+    parser.add_argument("--work", type=Path, default=Path("runs/shad_settings"), help="where that model is left")
     parser.add_argument("--keep", type=Path, help="directory in which each setting's losses are left, as .npz")
     arguments = parser.parse_args()
 
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    renderer = Renderer(load_tokenizer(arguments.model))
+    model = adapted_model(arguments) if arguments.adapt else arguments.model
+    renderer = Renderer(load_tokenizer(model))
     conversations = generate(arguments.samples, seed=arguments.seed, split="eval")
     samples = [sample for conversation in conversations for sample in renderer.render(conversation)]
     for name in arguments.only:
         key = f"{name}, {arguments.samples} samples, seed {arguments.seed}"
+        key += f", base adapted on {arguments.adapt}" if arguments.adapt else ""
         if key in results:
             continue
         start = time.perf_counter()
         config = SHADConfig(**{"seed": arguments.seed, **SETTINGS[name]})
-        shad = SHAD(arguments.model, config, max_length=3072)
+        shad = SHAD(model, config, max_length=3072)
         plan = shad.plan(samples)
         with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
             labels, excluded = shad.label(samples, Path(work), progress, plan)
@@ -74,6 +85,7 @@ def main() -> None:
         results[key] = {
             "setting": name,
             "config": asdict(config),
+            "adapted_on": arguments.adapt,
             "samples": len(samples),
             "pairs": [len(pairs) for pairs in plan.pairs],
             "tokens_tuned": plan.tokens_to_tune,
@@ -88,6 +100,29 @@ def main() -> None:
         }
         write_json(arguments.output, results)
         print_table(results)
+
+
+def adapted_model(arguments: argparse.Namespace) -> str:
+    """The base model, fine-tuned on conversations of the training split; made once."""
+    output = arguments.work / f"adapted-{arguments.adapt}"
+    data = arguments.work / f"train-{arguments.adapt}.jsonl"
+    write_conversations(generate(arguments.adapt, seed=0, split="train"), data)
+    options = SFTOptions(
+        model=arguments.model, data=str(data), output=str(output), weighting="none", merge=True, generations=0
+    )
+    training = WeightedSFTConfig(
+        output_dir="",
+        learning_rate=5e-4,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        per_device_train_batch_size=4,
+        num_train_epochs=1,
+        logging_steps=5,
+        gradient_checkpointing=False,
+        report_to="none",
+    )
+    with Progress(console=Console(stderr=True)) as progress:
+        return str(fine_tune(options, training, progress).path / "merged")
 
 
 def print_table(results: dict) -> None:
