@@ -212,7 +212,7 @@ class TestOptions:
         ("flags", "message"),
         [
             (["--merge", "--no-lora"], "with --no-lora there is nothing to merge"),
-            (["--packing", "true"], "labelled data can't be packed"),
+            (["--packing", "true", "--packing-strategy", "wrapped"], "packing_strategy wrapped cuts samples in two"),
             (["--eval-strategy", "steps"], "eval_strategy needs data to measure on"),
             (["--eval-share", "0.01"], "leaves one side empty"),
             (["--learning-rte", "1"], "did you mean --learning-rate?"),

@@ -17,6 +17,7 @@ from trl import SFTConfig, SFTTrainer
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.training.models import lora_config
+from rolewise.training.packing import pack_rows
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
 from rolewise.weighting import WEIGHTINGS, TokenBatch, Weighting
 
@@ -117,6 +118,52 @@ def test_a_step_equals_the_one_by_hand_however_it_is_cut_or_padded(weighting, to
         parameters, lines = train(tokenizer, arguments(weighting=weighting, **options), rows)
         assert_same_parameters(parameters, expected)
         assert lines[0]["loss"] == pytest.approx(loss, abs=1e-5), options
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("lm_head", ["selected", "fused"])
+def test_packed_and_padding_free_steps_equal_the_one_by_hand(weighting, lm_head, tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    packed = pack_rows(dataset, 48)
+    assert sorted(length for lengths in packed["seq_lengths"] for length in lengths) == sorted(LENGTHS)
+    assert len(packed) == 4
+    expected, loss, _, _ = reference_step(model_for(tokenizer), collated(dataset), weighting)
+    runs = [{"packing": True, "max_length": 48, "per_device_train_batch_size": rows} for rows in (1, 2, 4)]
+    runs = [{**run, "gradient_accumulation_steps": 4 // run["per_device_train_batch_size"]} for run in runs]
+    runs.append({"packing": True, "max_length": None})  # rows as long as the longest sample
+    runs.append({"padding_free": True})
+    runs.append({"padding_free": True, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 4})
+    for options in runs:
+        parameters, lines = train(tokenizer, arguments(weighting=weighting, lm_head=lm_head, **options), dataset)
+        assert_same_parameters(parameters, expected)
+        assert lines[0]["loss"] == pytest.approx(loss, abs=1e-5), options
+        assert lines[0]["num_tokens"] == sum(LENGTHS)
+
+
+def test_text_that_trl_packs_itself_gets_sample_means_over_samples(tokenizer, arguments) -> None:
+    texts = Dataset.from_dict({"text": ["one text", "another longer text", "a third text of some more words"]})
+    options = {"weighting": "sample-mean", "max_length": 64}
+    plain, lines = train(tokenizer, arguments(**options), texts)
+    packed, packed_lines = train(tokenizer, arguments(packing=True, **options), texts)
+    assert_same_parameters(packed, plain)
+    assert packed_lines[0]["loss"] == pytest.approx(lines[0]["loss"], abs=1e-5)
+
+
+def test_evaluation_on_packed_rows_weighs_as_on_padded_ones(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    metrics = []
+    for options in ({}, {"packing": True, "max_length": 48}, {"eval_packing": True, "max_length": 48}):
+        trainer = WeightedSFTTrainer(
+            model_for(tokenizer),
+            arguments(**options),
+            train_dataset=dataset,
+            eval_dataset=dataset,
+            processing_class=tokenizer,
+        )
+        metrics.append(trainer.evaluate())
+    for other in metrics[1:]:
+        for key in ("eval_loss", "eval_loss_reasoning", "eval_weight_reasoning", "eval_entropy"):
+            assert other[key] == pytest.approx(metrics[0][key], abs=1e-5), key
 
 
 def test_weightings_differ(tokenizer, arguments) -> None:
@@ -392,11 +439,10 @@ def test_data_without_roles_is_refused_by_rft_and_taken_by_none(tokenizer, argum
     assert "loss_reasoning" not in lines[0]
 
 
-@pytest.mark.parametrize("option", ["packing", "padding_free"])
-@pytest.mark.parametrize("labelled", [True, False])
-def test_packing_is_refused(option, labelled, tokenizer, arguments) -> None:
-    dataset = data(tokenizer) if labelled else Dataset.from_dict({"text": ["one text", "another text"]})
-    assert "can't be packed" in refusal(tokenizer, arguments(weighting="none", **{option: True}), dataset)
+@pytest.mark.parametrize("strategy", ["wrapped", "bfd_split"])
+def test_packing_that_cuts_samples_is_refused(strategy, tokenizer, arguments) -> None:
+    args = arguments(packing=True, packing_strategy=strategy, max_length=48)
+    assert "cuts samples in two" in refusal(tokenizer, args, data(tokenizer))
 
 
 @pytest.mark.parametrize("options", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}])

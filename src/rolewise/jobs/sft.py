@@ -181,8 +181,6 @@ def check_training(training: WeightedSFTConfig) -> None:
             raise InputError(f"report_to {name}: {name} is not installed; install it or leave report_to out")
     if training.seed < 0:
         raise InputError(f"seed is {training.seed}; it must be 0 or more")
-    if training.packing or training.padding_free:
-        raise InputError("labelled data can't be packed yet; leave packing and padding_free off")
 
 
 def load_training_data(options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:

@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 from rolewise.core.errors import InputError
 from rolewise.data.labelled import noted_tokenizer
 from rolewise.data.render import tokenizer_fingerprint
+from rolewise.training.packing import check_strategy, loss_mask, pack_rows, segments
 from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
@@ -91,12 +92,17 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             weighting = make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha)
         self.weighting = weighting
         _refuse_ignored(args)
+        check_strategy(args)
+        # One collator for training and evaluation: packed rows of either need it, and others lose nothing by it.
+        padding_free = bool(args.padding_free or args.packing or args.eval_packing)
         if _is_labelled(train_dataset):
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
             _check_labelled(train_dataset, eval_dataset)
+            train_dataset, eval_dataset = _packed(args, train_dataset, eval_dataset)
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
+            args.packing = args.eval_packing = args.padding_free = False  # it is done; TRL would refuse to know of it
         elif weighting.needs_roles:
             raise InputError(
                 "the training data has no `token_roles`; label it first (rolewise label), or use a weighting that "
@@ -106,7 +112,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if _is_labelled(train_dataset):
             _check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:
-            self.data_collator = RoleCollator(**vars(self.data_collator))  # type: ignore[has-type]  # set by the untyped parent
+            given = vars(self.data_collator)  # type: ignore[has-type]  # set by the untyped parent
+            self.data_collator = RoleCollator(**{**given, "padding_free": padding_free})
         if self.compute_loss_func is not None and callable(self.compute_loss_func):
             raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
         lm_head = getattr(args, "lm_head", "auto")
@@ -117,7 +124,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Fetch a step's micro-batches and count their samples or tokens, over all processes."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        units = torch.tensor(sum(self._units(batch["labels"]) for batch in batches), device=device)
+        units = torch.tensor(sum(self._units(batch) for batch in batches), device=device)
         self._step_units = float(self.accelerator.reduce(units, reduction="sum"))
         return batches, num_items
 
@@ -129,13 +136,15 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         inputs = dict(inputs)
         if "token_roles" not in inputs:
             raise InputError("the data collator gives no `token_roles`; leave data_collator out, or pad them in yours")
+        units = self._units(inputs)
         labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
-        mask_BT = labels_BT != -100
-        mask_BT[:, 0] = False  # nothing predicts the first token
-        losses = self._token_losses(model, inputs, labels_BT)
-        weights_BT = self.weighting.weights(losses.loss_BT, roles_BT, mask_BT, step=self.state.global_step)
+        mask_BT = loss_mask(labels_BT, inputs)
+        losses = self._token_losses(model, inputs, labels_BT.masked_fill(~mask_BT, -100))
+        weights_BT = self.weighting.weights(
+            losses.loss_BT, roles_BT, mask_BT, segments_BT=segments(inputs), step=self.state.global_step
+        )
         if training and self._step_units is not None:
-            weights_BT = weights_BT * (self._units(labels_BT) / max(self._step_units, 1))
+            weights_BT = weights_BT * (units / max(self._step_units, 1))
         loss = (weights_BT * losses.loss_BT).sum()
         self._meters["train" if training else "eval"].add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
         record_token_metrics(self, inputs, losses, mask_BT)
@@ -166,18 +175,35 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         return selected_losses(model, head, inputs, labels_BT)
 
-    def _units(self, labels_BT: torch.Tensor) -> int:
-        mask_BT = labels_BT[:, 1:] != -100
-        return int((mask_BT.any(dim=1) if self.weighting.unit == "sample" else mask_BT).sum())
+    def _units(self, inputs: dict[str, Any]) -> int:
+        """Samples or tokens with loss in a micro-batch."""
+        mask_BT = loss_mask(inputs["labels"], inputs)
+        if self.weighting.unit == "token":
+            return int(mask_BT.sum())
+        segments_BT = segments(inputs)
+        if segments_BT is None:
+            return int(mask_BT.any(dim=1).sum())
+        rows_BT = torch.arange(len(mask_BT), device=mask_BT.device)[:, None].expand_as(mask_BT)
+        return len(torch.unique(torch.stack([rows_BT[mask_BT], segments_BT[mask_BT]]), dim=1).T)
 
 
 def _refuse_ignored(args: SFTConfig) -> None:
-    if args.packing or args.eval_packing or args.padding_free:
-        raise InputError("rows can't be packed yet: weights are per sample; leave packing and padding_free off")
     if args.loss_type != "nll":
         raise InputError(f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")
+
+
+def _packed(args: SFTConfig, train: Any, evaluation: Any) -> tuple[Any, Any]:
+    """Labelled data as `args` ask for it: packed or as it is."""
+    if args.packing:
+        train = pack_rows(train, args.max_length)
+    if args.packing if args.eval_packing is None else args.eval_packing:
+        if isinstance(evaluation, dict):
+            evaluation = {name: pack_rows(rows, args.max_length) for name, rows in evaluation.items()}
+        elif evaluation is not None:
+            evaluation = pack_rows(evaluation, args.max_length)
+    return train, evaluation
 
 
 def _is_labelled(dataset: Any) -> bool:

@@ -28,17 +28,24 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
         labels_BT = batch["labels"]
         if "token_roles" not in examples[0]:
             roles_BT = torch.where(labels_BT != -100, Role.PLAIN, Role.CONTEXT).to(torch.uint8)
-        else:
-            roles_BT = torch.zeros_like(labels_BT, dtype=torch.uint8)
-            for row, example in enumerate(examples):
-                roles = torch.as_tensor(example["token_roles"], dtype=torch.uint8)
-                where = example.get("source", "a sample of the labelled data")
-                if len(roles) != len(example["input_ids"]):
-                    raise InputError(f"{where}: {len(roles)} token_roles for {len(example['input_ids'])} input_ids")
-                if not (labels_BT[row] != -100).any():
-                    raise InputError(f"{where}: no token carries loss, so there is nothing to train on; leave it out")
-                roles_BT[row, : len(roles)] = roles
+            return {**batch, "token_roles": roles_BT}
+        rows = [self._roles(example) for example in examples]
+        if self.padding_free:
+            rows = [torch.cat(rows)]
+        roles_BT = torch.zeros_like(labels_BT, dtype=torch.uint8)
+        for row, roles_T in enumerate(rows):
+            roles_BT[row, : len(roles_T)] = roles_T
         return {**batch, "token_roles": roles_BT}
+
+    def _roles(self, example: dict[str, Any]) -> torch.Tensor:
+        """Roles of one row, checked."""
+        roles_T = torch.as_tensor(example["token_roles"], dtype=torch.uint8)
+        where = example.get("source", "a sample of the labelled data")
+        if len(roles_T) != len(example["input_ids"]):
+            raise InputError(f"{where}: {len(roles_T)} token_roles for {len(example['input_ids'])} input_ids")
+        if not any(label != -100 for label in example["labels"][1:]):
+            raise InputError(f"{where}: no token carries loss, so there is nothing to train on; leave it out")
+        return roles_T
 
 
 def record_token_metrics(
@@ -55,10 +62,17 @@ def record_token_metrics(
         if not trainer._total_train_tokens:  # a resumed run counts on from its last log line; TRL would start anew
             logged = [line["num_tokens"] for line in trainer.state.log_history if "num_tokens" in line]
             trainer._total_train_tokens = int(logged[-1]) if logged else 0
-        trainer._total_train_tokens += int(gather(inputs["attention_mask"].sum()).sum().item())
+        trainer._total_train_tokens += int(gather(_token_count(inputs)).sum().item())
     metrics["num_tokens"] = [trainer._total_train_tokens]
     if trainer.aux_loss_enabled and losses.aux_loss is not None:
         metrics["aux_loss"].append(gather(losses.aux_loss.detach()).mean().item())
+
+
+def _token_count(inputs: dict[str, Any]) -> torch.Tensor:
+    """Tokens of a batch without its padding; without a mask there is none."""
+    mask_BT = inputs.get("attention_mask")
+    ids_BT: torch.Tensor = inputs["input_ids"]
+    return torch.tensor(ids_BT.numel(), device=ids_BT.device) if mask_BT is None else mask_BT.sum()
 
 
 def scaled_aux_loss(trainer: SFTTrainer, losses: TokenLosses) -> torch.Tensor | None:

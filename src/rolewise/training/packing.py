@@ -1,0 +1,55 @@
+"""Several samples in one row, each still a sample of its own: no padding, no attention from one to another.
+
+TRL packs every list column alike, so roles stay beside their tokens. Positions start at 0 in each sample, by which
+attention and weights tell the samples apart.
+"""
+
+from typing import Any
+
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from trl import SFTConfig, pack_dataset
+
+from rolewise.core.errors import InputError
+
+COLUMNS = ("input_ids", "labels", "token_roles")
+STRATEGY = "bfd"
+"""Best fit decreasing, which cuts no sample in two; TRL's other strategies do."""
+
+
+def pack_rows(rows: Dataset, length: int | None) -> Dataset:
+    """Labelled rows packed into rows of `length` tokens, or of the longest sample's where that is longer or None.
+
+    The result has the columns of `COLUMNS` and `seq_lengths`. It is held in memory, since datasets would otherwise
+    write it as a cache file into the directory of the labelled data.
+    """
+    ids = rows.select_columns("input_ids").with_format("arrow")
+    longest = max(pc.max(pc.list_value_length(batch["input_ids"])).as_py() for batch in ids.iter(1000))
+    return pack_dataset(
+        rows.select_columns(list(COLUMNS)), max(longest, length or 0), STRATEGY, {"keep_in_memory": True}
+    )
+
+
+def check_strategy(args: SFTConfig) -> None:
+    """Raise InputError for a packing that cuts samples in two: weights are per sample."""
+    if args.packing and args.packing_strategy != STRATEGY:
+        raise InputError(
+            f"packing_strategy {args.packing_strategy} cuts samples in two, and weights are per sample; use {STRATEGY}"
+        )
+
+
+def segments(inputs: dict[str, Any]) -> torch.Tensor | None:
+    """The number of each token's sample within its row, int64 of shape (B, T); None for rows of one sample."""
+    positions_BT = inputs.get("position_ids")
+    if positions_BT is None:
+        return None
+    return (positions_BT == 0).cumsum(dim=1) - 1
+
+
+def loss_mask(labels_BT: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """Where a token carries loss, bool of shape (B, T): it has a label, and something before it in its own sample."""
+    mask_BT: torch.Tensor = labels_BT != -100
+    mask_BT[:, 0] = False
+    positions_BT = inputs.get("position_ids")
+    return mask_BT if positions_BT is None else mask_BT & (positions_BT != 0)
