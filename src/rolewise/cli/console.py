@@ -1,6 +1,7 @@
 """What commands print: notes and tables to standard output, progress to standard error."""
 
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -20,8 +21,10 @@ from rich.table import Table as RichTable
 
 from rolewise.reporting.html import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# Of several processes one speaks; torchrun numbers them.
+QUIET = os.environ.get("RANK", "0") != "0"
+out = Console(highlight=False, quiet=QUIET)
+err = Console(stderr=True, highlight=False, quiet=QUIET)
 
 
 class Bars(Progress):

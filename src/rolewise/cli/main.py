@@ -1,6 +1,7 @@
 """`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
 
 import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ COMMANDS = {
     "sft": "fine-tune a model on labelled data with a weighting",
     "view": "show a labelled data set as one HTML page",
 }
+
+IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"
+"""Whether this is the one process of several, as torchrun starts them, that speaks to the user."""
 
 WRITE_FAILED = re.compile(r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing")
 """How libraries that raise errors of their own, safetensors' and torch's, say that a file could not be written."""
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RolewiseError as error:
         message = str(error)
     except KeyboardInterrupt:
-        print(f"\nrolewise {command}: interrupted; the same command goes on where it was", file=sys.stderr)
+        if IS_MAIN_PROCESS:
+            print(f"\nrolewise {command}: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     except Exception as error:
         if not _is_out_of_space(error):
@@ -58,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
     else:
         return 0
-    print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
+    if IS_MAIN_PROCESS:
+        print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

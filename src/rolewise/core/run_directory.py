@@ -35,12 +35,21 @@ class RunDirectory:
         config: complete settings of the run, as written to `config.yaml`.
         identity: what makes it this run and no other: settings and digests of what it reads, but not, for one, where
             it writes, since a directory may be moved.
+        writes: whether this process makes the directories and results; of several on one run, only one may.
 
     Raises:
         InputError: if the output has no name, as `.` and `/`.
     """
 
-    def __init__(self, output: str | Path, command: str, config: Mapping[str, Any], identity: Mapping[str, Any]):
+    def __init__(
+        self,
+        output: str | Path,
+        command: str,
+        config: Mapping[str, Any],
+        identity: Mapping[str, Any],
+        *,
+        writes: bool = True,
+    ):
         self.output = Path(output)
         if not self.output.name:
             raise InputError(f"output {str(output)!r} has no name of its own; give a directory that is to be made")
@@ -48,6 +57,7 @@ class RunDirectory:
         self.work = self.partial / "work"
         self.results = self.partial / "results"
         self.command = command
+        self.writes = writes
         self.config = dict(config)
         self.identity = digest({"command": command, **identity})
         self._timings: dict[str, float] = {}
@@ -69,7 +79,8 @@ class RunDirectory:
             raise InputError(
                 f"{self.output}: holds a run with other settings or inputs; choose another output or remove it"
             )
-        shutil.rmtree(self.partial, ignore_errors=True)  # left over when a kill came right after publishing
+        if self.writes:
+            shutil.rmtree(self.partial, ignore_errors=True)  # left over when a kill came right after publishing
         return True
 
     def open(self) -> bool:
@@ -122,6 +133,9 @@ class RunDirectory:
         Raises:
             InputError: as `open`.
         """
+        if not self.writes:
+            yield
+            return
         self.open()
         try:
             yield
@@ -136,6 +150,8 @@ class RunDirectory:
         """Add the seconds spent within to the run's timings, which survive a kill between stages."""
         start = time.perf_counter()
         yield
+        if not self.writes:
+            return
         self._timings[stage] = round(self._timings.get(stage, 0.0) + time.perf_counter() - start, 3)
         write_json(self.partial / _JOB_FILE, {"identity": self.identity, "timings": self._timings})
 

@@ -28,6 +28,7 @@ from rolewise.data.prepare import prepare
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
+from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint
 from rolewise.training.generation import generate_texts
 from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config, model_fingerprint
@@ -76,6 +77,7 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
         InputError: for data, model or options that can't be used, or an output that holds something else.
     """
     check_training(training)
+    processes.start()
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     data = load_training_data(options, tokenizer)
@@ -87,7 +89,9 @@ def fine_tune(options: SFTOptions, training: WeightedSFTConfig, progress: Progre
     if run.finished():
         return _read_result(run.output, data.notes, was_finished=True)
     with run.opened():
+        processes.wait()  # for the directories
         _train(options, training, weighting, tokenizer, data, run, progress or Progress(disable=True))
+        processes.wait()  # for the results
     return _read_result(run.output, data.notes, was_finished=False)
 
 
@@ -105,11 +109,12 @@ def _train(
 
     set_seed(training.seed)
     model = _load(options)
-    if not answers.exists():
+    if processes.is_main() and not answers.exists():
         before = _answer(model, tokenizer, prompts, options, progress, "answers before")
         write_json(
             answers, [{"prompt": tokenizer.decode(p), "before": b} for p, b in zip(prompts, before, strict=True)]
         )
+    processes.wait()
 
     training = copy.copy(training)  # the caller's stays as it is
     training.output_dir = str(run.work / "checkpoints")
@@ -127,18 +132,37 @@ def _train(
         trainer.remove_callback(callback)
     with run.timed("train"):
         trainer.train(resume_from_checkpoint=last_checkpoint(run.work / "checkpoints"))
-    after = _answer(trainer.model, tokenizer, prompts, options, progress, "answers after")
-    trainer.save_model(str(run.results))
-    log = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
-    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
-    generations = [{**entry, "after": text} for entry, text in zip(json.loads(answers.read_text()), after, strict=True)]
-    write_json(run.results / GENERATIONS_FILE, generations)
+    trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
+    if not processes.is_main():
+        return
+    log, generations = _write_log(options, trainer, tokenizer, prompts, run, progress)
     del trainer, model
     gc.collect()
     if options.merge:
         _merge(options, run.results, tokenizer)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
-    run.publish({"data": data.digest, "model": options.model})
+    run.publish({"data": data.digest, "model": options.model, "processes": processes.count()})
+
+
+def _write_log(
+    options: SFTOptions,
+    trainer: WeightedSFTTrainer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    run: RunDirectory,
+    progress: Progress,
+) -> tuple[list[dict[str, float]], list[dict[str, str]]]:
+    """The log lines and the answers before and after training, written and returned."""
+    log = [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        after = ["(not generated: the weights are spread over the processes)"] * len(prompts)
+    else:
+        after = _answer(trainer.model, tokenizer, prompts, options, progress, "answers after")
+    before = json.loads((run.work / GENERATIONS_FILE).read_text())
+    generations = [{**entry, "after": text} for entry, text in zip(before, after, strict=True)]
+    write_json(run.results / GENERATIONS_FILE, generations)
+    return log, generations
 
 
 def _answer(
@@ -244,9 +268,11 @@ def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: Train
         "data": data.digest,
         # A whole number comes back from config.yaml as a float where its option is one.
         "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in elsewhere},
+        # As many samples to a step as the processes take together.
+        "processes": processes.count(),
         "version": __version__,
     }
-    return RunDirectory(options.output, "sft", settings, identity)
+    return RunDirectory(options.output, "sft", settings, identity, writes=processes.is_main())
 
 
 def _written(training: WeightedSFTConfig) -> dict[str, Any]:
