@@ -22,14 +22,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rolewise.core.files import write_arrays, write_json
+from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
-from rolewise.data.labelled import count_roles, labelled_samples
+from rolewise.data.labelled import LabelledSample, count_roles, labelled_samples
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import Renderer
+from rolewise.evaluation.statistics import Interval, auroc_interval
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft import fine_tune
 from rolewise.labelling.checks import check_format, check_truth
+from rolewise.labelling.classify import is_boilerplate
 from rolewise.labelling.shad import SHAD, SHADConfig
 from rolewise.training.models import load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
@@ -92,6 +95,7 @@ def main() -> None:
             "tokens_scored": plan.tokens_to_score,
             "counts": count_roles(samples, labels),
             "auroc": {score: asdict(interval) for score, interval in truth.auroc.items()},
+            "auroc_where_reasoning_begins": asdict(auroc_where_reasoning_begins(labelled)),
             "accuracy": truth.accuracy,
             "format_error": asdict(formats.error_rate),
             "format_tokens": formats.tokens,
@@ -100,6 +104,22 @@ def main() -> None:
         }
         write_json(arguments.output, results)
         print_table(results)
+
+
+def auroc_where_reasoning_begins(samples: list[LabelledSample]) -> Interval:
+    """LD of the first token of each reasoning span against all boilerplate.
+
+    That token is where the value is chosen. The later tokens of a copied name or request follow from it, whatever the
+    prompt says, so no loss can tell that they depend on the prompt too.
+    """
+    scores, positives = [], []
+    for sample in samples:
+        reasoning_T = sample.true_roles_T == Role.REASONING
+        first_T = reasoning_T & np.r_[True, ~reasoning_T[:-1]]
+        known_T = sample.mask_T & ~np.isnan(sample.base_loss_T) & (first_T | is_boilerplate(sample.true_roles_T))
+        scores.append((sample.tuned_loss_T - sample.base_loss_T)[known_T])
+        positives.append(first_T[known_T])
+    return auroc_interval(scores, positives)
 
 
 def adapted_model(arguments: argparse.Namespace) -> str:
@@ -127,15 +147,13 @@ def adapted_model(arguments: argparse.Namespace) -> str:
 
 def print_table(results: dict) -> None:
     """One line per setting."""
-    print(f"{'setting':58} {'LD':>22} {'base loss':>22} {'regex':>7} {'accuracy':>9} {'format err':>10} {'min':>5}")
+    print(f"{'setting':80} {'LD':>20} {'where reasoning begins':>22} {'base loss':>10} {'regex':>6} {'format err':>10}")
     for key, result in results.items():
-        ld, base, regex = (result["auroc"][name] for name in ("LD", "base loss", "regex"))
-        print(
-            f"{key:58} {ld['estimate']:.3f} [{ld['low']:.3f}, {ld['high']:.3f}]   {base['estimate']:.3f} "
-            f"[{base['low']:.3f}, {base['high']:.3f}] {regex['estimate']:7.3f} {result['accuracy']:9.1%} "
-            f"{result['format_error']['estimate']:10.2%} {result['seconds'] / 60:5.1f}",
-            flush=True,
-        )
+        first = result["auroc_where_reasoning_begins"]
+        cells = [f"{r['estimate']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in (result["auroc"]["LD"], first)]
+        base, regex = (result["auroc"][name]["estimate"] for name in ("base loss", "regex"))
+        error = result["format_error"]["estimate"]
+        print(f"{key:80} {cells[0]:>20} {cells[1]:>22} {base:10.3f} {regex:6.3f} {error:10.1%}", flush=True)
 
 
 if __name__ == "__main__":

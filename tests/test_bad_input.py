@@ -129,6 +129,13 @@ class TestModel:
         shutil.copytree(bench.model, copy)
         return copy
 
+    def test_an_adapter_is_no_model(self, bench, labelled, refused):
+        Path("adapter").mkdir()
+        Path("adapter/adapter_config.json").write_text("{}")
+        shutil.copy(bench.model / "tokenizer.json", "adapter")
+        line = refused("sft", "--model", "adapter", "--data", labelled, "--output", "out")
+        assert line.startswith("adapter: an adapter, not a whole model; give the model with the adapter merged in")
+
     def test_no_model_or_a_broken_one(self, bench, refused, model, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         label = ("label", "--data", bench.data, "--output", "out", "--min-pairs", 8, "--model")
@@ -217,6 +224,14 @@ class TestOptions:
             (["--eval-share", "0.01"], "leaves one side empty"),
             (["--learning-rte", "1"], "did you mean --learning-rate?"),
             (["--output-dir", "elsewhere"], "option --output-dir is not known"),
+            (["--lr", "1"], "did you mean --learning-rate?"),
+            (["--max-length", "64"], "is labelled, so max_length would change nothing"),
+            (["--tool-format", "rlla"], "is labelled, so tool_format would change nothing"),
+            (["--eval-share", "0.5", "--eval-strategy", "no"], "eval_strategy no never measures"),
+            (["--alpha", "3"], "alpha is 3.0"),
+            (["--eos-token", "<no such token>"], "<no such token>"),
+            (["--optim", "adamw_8bit", "--generations", "0"], "bitsandbytes"),
+            (["--lm-head", "foo"], "invalid choice: 'foo'"),
             (["--optim", "magic"], "invalid choice: 'magic'"),
             (["--bf16", "maybe"], "got maybe"),
             (["stray"], "'stray' is not an option"),

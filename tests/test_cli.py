@@ -1,6 +1,7 @@
 """The commands from end to end, as a user gives them."""
 
 import json
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def workshop(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path
         result = rolewise(*arguments, cwd=folder)
         assert result.returncode == 0, result.stderr
         (folder / f"{name}.out").write_text(result.stdout, encoding="utf-8")
+        (folder / f"{name}.err").write_text(result.stderr, encoding="utf-8")
         (folder / f"{name}.err").write_text(result.stderr, encoding="utf-8")
     return folder
 
@@ -233,6 +235,25 @@ class TestConfigFiles:
         assert (written["learning_rate"], written["max_steps"], written["gradient_checkpointing"]) == (1e-4, 1, False)
 
 
+class TestShortRuns:
+    """Fewer steps than `logging_steps`: the numbers of the first and the last step are there all the same."""
+
+    def test_have_first_and_last_numbers(self, bench, workshop, tmp_path):
+        arguments = ["sft", "--model", bench.model, "--data", workshop / "labelled", "--output", tmp_path / "tuned"]
+        arguments += ["--max-steps", 4, "--per-device-train-batch-size", 4, "--generations", 0, "--eval-share", 0.25]
+        assert main([*map(str, arguments), "--learning-rate", "1e-3"]) == 0
+        log = [json.loads(line) for line in (tmp_path / "tuned" / "log.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in log if "loss" in line] == [1, 4]
+        held_out = [line for line in log if "eval_loss" in line]
+        assert held_out[0]["step"] == 0
+        assert held_out[-1]["eval_loss_reasoning"] != held_out[0]["eval_loss_reasoning"]
+
+    def test_progress_is_told_in_lines_where_bars_cannot_be_drawn(self, workshop):
+        lines = (workshop / "label.err").read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("tune on ")
+        assert re.fullmatch(r"score, base and tuned: ([\d,]+) of \1", lines[-1])
+
+
 class TestChatTemplateOfOnesOwn:
     """The model learns to answer in the template that its data was written with, so its tokenizer must hold that."""
 
@@ -263,7 +284,13 @@ class TestChatTemplateOfOnesOwn:
         more = ["--weighting", "none", "--chat-template", template, "--tool-format", "rlla"]
         assert self.sft(bench, bench.data, tmp_path / "tuned", *more) == 0
         assert AutoTokenizer.from_pretrained(tmp_path / "tuned").chat_template == self.TEMPLATE
-        assert "note: " in capsys.readouterr().err
+        assert self.sft(bench, bench.data, tmp_path / "tuned", *more[:3], template) == 2  # another tool format
+
+    def test_of_the_held_out_data_must_be_the_same(self, bench, workshop, template, tmp_path, capsys):
+        arguments = ["label", "--model", bench.model, "--data", bench.data, "--output", tmp_path / "other"]
+        assert main([*map(str, arguments), "--method", "regex", "--chat-template", str(template)]) == 0
+        assert self.sft(bench, workshop / "labelled", tmp_path / "no", "--eval-data", tmp_path / "other") == 2
+        assert "other: written with another chat template than" in capsys.readouterr().err
 
 
 class TestHelp:

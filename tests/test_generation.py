@@ -1,10 +1,11 @@
 """Answers end where the model's own settings say, not only at the tokenizer's end of text."""
 
 import torch
+from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from workbench import Workbench
 
-from rolewise.training.generation import generate_texts
+from rolewise.training.generation import generate_texts, stop_at_turn_ends
 
 
 def test_answers_end_at_the_models_own_end_of_turn(bench: Workbench) -> None:
@@ -24,3 +25,19 @@ def test_answers_end_at_the_models_own_end_of_turn(bench: Workbench) -> None:
     assert ended[0] == ""
     assert ended[1]
     assert free[1].startswith(ended[1].rstrip("\ufffd"))  # the end may have cut a character in two
+
+
+def test_a_tuned_model_stops_where_the_turns_of_its_data_end(bench: Workbench) -> None:
+    tokenizer = bench.tokenizer()
+    model = AutoModelForCausalLM.from_pretrained(bench.model)
+    model.generation_config.eos_token_id = 5
+    other, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    tokenizer.eos_token = "<|im_start|>"  # the text ends with another token than a turn, as in many base models
+    rows = Dataset.from_dict(
+        {
+            "input_ids": [[7, 8, 9, end, 7, 9, end], [7, 8, 9, 9]],  # the second was cut, its turn has no end
+            "labels": [[-100, 8, 9, end, -100, 9, end], [-100, 8, 9, 9]],
+        }
+    )
+    stop_at_turn_ends(model, tokenizer, rows)
+    assert model.generation_config.eos_token_id == [end, 5, other]

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from peft import PeftModel
+from peft import PeftModel, PromptTuningConfig
 from tiny import collated, full_logits_losses, labelled_dataset, reference_weights, tiny_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.training.models import lora_config
 from rolewise.training.packing import pack_rows
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
-from rolewise.weighting import WEIGHTINGS, TokenBatch, Weighting
+from rolewise.weighting import RFT, WEIGHTINGS, TokenBatch, Weighting
 
 LENGTHS = (23, 9, 31, 12, 17, 40, 5, 28)
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -463,3 +464,50 @@ def test_the_users_config_is_left_as_it_was(tokenizer, arguments) -> None:
     args = arguments(max_length=16)
     train(tokenizer, args, data(tokenizer))
     assert (args.max_length, args.remove_unused_columns) == (16, True)
+
+
+def test_a_prediction_leaves_nothing_behind_for_the_next_evaluation(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer), arguments(), train_dataset=dataset, eval_dataset=dataset, processing_class=tokenizer
+    )
+    alone = trainer.evaluate()
+    predicted = trainer.predict(data(tokenizer, seed=1))
+    assert predicted.metrics["test_loss_reasoning"] != pytest.approx(alone["eval_loss_reasoning"], abs=1e-3)
+    assert trainer.evaluate()["eval_loss_reasoning"] == alone["eval_loss_reasoning"]
+
+
+def test_several_evaluation_sets_have_their_own_numbers(tokenizer, arguments) -> None:
+    sets = {name: data(tokenizer, seed=seed) for seed, name in enumerate(("a", "b"), start=1)}
+    trainer = WeightedSFTTrainer(
+        model_for(tokenizer), arguments(), train_dataset=sets["a"], eval_dataset=sets, processing_class=tokenizer
+    )
+    together = trainer.evaluate()
+    for name, dataset in sets.items():
+        assert trainer.evaluate(dataset)["eval_loss_reasoning"] == together[f"eval_{name}_loss_reasoning"]
+    assert together["eval_a_loss_reasoning"] != together["eval_b_loss_reasoning"]
+
+
+def test_trls_own_collator_will_do_where_no_roles_are_read(tokenizer, arguments) -> None:
+    dataset = data(tokenizer)
+    collator = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
+    parameters, lines = train(tokenizer, arguments(weighting="none"), dataset, data_collator=collator)
+    expected, expected_lines = train(tokenizer, arguments(weighting="none"), dataset)
+    assert_same_parameters(parameters, expected)
+    assert lines[0]["loss"] == expected_lines[0]["loss"]
+
+
+def test_what_is_no_weighting_is_refused(tokenizer, arguments) -> None:
+    for wrong in ("rft", RFT):
+        assert "is no Weighting with a unit" in refusal(tokenizer, arguments(), data(tokenizer), weighting=wrong)
+
+
+def test_labelled_evaluation_data_beside_plain_training_data_is_refused(tokenizer, arguments) -> None:
+    texts = Dataset.from_dict({"text": ["one text", "another"]})
+    message = refusal(tokenizer, arguments(weighting="none"), texts, eval_dataset=data(tokenizer))
+    assert "the evaluation data is labelled and the training data is not" in message
+
+
+def test_prompt_learning_is_refused(tokenizer, arguments) -> None:
+    peft_config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+    assert "prompt learning" in refusal(tokenizer, arguments(), data(tokenizer), peft_config=peft_config)

@@ -1,7 +1,9 @@
 """What commands print: notes and tables to standard output, progress to standard error."""
 
 import logging
+import math
 import os
+import time
 import warnings
 from typing import Any
 
@@ -27,21 +29,59 @@ out = Console(highlight=False, quiet=QUIET)
 err = Console(stderr=True, highlight=False, quiet=QUIET)
 
 
+SECONDS_BETWEEN_LINES = 30
+
+
 class Bars(Progress):
-    """Appears with its first bar: an error before any work stands alone, without an empty line above it."""
+    """Appears with its first bar: an error before any work stands alone, without an empty line above it.
+
+    In a log file or a pipe, where bars can't be redrawn, each task says a line when it starts, every half minute, and
+    when it is through.
+    """
+
+    def __init__(self, *columns: Any, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self._said: dict[TaskID, float] = {}
+        self._finished: set[TaskID] = set()
 
     def __enter__(self) -> "Bars":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.task_ids:
+        if self.task_ids and self.console.is_terminal:
             self.stop()
 
     def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
         """Add a bar, as `Progress` does, and show it."""
         task = super().add_task(*args, **kwargs)
-        self.start()
+        if self.console.is_terminal:
+            self.start()
+        else:
+            self._say(task)
         return task
+
+    def update(self, task_id: TaskID, **kwargs: Any) -> None:
+        """Move a bar, as `Progress` does; a line now and then where nothing can be redrawn."""
+        super().update(task_id, **kwargs)
+        self._say_now_and_then(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        """Move a bar, as `Progress` does; a line now and then where nothing can be redrawn."""
+        super().advance(task_id, advance)
+        self._say_now_and_then(task_id)
+
+    def _say_now_and_then(self, task_id: TaskID) -> None:
+        due = time.monotonic() - self._said.get(task_id, -math.inf) > SECONDS_BETWEEN_LINES
+        if not self.console.is_terminal and (due or self._tasks[task_id].finished != (task_id in self._finished)):
+            self._say(task_id)
+
+    def _say(self, task_id: TaskID) -> None:
+        task = self._tasks[task_id]
+        self._said[task_id] = time.monotonic()
+        if task.finished:
+            self._finished.add(task_id)
+        done = f": {task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
+        self.console.print(f"{task.description}{done}", markup=False, soft_wrap=True)
 
 
 def progress() -> Bars:

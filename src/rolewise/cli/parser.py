@@ -18,6 +18,22 @@ T = TypeVar("T")
 Extra = Callable[[list[str]], tuple[Any, list[str]]]
 
 
+NEIGHBOURS = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "torch_dtype": "dtype",
+    "model_name_or_path": "model",
+    "dataset_name": "data",
+    "dataset": "data",
+    "lora_r": "rank",
+    "lora_rank": "rank",
+    "use_peft": "lora",
+}
+"""What other tools call an option, and what it is called here."""
+
+
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line, as `InputError`."""
 
@@ -180,7 +196,8 @@ def _as_flags(name: str, value: Any, annotation: Any) -> list[str]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
+    known = list(known)
+    near = [NEIGHBOURS[name]] if NEIGHBOURS.get(name) in known else difflib.get_close_matches(name, known, n=1)
     shown = prefix + (near[0].replace("_", "-") if prefix else near[0]) if near else ""
     hint = f"did you mean {shown}?" if near else "see --help"
     return f"{what} is not known; {hint}"

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from rolewise.cli.parser import build_parser, parse
 from rolewise.core.errors import InputError
-from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.options import MAX_LENGTH, WITHOUT_EFFECT, SFTOptions
 
 DESCRIPTION = """Fine-tune a model on labelled data, each token weighted by its role.
 
@@ -49,20 +49,22 @@ def run(argv: Sequence[str]) -> None:
     if "--help-all" in argv:
         training_parser.print_help()
         return
-    # The run decides where its checkpoints lie: --output-dir would be taken and then ignored.
-    names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name != "output_dir"]
+    names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name not in WITHOUT_EFFECT]
     options, rest = parse(parser, SFTOptions, argv, other_names=names)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
-    from rolewise.jobs.sft import fine_tune
+    from rolewise.jobs.sft import check_training, fine_tune
+    from rolewise.jobs.sft_data import load_training_data
     from rolewise.jobs.sft_report import roles_table
 
     quieten_libraries()  # before the training options: TRL's own defaults already raise a warning
     training = _training_config(training_parser, options, rest)
-    with progress() as bars:
-        result = fine_tune(options, training, bars)
-    for text in result.notes:
+    check_training(training)
+    data = load_training_data(options)
+    for text in data.notes:
         note(f"note: {text}")
+    with progress() as bars:
+        result = fine_tune(options, training, bars, data)
     show(roles_table(result.log))
     show(roles_table(result.log, "eval_"))
     if result.was_finished:
@@ -83,7 +85,8 @@ def _training_parser(config: type) -> Any:
 def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
     measured = ["--eval_strategy=epoch"] if options.eval_data or options.eval_share else []
     ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
-    ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}", f"--max_length={options.max_length}"]
+    ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]
+    ours += [f"--max_length={options.max_length or MAX_LENGTH}"]
     try:
         config, unknown = parser.parse_args_into_dataclasses(
             [*HOUSE_DEFAULTS, *measured, *flags, *ours], return_remaining_strings=True

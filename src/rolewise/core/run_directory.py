@@ -9,7 +9,7 @@ import platform
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,11 @@ class RunDirectory:
             ) from None
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
+    def opened(self, not_worth_keeping: Sequence[str] = ()) -> Iterator[None]:
         """Open, and leave nothing behind if what is done within fails before there is anything worth keeping.
+
+        Args:
+            not_worth_keeping: names of working files that are soon made again.
 
         Raises:
             InputError: as `open`.
@@ -141,7 +144,7 @@ class RunDirectory:
             yield
         except BaseException:
             self._lock.release()
-            if not any(path.is_file() for path in self.work.rglob("*")):
+            if all(path.is_dir() or path.name in not_worth_keeping for path in self.work.rglob("*")):
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise
 

@@ -101,8 +101,8 @@ class ChatTemplate:
         tool_format: name of the format in which what it has no place for is written.
         turn_ends: special tokens that end an assistant turn (a string of one or more tokens each).
         generation_prompt: the header of an assistant turn.
-        notes: what was changed for this template, a line each, for the user; `tool_notes` are those of them that
-            matter only where there are tools.
+        notes: what was changed for this template, a line each, for the user; `call_notes` are those of them that
+            matter only where there are tools or calls, `result_notes` where there are results.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format_name: str | None = None) -> None:
@@ -131,8 +131,9 @@ class ChatTemplate:
         self._learn_end_within()
         self.generation_prompt, self.ignores_generation_prompt = self._find_generation_prompt(answered)
         self._abilities = self._probe(force_text=tool_format_name is not None)
-        self.tool_notes = self._write_tool_notes(tool_format_name)
-        self.notes = [*self.tool_notes, *self._write_notes()]
+        self.call_notes = self._write_call_notes(tool_format_name)
+        self.result_notes = self._write_result_notes()
+        self.notes = [*self.call_notes, *self.result_notes, *self._write_notes()]
 
     def render(self, messages: Messages, tools: Tools = None, *, generation_prompt: bool = False) -> str:
         """The template's text for `messages`.
@@ -259,20 +260,21 @@ class ChatTemplate:
         """Whether a piece of rendered text has nothing but special tokens and white space."""
         return not self._specials.sub("", text).strip()
 
-    def _write_tool_notes(self, forced: str | None) -> list[str]:
-        can = self._abilities
-        name = self.tool_format
+    def _write_call_notes(self, forced: str | None) -> list[str]:
+        can, name = self._abilities, self.tool_format
         missing = [word for word, able in (("tools", can.tools), ("tool_calls", can.tool_calls)) if not able]
-        notes = []
         if forced is not None:
-            notes.append(f"Tools and calls are written as text in the {name} format, as asked.")
-        elif missing:
-            notes.append(
+            return [f"Tools and calls are written as text in the {name} format, as asked."]
+        if missing:
+            return [
                 f"The chat template has no place for {' and '.join(missing)}: written as text in the {name} format."
-            )
-        if not can.tool_role:
-            notes.append(f"The chat template has no role `tool`: results become user messages in the {name} format.")
-        return notes
+            ]
+        return []
+
+    def _write_result_notes(self) -> list[str]:
+        if self._abilities.tool_role:
+            return []
+        return [f"The chat template has no role `tool`: results become user messages in the {self.tool_format} format."]
 
     def _write_notes(self) -> list[str]:
         notes = []

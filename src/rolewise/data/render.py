@@ -100,9 +100,12 @@ class Renderer:
 
     def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
         """The notes that matter to these conversations: those about tools only where there are any."""
-        if any(c.tools or any(m.get("tool_calls") or m["role"] == "tool" for m in c.messages) for c in conversations):
-            return self.notes
-        return [note for note in self.notes if note not in self._template.tool_notes]
+        calls = results = False
+        for conversation in conversations:
+            calls = calls or bool(conversation.tools) or any(m.get("tool_calls") for m in conversation.messages)
+            results = results or any(m["role"] == "tool" for m in conversation.messages)
+        idle = [*([] if calls else self._template.call_notes), *([] if results else self._template.result_notes)]
+        return [note for note in self.notes if note not in idle]
 
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""

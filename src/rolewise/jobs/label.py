@@ -135,8 +135,8 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
             ["tokens to tune on", plan.shad.tokens_to_tune],
             ["tokens to score, twice", plan.shad.tokens_to_score],
             ["device", plan.shad.device],
-            ["time, roughly", f"{cost.seconds / 60:.1f} min"],
-            ["memory, roughly", f"{cost.memory_bytes / 2**30:.1f} GiB"],
+            ["time, roughly", f"{max(0.1, cost.seconds / 60):.1f} min"],
+            ["memory, roughly", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],
         ]
     return Table("Plan", ["", "value"], rows)
 

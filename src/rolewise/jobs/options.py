@@ -1,6 +1,7 @@
 """The options of every command. Imports nothing heavy, so that `--help` answers at once."""
 
 import importlib.util
+import math
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
@@ -8,7 +9,21 @@ from rolewise.core.options import option, required
 
 LABEL_METHODS = ("shad", "regex")
 DTYPES = ("float32", "bfloat16", "float16")
+MAX_LENGTH = 3072
+"""Tokens that conversations are cut to, and labelled data has been: the paper's own limit."""
 WEIGHTINGS = ("rft", "alpha", "sample-mean", "none")
+
+WITHOUT_EFFECT = {
+    "output_dir",
+    "resume_from_checkpoint",
+    "model_init_kwargs",
+    "chat_template_path",
+    "truncation_mode",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_strategy",
+}
+"""Fields of the trainer that would be taken and then ignored, since the run decides them, or it never gets there."""
 
 
 @dataclass(kw_only=True)
@@ -26,7 +41,7 @@ class LabelOptions:
     tool_format: str | None = option(
         None, "How calls are written where the chat template can't: hermes, rlla or react.", group="data"
     )
-    max_length: int = option(3072, "Samples are cut to so many tokens.", group="data")
+    max_length: int = option(MAX_LENGTH, "Samples are cut to so many tokens.", group="data")
     limit: int | None = option(None, "Use the first so many conversations only.", group="data")
     skip_invalid: bool = option(False, "Leave out records that can't be used instead of stopping.", group="data")
 
@@ -94,7 +109,9 @@ class SFTOptions:
     )
     chat_template: str | None = option(None, "Of conversations, instead of the tokenizer's: a file.", group="data")
     tool_format: str | None = option(None, "Of conversations: how calls are written.", group="data")
-    max_length: int = option(3072, "Conversations are cut to so many tokens.", group="data")
+    max_length: int | None = option(
+        None, "Conversations are cut to so many tokens (3072 unless given); length of packed rows.", group="data"
+    )
 
     lora: bool = option(True, "Tune a LoRA adapter; --no-lora tunes all weights.", group="model")
     rank: int = option(16, "Rank of the LoRA matrices.", group="model")
@@ -120,9 +137,14 @@ class SFTOptions:
         if self.merge and not self.lora:
             raise InputError("merge joins an adapter with its base; with --no-lora there is nothing to merge")
         _check_dtype(self.dtype)
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"alpha is {self.alpha}; it is boilerplate's share of the loss and lies between 0 and 1")
+        if not 0 <= self.inv_tau < math.inf:
+            raise InputError(f"inv_tau is {self.inv_tau}; 1/τ is a finite number, 0 (equal weights) or more")
         for name, least in (("rank", 1), ("max_length", 2), ("generations", 0), ("generation_tokens", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{name} is {value}; it must be at least {least}")
 
 
 @dataclass(kw_only=True)

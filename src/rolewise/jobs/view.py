@@ -61,6 +61,7 @@ def write_labelled_report(
         threshold=threshold if threshold is not None else (info.threshold or 0.0),
         notes=[
             *info.notes,
-            f"{shown:,} of {len(labelled.rows):,} samples are shown; weights are RFT's at 1/τ = {inv_tau}.",
+            f"{shown:,} of {len(labelled.rows):,} samples are shown"
+            + (f"; weights are RFT's at 1/τ = {inv_tau}." if info.threshold is not None else "."),
         ],
     )

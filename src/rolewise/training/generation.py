@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROWS_LOOKED_AT = 64
+"""Rows whose turns are looked at for the tokens that end them."""
 
 
 def generate_texts(
@@ -43,6 +47,24 @@ def generate_texts(
         )
     model.train(was_training)
     return [_until_end(row, ends, tokenizer) for row in output_BT[:, longest:].tolist()]
+
+
+def stop_at_turn_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> None:
+    """Add the tokens that end the turns of labelled rows to the model's own generation settings.
+
+    Chat templates often end a turn with another token than the one that the model's files name; whoever loads the
+    tuned model would otherwise see it run on.
+    """
+    special = set(tokenizer.all_special_ids)
+    last = [
+        token
+        for row in rows.select(range(min(ROWS_LOOKED_AT, len(rows))))
+        for token, label, following in zip(row["input_ids"], row["labels"], [*row["labels"][1:], -100], strict=True)
+        if label != -100 and following == -100 and token in special
+    ]
+    config = model.generation_config
+    if config is not None and last:
+        config.eos_token_id = list(dict.fromkeys([*last, *_end_tokens(model, tokenizer)]))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -25,6 +25,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
     Raises:
         InputError: if there is none.
     """
+    _refuse_adapter(name)
     try:
         return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
@@ -41,6 +42,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+    _refuse_adapter(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, **kwargs
@@ -90,6 +92,16 @@ def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded("model", name, error) from error
     return str(getattr(config, "_commit_hash", None) or name)
+
+
+def _refuse_adapter(name: str) -> None:
+    """Transformers would load the adapter's base, and PEFT then put another adapter in its place, without a word."""
+    directory = Path(name)
+    if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
+        raise InputError(
+            f"{name}: an adapter, not a whole model; give the model with the adapter merged in "
+            f"({directory / 'merged'}, which rolewise sft writes with --merge)"
+        )
 
 
 def _not_loaded(what: str, name: str, error: Exception) -> InputError:

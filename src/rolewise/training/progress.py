@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -12,15 +12,16 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transforme
     def __init__(self, progress: Progress, description: str):
         self.progress = progress
         self.description = description
-        self.task = progress.add_task(description, total=None)
+        self.task: TaskID | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.progress.update(self.task, total=state.max_steps, completed=state.global_step)
+        self.task = self.progress.add_task(self.description, total=state.max_steps, completed=state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.progress.update(self.task, completed=state.global_step)
+        if self.task is not None:
+            self.progress.update(self.task, completed=state.global_step)
 
     def on_log(
         self,
@@ -30,5 +31,13 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transforme
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs and "loss" in logs:
+        if logs and "loss" in logs and self.task is not None:
             self.progress.update(self.task, description=f"{self.description} · loss {float(logs['loss']):.3f}")
+
+
+class LogFirstAndLast(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Logs the first and the last step whatever `logging_steps` says, so that a short run has numbers too."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step in (1, state.max_steps):
+            control.should_log = True

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
+from rolewise.core.role import Role
 from rolewise.data.labelled import noted_tokenizer
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.training.packing import check_strategy, loss_mask, pack_rows, segments
@@ -16,11 +18,14 @@ from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
     RoleCollator,
+    forget_metrics,
     record_token_metrics,
     scaled_aux_loss,
     wants_router_logits,
 )
 from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
+
+LM_HEADS = ("auto", "fused", "selected")
 
 
 @dataclass
@@ -42,7 +47,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
         metadata={
             "help": "How losses are computed: fused (TRL's fused head), selected (logits of loss tokens only), "
             "auto (fused on a GPU, selected elsewhere).",
-            "choices": ["auto", "fused", "selected"],
+            "choices": list(LM_HEADS),
         },
     )
 
@@ -90,9 +95,12 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
             weighting = make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha)
+        if not isinstance(weighting, Weighting) or getattr(weighting, "unit", None) not in ("sample", "token"):
+            raise InputError(
+                f"weighting {weighting!r} is no Weighting with a unit, sample or token; pass an object of such a class"
+            )
         self.weighting = weighting
-        _refuse_ignored(args)
-        check_strategy(args)
+        check_weighted(args)
         # One collator for training and evaluation: packed rows of either need it, and others lose nothing by it.
         padding_free = bool(args.padding_free or args.packing or args.eval_packing)
         if _is_labelled(train_dataset):
@@ -102,13 +110,20 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
-            args.packing = args.eval_packing = args.padding_free = False  # it is done; TRL would refuse to know of it
+            args.packing = args.eval_packing = args.padding_free = False  # done, and TRL's checks are for its own way
+        elif any(map(_is_labelled, _named(eval_dataset).values())):
+            raise InputError(
+                "the evaluation data is labelled and the training data is not, so it would lose its roles; label both, "
+                "or remove the column `token_roles`"
+            )
         elif weighting.needs_roles:
             raise InputError(
                 "the training data has no `token_roles`; label it first (rolewise label), or use a weighting that "
                 "reads no roles (none, sample-mean)"
             )
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        if isinstance(self.model, PeftModel) and self.model.active_peft_config.is_prompt_learning:
+            raise InputError("prompt learning puts tokens before each row that have no place in it; use LoRA")
         if _is_labelled(train_dataset):
             _check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:
@@ -118,7 +133,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
         lm_head = getattr(args, "lm_head", "auto")
         self._fused_head = lm_head == "fused" or (lm_head == "auto" and self.accelerator.device.type == "cuda")
-        self._meters = {"train": RoleMeter(), "eval": RoleMeter()}
+        self._meter, self._eval_meter = RoleMeter(), RoleMeter()
         self._step_units: float | None = None
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
@@ -135,7 +150,11 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         training = self.model.training
         inputs = dict(inputs)
         if "token_roles" not in inputs:
-            raise InputError("the data collator gives no `token_roles`; leave data_collator out, or pad them in yours")
+            if self.weighting.needs_roles:
+                raise InputError(
+                    "the data collator gives no `token_roles`; leave data_collator out, or pad them in yours"
+                )
+            inputs["token_roles"] = torch.where(inputs["labels"] != -100, Role.PLAIN, Role.CONTEXT)
         units = self._units(inputs)
         labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
         mask_BT = loss_mask(labels_BT, inputs)
@@ -146,7 +165,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if training and self._step_units is not None:
             weights_BT = weights_BT * (units / max(self._step_units, 1))
         loss = (weights_BT * losses.loss_BT).sum()
-        self._meters["train" if training else "eval"].add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
+        (self._meter if training else self._eval_meter).add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
         record_token_metrics(self, inputs, losses, mask_BT)
         if training and self._step_units is not None:
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -158,12 +177,18 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         with torch.no_grad():  # only metrics of the user's own ask for logits
             return loss, model(**inputs)
 
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        """Add loss, share and weight per role to the metrics, under the prefix of these data."""
+        self._eval_meter = RoleMeter()  # a prediction before this may have left something
+        forget_metrics(self, "eval")
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics.update(self._eval_meter.take(self.accelerator, prefix=f"{metric_key_prefix}_"))
+        return output
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add loss, share and weight per role to TRL's line."""
         if self.model.training:
-            logs.update(self._meters["train"].take(self.accelerator))
-        else:
-            logs.update(self._meters["eval"].take(self.accelerator, prefix="eval_"))
+            logs.update(self._meter.take(self.accelerator))
         super().log(logs, start_time)
 
     def _token_losses(self, model: Any, inputs: dict[str, Any], labels_BT: torch.Tensor) -> TokenLosses:
@@ -187,7 +212,15 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         return len(torch.unique(torch.stack([rows_BT[mask_BT], segments_BT[mask_BT]]), dim=1).T)
 
 
-def _refuse_ignored(args: SFTConfig) -> None:
+def check_weighted(args: SFTConfig) -> None:
+    """Check what has no place beside the weighted loss.
+
+    Raises:
+        InputError: naming the option.
+    """
+    check_strategy(args)
+    if getattr(args, "lm_head", "auto") not in LM_HEADS:
+        raise InputError(f"lm_head {args.lm_head} is not known; choose one of {', '.join(LM_HEADS)}")
     if args.loss_type != "nll":
         raise InputError(f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll")
     if args.label_smoothing_factor:
@@ -206,14 +239,20 @@ def _packed(args: SFTConfig, train: Any, evaluation: Any) -> tuple[Any, Any]:
     return train, evaluation
 
 
+def _named(evaluation: Any) -> dict[str, Any]:
+    """Evaluation data by name, whether there is none, one, or several."""
+    if isinstance(evaluation, dict):
+        return evaluation
+    return {} if evaluation is None else {"eval": evaluation}
+
+
 def _is_labelled(dataset: Any) -> bool:
     return "token_roles" in (getattr(dataset, "column_names", None) or ())
 
 
 def _check_labelled(train: Any, evaluation: Any) -> None:
     """Refuse what the trainer could only stumble over later."""
-    named = evaluation if isinstance(evaluation, dict) else {"eval": evaluation} if evaluation is not None else {}
-    for name, dataset in {"train": train, **named}.items():
+    for name, dataset in {"train": train, **_named(evaluation)}.items():
         if not isinstance(dataset, Dataset):
             raise InputError(f"the {name} data is labelled but streamed; load it with datasets.load_from_disk")
         missing = {"input_ids", "labels", "token_roles"} - set(dataset.column_names)

@@ -68,6 +68,11 @@ def record_token_metrics(
         metrics["aux_loss"].append(gather(losses.aux_loss.detach()).mean().item())
 
 
+def forget_metrics(trainer: SFTTrainer, mode: str) -> None:
+    """Drop what was recorded in `mode` (train or eval) and never logged."""
+    trainer._metrics[mode].clear()
+
+
 def _token_count(inputs: dict[str, Any]) -> torch.Tensor:
     """Tokens of a batch without its padding; without a mask there is none."""
     mask_BT = inputs.get("attention_mask")

@@ -1,0 +1,120 @@
+"""What a fine-tuning reads: labelled data sets or plain conversations, as rows for the trainer."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest
+from rolewise.core.role import BOILERPLATE_ROLES, Role
+from rolewise.data.labelled import LabelledInfo, load_labelled
+from rolewise.data.prepare import prepare
+from rolewise.data.render import Renderer, tokenizer_fingerprint
+from rolewise.jobs.options import MAX_LENGTH, SFTOptions
+from rolewise.training.models import load_tokenizer
+from rolewise.weighting import make_weighting
+
+FOR_CONVERSATIONS = ("format", "chat_template", "tool_format")
+"""Options that say how conversations are read; what is labelled has been read."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows to train on and to measure on.
+
+    Attributes:
+        tokenizer: the model's, with the chat template that the rows were written with.
+        digest: of train and eval.
+        chat_template: that the rows were written with, where it is not the tokenizer's own.
+        notes: about the rows, for the user.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    eval: Dataset | None
+    digest: str
+    chat_template: str | None
+    notes: list[str]
+
+
+def load_training_data(options: SFTOptions) -> TrainingData:
+    """Labelled data sets, or conversations whose tokens are all PLAIN.
+
+    Raises:
+        InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles; for two
+            data sets that do not go together.
+    """
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    paths = [options.data, *([options.eval_data] if options.eval_data else [])]
+    ignored = [name for name in FOR_CONVERSATIONS if getattr(options, name) is not None]
+    if ignored and all(Path(path).is_dir() for path in paths):
+        raise InputError(f"{options.data}: is labelled, so {ignored[0]} would change nothing; leave it out")
+    data = _rows(options.data, options, tokenizer)
+    if options.eval_data:
+        held_out = _rows(options.eval_data, options, tokenizer)
+        own = tokenizer.chat_template
+        if (held_out.chat_template or own) != (data.chat_template or own):
+            raise InputError(
+                f"{options.eval_data}: written with another chat template than {options.data}; label it again with "
+                "the same --chat-template"
+            )
+        data = replace(data, eval=held_out.train, digest=digest([data.digest, held_out.digest]))
+    elif options.eval_share:
+        data = _split(data, options.eval_share)
+    if data.chat_template is not None:
+        tokenizer.chat_template = data.chat_template  # saved with the model, which learns to answer in it
+    return data
+
+
+def _split(data: TrainingData, share: float) -> TrainingData:
+    count = round(len(data.train) * share)
+    if not 0 < count < len(data.train):
+        raise InputError(f"eval_share {share} of {len(data.train)} samples leaves one side empty")
+    order = np.random.default_rng(0).permutation(len(data.train))
+    # In memory: otherwise the split is written as a cache file into the user's data set. `train_test_split` can't do
+    # that for a data set that lies on disk.
+    train, evaluation = (data.train.select(part, keep_in_memory=True) for part in (order[count:], order[:count]))
+    return replace(data, train=train, eval=evaluation)
+
+
+def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+    if Path(path).is_dir():
+        labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
+        info = labelled.info
+        notes = [*info.notes, *_notes_on_roles(path, info, options)]
+        return TrainingData(tokenizer, labelled.rows, None, digest(asdict(info)), info.chat_template, notes)
+    if make_weighting(options.weighting).needs_roles:
+        if not Path(path).exists():
+            raise InputError(f"{path}: no such directory")
+        raise InputError(
+            f"{path}: weighting {options.weighting} needs a labelled data set (a directory); make one: rolewise label"
+        )
+    renderer = Renderer(
+        tokenizer,
+        chat_template=options.chat_template,
+        tool_format=options.tool_format,
+        max_length=options.max_length or MAX_LENGTH,
+    )
+    data = prepare(path, renderer, format=options.format)
+    columns = {
+        "input_ids": [sample.input_ids for sample in data.samples],
+        "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
+        "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
+    }
+    contents = digest([data.sha256, renderer.fingerprint()])
+    return TrainingData(
+        tokenizer, Dataset.from_dict(columns), None, contents, renderer.given_template, list(data.notes)
+    )
+
+
+def _notes_on_roles(path: str, info: LabelledInfo, options: SFTOptions) -> list[str]:
+    """What about the labels makes the weighting idle."""
+    if not make_weighting(options.weighting).needs_roles:
+        return []
+    counts = {"reasoning": info.counts.get(Role.REASONING.label, 0)}
+    counts["boilerplate"] = sum(info.counts.get(role.label, 0) for role in BOILERPLATE_ROLES)
+    missing = [name for name, tokens in counts.items() if not tokens]
+    return [f"{path}: no token is {name}, so {options.weighting} changes little or nothing" for name in missing]
