@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.data.tool_calls import CALL_FORMATS, ParsedCall
 
 Json = dict[str, Any]
 
@@ -69,21 +70,12 @@ def _hermes_tools(tools: Sequence[Json]) -> str:
     )
 
 
-def _hermes_calls(calls: Sequence[Json]) -> str:
-    return "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in calls)
-
-
 def _rlla_tools(tools: Sequence[Json]) -> str:
     return (
         f"**Available Tools**\n{_numbered(tools)}\n\n"
         "Write all calls of a turn, one JSON object a line, between one pair of tags:\n"
         '<tool_call>\n{"name": "tool name", "parameters": {"parameter name": "value"}}\n</tool_call>'
     )
-
-
-def _rlla_calls(calls: Sequence[Json]) -> str:
-    lines = "\n".join(_json({"name": call["name"], "parameters": call["arguments"]}) for call in calls)
-    return f"<tool_call>\n{lines}\n</tool_call>"
 
 
 def _react_tools(tools: Sequence[Json]) -> str:
@@ -94,19 +86,23 @@ def _react_tools(tools: Sequence[Json]) -> str:
     )
 
 
-def _react_calls(calls: Sequence[Json]) -> str:
-    return "\n".join(f"Action: {call['name']}\nAction Input: {_json(call['arguments'])}" for call in calls)
+def _calls(format_name: str) -> Callable[[Sequence[Json]], str]:
+    """The writer of a tool-call format, which writes arguments unchecked: they come from data as they are."""
+    write = CALL_FORMATS[format_name].write
+    return lambda calls: write([ParsedCall(call["name"], call["arguments"]) for call in calls])
 
 
 TOOL_FORMATS = {
     entry.name: entry
     for entry in (
         # The tags of the Hermes models (NousResearch), which most open models have seen.
-        ToolFormat("hermes", _hermes_tools, _hermes_calls, lambda text: f"<tool_response>\n{text}\n</tool_response>"),
+        ToolFormat(
+            "hermes", _hermes_tools, _calls("hermes"), lambda text: f"<tool_response>\n{text}\n</tool_response>"
+        ),
         # ToolRL's data (arXiv 2504.13958, appendix): `parameters` instead of `arguments`, one pair of tags a turn.
-        ToolFormat("rlla", _rlla_tools, _rlla_calls, lambda text: f"<obs> {text} </obs>"),
+        ToolFormat("rlla", _rlla_tools, _calls("rlla"), lambda text: f"<obs> {text} </obs>"),
         # ReAct (arXiv 2210.03629) with ToolBench's JSON action input.
-        ToolFormat("react", _react_tools, _react_calls, lambda text: f"Observation: {text}"),
+        ToolFormat("react", _react_tools, _calls("react"), lambda text: f"Observation: {text}"),
     )
 }
 DEFAULT_TOOL_FORMAT = "hermes"
