@@ -19,6 +19,8 @@ _PLAIN = re.compile(r"[\s,:\w.+\-]*")
 _SCALAR = re.compile(r"[\w.+\-]*")
 # What ends a string, or makes it go on behind an escape. JSON and Python alike forbid a raw line break.
 _STRING_STOP = {quote: re.compile(rf"[{quote}\\\n\r]") for quote in "\"'"}
+# Escapes a thousand at a time: one by one is slow, and all at once takes memory for each.
+_ESCAPES = {quote: re.compile(rf"(?:[^{quote}\\\n\r]*\\.){{1,1000}}", re.DOTALL) for quote in "\"'"}
 # A string that nobody closed ends with its line, or where the format itself goes on.
 _UNCLOSED_STRING_STOP = re.compile(r"</?tool_call>|\[TOOL_CALLS\]|<\|")
 _CLOSER = {"{": ord("}"), "[": ord("]")}
@@ -64,7 +66,8 @@ def scan_string(text: str, start: int) -> ValueScan:
             return ValueScan(stop.end(), True, 0)
         if stop[0] != "\\":
             break
-        position = stop.end() + 1
+        escapes = _ESCAPES[quote].match(text, stop.start())
+        position = escapes.end() if escapes else len(text)
     # The tail stays within the line and without a further quote, so it can't be scanned as a string again.
     line_end = stop.start() if stop else len(text)
     tail = _UNCLOSED_STRING_STOP.search(text, start + 1, line_end)
