@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from rolewise.data.tool_calls.json_text import (
     JSON,
+    MAX_DEPTH,
     Member,
     Notation,
     ValueScan,
@@ -88,7 +89,7 @@ def read_call(text: str, start: int, scan: ValueScan, notation: Notation = JSON)
     """Read the object at `text[start]` as a call; `scan` is what `scan_value` said about it."""
     value: Any = None
     error: str | None = "the call is cut short or broken"
-    if scan.complete:
+    if scan.complete or scan.depth > MAX_DEPTH:
         value, error = notation.decode(text[start : scan.end], scan.depth)
     fields = members(text, start, scan.end, notation)
     others: list[Member] = []

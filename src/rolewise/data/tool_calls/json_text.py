@@ -75,7 +75,7 @@ def scan_string(text: str, start: int) -> ValueScan:
 
 
 def scan_value(text: str, start: int, quotes: str) -> ValueScan:
-    """Scan the value at `text[start]`: an object, an array, a string, or a number or word.
+    """Scan the value at `text[start]`: an object, an array, a string, or a number or word; to `MAX_DEPTH`, no deeper.
 
     Args:
         text: any text.
@@ -98,6 +98,8 @@ def scan_value(text: str, start: int, quotes: str) -> ValueScan:
             closers.append(_CLOSER[char])
             depth = max(depth, len(closers))
             position += 1
+            if depth > MAX_DEPTH:
+                return ValueScan(position, False, depth)
         elif char and char in quotes:
             position, closed, _ = scan_string(text, position)
             if not closed:
