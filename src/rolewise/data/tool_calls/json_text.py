@@ -132,6 +132,8 @@ def members(text: str, start: int, end: int, notation: Notation) -> list[Member]
         if value_start >= end:
             break
         value = scan_value(text, value_start, quotes)
+        if value.end > end:  # the object's own scan reached its depth limit within this value
+            value = ValueScan(end, False, value.depth)
         key_span = position + 1, key.end - 1
         name = notation.decode_string(text[position : key.end])
         found.append(Member(name, key_span, (value_start, value.end), value.complete))
