@@ -154,6 +154,7 @@ def page(browser: Browser, tmp_path: Path) -> Browser:
         curves=[Chart("Loss", "step", "nats", [Series("a", [0, 1, 2], [3.0, float("nan"), 1.0])])],
     )
     browser.open(path)
+    browser.js("document.getElementById('tokens').scrollIntoView()")  # what is off the screen is coloured later
     return browser
 
 

@@ -153,7 +153,8 @@ class ViewOptions:
 
     data: str = required("Labelled data set to show.")
     output: str | None = option(None, "HTML file to write; default: report.html in the data set's directory.")
-    samples: int = option(200, "Show the first so many samples.")
+    compare: str | None = option(None, "Another labelling of the same conversations, to show beside it.")
+    samples: int = option(1000, "Show the first so many samples.")
     threshold: float | None = option(None, "Where the page's slider starts; default: the data set's own.")
     inv_tau: float = option(0.3, "The weights shown are RFT's at this 1/τ, on the base losses.")
 

@@ -4,23 +4,25 @@ import math
 from pathlib import Path
 
 from rolewise.core.errors import InputError
-from rolewise.data.labelled import LabelledData, load_labelled
+from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
+from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.options import ViewOptions
 from rolewise.labelling.checks import check_labels
 from rolewise.reporting.html import write_report
-from rolewise.reporting.views import checks_table, roles_table, sample_views, settings_table
+from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
 from rolewise.weighting import RFT
 
 REPORT_FILE = "report.html"
 SAMPLES_IN_REPORT = 200
-"""Samples on the page that labelling writes; `rolewise view --samples` shows more."""
+"""Samples on the page that labelling writes; `rolewise view` shows more."""
 
 
 def view(options: ViewOptions) -> Path:
     """Write the page and return its path.
 
     Raises:
-        InputError: if there is no labelled data set, or the page can't be written.
+        InputError: if there is no labelled data set, the one to compare with holds other tokens, or the page can't be
+            written.
     """
     if options.samples < 1:
         raise InputError(f"samples is {options.samples}; it must be at least 1")
@@ -35,6 +37,7 @@ def view(options: ViewOptions) -> Path:
         samples=options.samples,
         threshold=options.threshold,
         inv_tau=options.inv_tau,
+        other=load_labelled(options.compare) if options.compare else None,
     )
     return path
 
@@ -47,21 +50,40 @@ def write_labelled_report(
     samples: int = SAMPLES_IN_REPORT,
     threshold: float | None = None,
     inv_tau: float = 0.3,
+    other: LabelledData | None = None,
 ) -> None:
-    """Write the page: tables and checks over the whole data set, tokens of the first `samples`."""
+    """Write the page: tables and checks over the whole data set, tokens of the first `samples`.
+
+    Args:
+        labelled: the data set, labelling A where there is another.
+        path: the HTML file.
+        title: heading of the page.
+        samples: how many to show.
+        threshold: where the slider starts; None for the data set's own.
+        inv_tau: 1/τ of RFT, whose weights are shown.
+        other: labelling B of the same tokens.
+
+    Raises:
+        InputError: if `other` holds other tokens, or the page can't be written.
+    """
+    names = (str(labelled.path), str(other.path)) if other is not None else ()
+    agreement = agreement_tables(compare_labellings(labelled, other), names) if other is not None and names else []
     info = labelled.info
     checks = checks_table(*check_labels(labelled))
     shown = min(samples, len(labelled.rows))
+    views = sample_views(labelled.samples(shown), RFT(inv_tau), other.samples(shown) if other is not None else None)
     write_report(
         path,
         title=title,
         subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
-        summary=[roles_table(info.counts), *([checks] if checks else []), settings_table(info)],
-        samples=sample_views(list(labelled.samples(shown)), RFT(inv_tau)),
+        summary=[*agreement, roles_table(info.counts), *([checks] if checks else []), settings_table(info)],
+        samples=views,
         threshold=threshold if threshold is not None else (info.threshold or 0.0),
         notes=[
             *info.notes,
             f"{shown:,} of {len(labelled.rows):,} samples are shown"
             + (f"; weights are RFT's at 1/τ = {inv_tau}." if info.threshold is not None else "."),
         ],
+        fingerprint=labelled_fingerprint(labelled.rows),
+        names=names,
     )

@@ -1,19 +1,24 @@
 """Labelled data as the report page shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledInfo, LabelledSample
+from rolewise.evaluation.agreement import cohen_kappa, group_kappas
 from rolewise.labelling.checks import FormatCheck, TruthCheck
-from rolewise.reporting.html import SampleView, Table
+from rolewise.reporting.content import SampleView, Table
 from rolewise.weighting import Weighting
 
 
-def sample_view(sample: LabelledSample, weighting: Weighting | None = None) -> SampleView:
+def sample_view(
+    sample: LabelledSample, weighting: Weighting | None = None, other: LabelledSample | None = None
+) -> SampleView:
     """One sample for the page; with a weighting, each token's weight on the base losses, before any training.
+
+    `other` is the same sample in another labelling.
 
     Weights are shown times the number of loss tokens, so that 1 is the weight of plain fine-tuning. A sample whose
     losses were not measured gets none.
@@ -30,6 +35,7 @@ def sample_view(sample: LabelledSample, weighting: Weighting | None = None) -> S
         tuned_loss=sample.tuned_loss_T.tolist(),
         weights=weights,
         true_roles=None if sample.true_roles_T is None else sample.true_roles_T.tolist(),
+        other=None if other is None else sample_view(other, weighting),
     )
 
 
@@ -80,6 +86,46 @@ def checks_table(format_check: FormatCheck | None, truth_check: TruthCheck | Non
     return Table("Checks", ["check", "value [95 % interval]"], rows)
 
 
-def sample_views(samples: Sequence[LabelledSample], weighting: Weighting | None = None) -> list[SampleView]:
-    """The samples for the page."""
-    return [sample_view(sample, weighting) for sample in samples]
+def agreement_tables(matrix: np.ndarray, names: tuple[str, str]) -> list[Table]:
+    """Which roles two labellings gave the same tokens, and Cohen's kappa per role group.
+
+    Args:
+        matrix: `confusion_matrix` of loss tokens.
+        names: of the two labellings.
+    """
+    present = [role for role in Role if matrix[role].sum() or matrix[:, role].sum()]
+    rows: list[list[str | float]] = [[a.label, *(int(matrix[a, b]) for b in present)] for a in present]
+    total = int(matrix.sum())
+    same = f"{np.trace(matrix) / total:.1%}" if total else "–"
+    confusion = Table(
+        "Agreement of the two labellings",
+        ["A ╲ B", *(role.label for role in present)],
+        rows,
+        f"Loss tokens; rows are A ({names[0]}), columns B ({names[1]}). The same role: {same} of {total:,} tokens.",
+    )
+    kappas: list[list[str | float]] = [[role.label, _kappa(value)] for role, value in group_kappas(matrix).items()]
+    return [
+        confusion,
+        Table(
+            "Cohen's κ per role group",
+            ["role group", "κ"],
+            [*kappas, ["all roles", _kappa(cohen_kappa(matrix))]],
+            "1 is full agreement, 0 what chance gives. Format and template count as boilerplate; “–” where both "
+            "labellings put all tokens on one side.",
+        ),
+    ]
+
+
+def _kappa(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def sample_views(
+    samples: Iterable[LabelledSample],
+    weighting: Weighting | None = None,
+    others: Iterable[LabelledSample] | None = None,
+) -> list[SampleView]:
+    """The samples for the page; `others` are the same samples in another labelling."""
+    if others is None:
+        return [sample_view(sample, weighting) for sample in samples]
+    return [sample_view(sample, weighting, other) for sample, other in zip(samples, others, strict=True)]

@@ -3,40 +3,82 @@
 
 const ROLE = { CONTEXT: 0, PLAIN: 1, REASONING: 2, BOILERPLATE: 3, FORMAT: 4, TEMPLATE: 5 };
 const VERDICT = { UNJUDGED: 0, RIGHT: 1, MISSED: 2, FALSE_ALARM: 3 };
-const FOLD_FROM = 40; // Context runs longer than this start collapsed.
+const AS_LABELLED = 255; // in `edits`: the reader gave this token no role
+const TOKENS_PER_SLICE = 150_000; // counted at a time, between which the page stays responsive
 
-const page = JSON.parse(document.getElementById("data").textContent);
-const samples = page.samples.map(unpackSample);
+const dataElement = document.getElementById("data");
+const page = JSON.parse(dataElement.textContent);
+dataElement.remove(); // its text would stay in memory beside what was read from it
+const samples = page.samples.map(openSample);
+const labelling = { threshold: page.threshold, version: 0 };
 
-function unpackSample(packed, index) {
-  const base = numbers(packed.base);
-  const tuned = numbers(packed.tuned);
-  const given = Uint8Array.from(packed.roles);
-  return {
-    index,
-    source: packed.source,
-    tokens: Int32Array.from(packed.tokens),
-    given,
-    roles: given.slice(),
-    base,
-    tuned,
-    ld: tuned.map((value, i) => value - base[i]),
-    weights: packed.weights ? numbers(packed.weights) : null,
-    truth: packed.truth ? Uint8Array.from(packed.truth) : null,
-    counts: new Array(page.roles.length).fill(0),
-    verdicts: [0, 0, 0, 0],
-    opened: new Set(),
-    hits: [],
-    searchable: null,
-  };
+// Defines a property that is computed when it is first asked for.
+function lazily(object, name, make) {
+  Object.defineProperty(object, name, {
+    configurable: true,
+    get() {
+      const value = make();
+      Object.defineProperty(object, name, { value });
+      return value;
+    },
+  });
 }
 
-function numbers(values) {
-  return Float64Array.from(values, (value) => (value === null ? NaN : value));
+function openSample(packed, index) {
+  const sample = { index, source: packed.source, text: packed.text, version: -1, verdicts: [0, 0, 0, 0], differing: 0, edits: null, opened: new Set(), hits: [] };
+  lazily(sample, "starts", () => startsOf(numbers(packed.lengths)));
+  lazily(sample, "truth", () => (packed.truth ? numbers(packed.truth) : null));
+  lazily(sample, "searchable", () => fold(sample.text));
+  sample.sides = packed.labels.map(openSide);
+  return sample;
+}
+
+function openSide(packed) {
+  const side = { counts: new Array(page.roles.length).fill(0) };
+  lazily(side, "given", () => numbers(packed.roles));
+  lazily(side, "roles", () => side.given.slice());
+  lazily(side, "base", () => losses(packed.base, side.given.length));
+  lazily(side, "tuned", () => losses(packed.tuned, side.given.length));
+  lazily(side, "ld", () => side.tuned.map((value, i) => value - side.base[i]));
+  lazily(side, "weights", () => (packed.weights ? numbers(packed.weights).map((share) => share * packed.largest_weight) : null));
+  return side;
+}
+
+function numbers(packed) {
+  const raw = atob(packed.slice(1));
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  const kinds = { B: () => bytes, h: () => new Int16Array(bytes.buffer), i: () => new Int32Array(bytes.buffer), e: () => Float32Array.from(new Uint16Array(bytes.buffer), halfFloat) };
+  return kinds[packed[0]]();
+}
+
+function halfFloat(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return exponent ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024) : (sign * 2 ** -14 * fraction) / 1024;
+}
+
+// Whole thousandths of a nat are exact in 32 bits; the lowest value of the packed type stands for a missing one.
+function losses(packed, length) {
+  if (!packed) return new Float32Array(length).fill(NaN);
+  const missing = { h: -(2 ** 15), i: -(2 ** 31) }[packed[0]];
+  return Float32Array.from(numbers(packed), (value) => (value === missing ? NaN : value));
+}
+
+function startsOf(lengths) {
+  const starts = new Int32Array(lengths.length + 1);
+  for (let i = 0; i < lengths.length; i++) starts[i + 1] = starts[i] + lengths[i];
+  return starts;
+}
+
+function has(field) {
+  return page.samples.some((packed) => packed[field] || packed.labels[0][field]);
 }
 
 function tokenText(sample, i) {
-  return page.vocabulary[sample.tokens[i]];
+  return sample.text.slice(sample.starts[i], sample.starts[i + 1]);
 }
 
 function isBoilerplate(role) {
@@ -64,27 +106,53 @@ function verdict(role, truth) {
   return isBoilerplate(role) ? VERDICT.MISSED : VERDICT.FALSE_ALARM;
 }
 
-// Gives every token its role at `threshold` and counts anew. At the threshold of the labelling the roles stand as
-// they were given, whatever made them.
-function relabel(threshold) {
-  const limit = inThousandths(threshold);
-  const asGiven = threshold === page.threshold;
-  for (const sample of samples) {
-    sample.counts.fill(0);
-    sample.verdicts.fill(0);
-    for (let i = 0; i < sample.roles.length; i++) {
-      const role = asGiven ? sample.given[i] : roleAt(sample.given[i], sample.ld[i], limit);
-      sample.roles[i] = role;
-      sample.counts[role]++;
-      if (sample.truth) sample.verdicts[verdict(role, sample.truth[i])]++;
-    }
+// Gives the sample's tokens their roles at the present threshold, unless they have them, and counts them. The threshold
+// and the edits belong to the first labelling. At the threshold of the labelling its roles stand as they were given;
+// roles given by hand stand at every threshold.
+function settle(sample) {
+  if (sample.version === labelling.version) return sample;
+  sample.version = labelling.version;
+  const [first, second] = sample.sides;
+  const limit = inThousandths(labelling.threshold);
+  const asGiven = labelling.threshold === page.threshold;
+  first.counts.fill(0);
+  sample.verdicts.fill(0);
+  sample.differing = 0;
+  for (let i = 0; i < first.given.length; i++) {
+    let role = asGiven ? first.given[i] : roleAt(first.given[i], first.ld[i], limit);
+    if (sample.edits && sample.edits[i] !== AS_LABELLED) role = sample.edits[i];
+    first.roles[i] = role;
+    first.counts[role]++;
+    if (sample.truth) sample.verdicts[verdict(role, sample.truth[i])]++;
+    if (second && role !== second.given[i]) sample.differing++;
   }
+  return sample;
 }
 
-function total(field) {
-  const sums = samples[0][field].map(() => 0);
-  for (const sample of samples) sample[field].forEach((count, i) => (sums[i] += count));
-  return sums;
+function setLabelling(threshold) {
+  labelling.threshold = threshold;
+  labelling.version++;
+}
+
+// Adds up all samples in slices and hands the sums to `show`; stops when the labelling has changed meanwhile. A small
+// page is done at once.
+function countAll(show) {
+  const version = labelling.version;
+  const sums = { counts: new Array(page.roles.length).fill(0), verdicts: [0, 0, 0, 0], differing: 0 };
+  let at = 0;
+  const countSlice = () => {
+    if (version !== labelling.version) return;
+    for (let left = TOKENS_PER_SLICE; at < samples.length && left > 0; at++) {
+      const { sides, verdicts, differing } = settle(samples[at]);
+      sides[0].counts.forEach((count, role) => (sums.counts[role] += count));
+      verdicts.forEach((count, kind) => (sums.verdicts[kind] += count));
+      sums.differing += differing;
+      left -= sides[0].roles.length;
+    }
+    if (at < samples.length) setTimeout(countSlice);
+    else show(sums);
+  };
+  countSlice();
 }
 
 function lossTokens(counts) {
@@ -95,23 +163,6 @@ function errorShare(verdicts) {
   const wrong = verdicts[VERDICT.MISSED] + verdicts[VERDICT.FALSE_ALARM];
   const judged = wrong + verdicts[VERDICT.RIGHT];
   return { wrong, judged, share: judged ? wrong / judged : 0 };
-}
-
-// All finite values of a field in ascending order, of tokens that carry loss.
-function sortedValues(field, change = (value) => value) {
-  const parts = [];
-  for (const sample of samples) {
-    if (!sample[field]) continue;
-    for (let i = 0; i < sample.roles.length; i++) {
-      const value = sample[field][i];
-      if (sample.given[i] !== ROLE.CONTEXT && !Number.isNaN(value)) parts.push(change(value));
-    }
-  }
-  return Float64Array.from(parts).sort();
-}
-
-function quantile(sorted, q) {
-  return sorted.length ? sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] : NaN;
 }
 
 // Lower case where that keeps every offset; a few letters change length, and such a text is searched as it is.
@@ -126,7 +177,6 @@ function searchSamples(query) {
   for (const sample of samples) {
     sample.hits = [];
     if (!query) continue;
-    sample.searchable ??= fold(Array.from(sample.tokens, (id) => page.vocabulary[id]).join(""));
     const needle = fold(query);
     let at = sample.searchable.indexOf(needle);
     while (at >= 0) {

@@ -1,14 +1,8 @@
-// Puts samples on the page: cards, token spans, their colours, and the tip that tells what is known about a token.
+// Tokens as spans: their text, their colours, and the tip that tells what is known about one.
 
 const DIVERGING_STEPS = 4;
 const SEQUENTIAL_STEPS = 5;
 const DIRECTION_CONTROLS = /[\u202a-\u202e\u2066-\u2069]/;
-
-const scales = {
-  ld: quantile(sortedValues("ld", Math.abs), 0.98) || 1,
-  base: quantile(sortedValues("base"), 0.98) || 1,
-  weight: quantile(sortedValues("weights"), 0.98) || 1,
-};
 
 function element(tag, className, text) {
   const node = document.createElement(tag);
@@ -23,14 +17,30 @@ function svgElement(tag, attributes) {
   return node;
 }
 
-function colourClass(sample, i, mode) {
-  const role = sample.roles[i];
+function colourClass(sample, side, i, mode) {
+  const role = side.roles[i];
   if (role === ROLE.CONTEXT) return "r0";
   if (mode === "role") return "r" + role;
+  if (mode === "difference") return differs(sample, i) ? "r" + role : "unknown";
   if (mode === "truth") return "v" + (sample.truth ? verdict(role, sample.truth[i]) : VERDICT.UNJUDGED);
-  if (mode === "ld") return divergingClass(sample.ld[i], scales.ld);
-  const values = mode === "weight" ? sample.weights : sample.base;
-  return sequentialClass(values ? values[i] : NaN, scales[mode]);
+  if (mode === "ld") return divergingClass(side.ld[i], page.scales.ld);
+  const values = mode === "weight" ? side.weights : side.base;
+  return sequentialClass(values ? values[i] : NaN, page.scales[mode]);
+}
+
+function differs(sample, i) {
+  return sample.sides.length > 1 && sample.sides[0].roles[i] !== sample.sides[1].roles[i];
+}
+
+function tokenClass(sample, side, i, mode) {
+  const marks = [];
+  if (sample.starts[i] === sample.starts[i + 1]) marks.push("empty");
+  if (differs(sample, i)) marks.push("differs");
+  if (side === sample.sides[0]) {
+    if (sample.edits && sample.edits[i] !== AS_LABELLED) marks.push("edited");
+    if (isSelected(sample, i)) marks.push("selected");
+  }
+  return ["tok", colourClass(sample, side, i, mode), ...marks].join(" ");
 }
 
 function divergingClass(value, scale) {
@@ -69,125 +79,18 @@ function fillText(node, text, start, hits) {
   append(node, text.slice(at));
 }
 
-function tokenSpan(sample, i, start, mode) {
+// `hits` are those of the sample from this token on; earlier ones do no harm but cost time.
+function tokenSpan(sample, side, i, mode, hits) {
+  const start = sample.starts[i];
   const text = tokenText(sample, i);
-  const span = element("span", "tok " + colourClass(sample, i, mode));
+  const span = element("span", tokenClass(sample, side, i, mode));
   span.dataset.i = i;
   span.tabIndex = -1;
-  const hits = sample.hits.length ? sample.hits.filter(([from, to]) => from < start + text.length && to > start) : [];
   // A direction control must not reorder the tokens after it; `dir` isolates the span.
   if (DIRECTION_CONTROLS.test(text)) span.dir = "auto";
-  if (text === "") span.classList.add("empty");
-  else if (hits.length || text.includes("\n")) fillText(span, text, start, hits);
+  if (hits.length || text.includes("\n")) fillText(span, text, start, hits);
   else span.textContent = text;
   return span;
-}
-
-// Consecutive tokens that are context, or that are not: [{from, to, start, end, folds}], `start` and `end` in characters.
-function tokenRuns(sample) {
-  const runs = [];
-  let start = 0;
-  for (let i = 0; i < sample.tokens.length; i++) {
-    const isContext = sample.roles[i] === ROLE.CONTEXT;
-    const last = runs[runs.length - 1];
-    const length = tokenText(sample, i).length;
-    if (last && last.isContext === isContext) {
-      last.to = i + 1;
-      last.end += length;
-    } else runs.push({ from: i, to: i + 1, start, end: start + length, isContext });
-    start += length;
-  }
-  for (const run of runs) run.folds = run.isContext && run.to - run.from > FOLD_FROM;
-  return runs;
-}
-
-function appendTokens(parent, sample, run, mode) {
-  let start = run.start;
-  for (let i = run.from; i < run.to; i++) {
-    parent.append(tokenSpan(sample, i, start, mode));
-    start += tokenText(sample, i).length;
-  }
-}
-
-function foldButton(sample, run, state) {
-  const holder = element("span", "context");
-  const button = element("button", "fold");
-  button.type = "button";
-  const draw = () => {
-    const open = sample.opened.has(run.from);
-    const count = (run.to - run.from).toLocaleString("en");
-    button.textContent = `${open ? "hide" : "show"} ${count} context tokens`;
-    button.setAttribute("aria-expanded", String(open));
-    holder.replaceChildren();
-    if (open) appendTokens(holder, sample, run, state.mode);
-  };
-  button.addEventListener("click", () => {
-    if (!sample.opened.delete(run.from)) sample.opened.add(run.from);
-    draw();
-  });
-  if (sample.hits.some(([from, to]) => from < run.end && to > run.start)) sample.opened.add(run.from);
-  draw();
-  return [button, holder];
-}
-
-function shareBar(sample) {
-  const bar = svgElement("svg", { class: "shares", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const all = lossTokens(sample.counts);
-  let x = 0;
-  for (const role of [ROLE.REASONING, ROLE.BOILERPLATE, ROLE.FORMAT, ROLE.TEMPLATE, ROLE.PLAIN]) {
-    const width = all ? (100 * sample.counts[role]) / all : 0;
-    if (width) bar.append(svgElement("rect", { class: "f" + role, x, y: 0, width, height: 6 }));
-    x += width;
-  }
-  return bar;
-}
-
-function fillFacts(facts, sample) {
-  const all = lossTokens(sample.counts);
-  const parts = [`${all.toLocaleString("en")} tokens with loss`];
-  if (all) parts.push(`${percent(sample.counts[ROLE.REASONING] / all)} reasoning`);
-  const error = errorShare(sample.verdicts);
-  if (error.judged) parts.push(`${percent(error.share)} misjudged`);
-  facts.replaceChildren(parts.join(" · "), shareBar(sample));
-}
-
-function percent(share) {
-  return `${(100 * share).toFixed(share > 0 && share < 0.1 ? 2 : 1)}%`;
-}
-
-function sampleCard(sample, state) {
-  const card = element("article", "card");
-  card.id = `sample-${sample.index + 1}`;
-  card.tabIndex = -1;
-  const head = element("header");
-  const title = element("h3");
-  title.append(element("span", "ordinal", `${sample.index + 1}`));
-  const source = element("span", "source");
-  const at = state.query ? fold(sample.source).indexOf(fold(state.query)) : -1;
-  fillText(source, sample.source, 0, at < 0 ? [] : [[at, at + state.query.length]]);
-  title.append(source);
-  head.append(title, element("span", "facts"));
-  const body = element("div", "body");
-  body.setAttribute("role", "group");
-  body.setAttribute("aria-label", `Tokens of sample ${sample.index + 1}; arrow keys walk along them`);
-  for (const run of tokenRuns(sample)) {
-    if (run.folds) body.append(...foldButton(sample, run, state));
-    else appendTokens(body, sample, run, state.mode);
-  }
-  const first = body.querySelector(".tok:not(.r0)") || body.querySelector(".tok");
-  if (first) first.tabIndex = 0;
-  card.append(head, body);
-  card.sample = sample;
-  fillFacts(card.querySelector(".facts"), sample);
-  return card;
-}
-
-function repaint(card, mode) {
-  for (const span of card.querySelectorAll(".tok")) {
-    const empty = span.classList.contains("empty") ? " empty" : "";
-    span.className = "tok " + colourClass(card.sample, Number(span.dataset.i), mode) + empty;
-  }
-  fillFacts(card.querySelector(".facts"), card.sample);
 }
 
 // Spaces, control, invisible and direction characters as something that can be read.
@@ -231,13 +134,15 @@ function hideTip() {
 }
 
 function showTokenTip(span) {
-  const sample = span.closest(".card").sample;
+  const { sample, side } = placeOf(span);
   const i = Number(span.dataset.i);
-  const rows = [["role", page.roles[sample.roles[i]]]];
-  if (sample.roles[i] !== sample.given[i]) rows.push(["role as labelled", page.roles[sample.given[i]]]);
+  const rows = [["role", page.roles[side.roles[i]]]];
+  const other = sample.sides.find((candidate) => candidate !== side);
+  if (other) rows.push([`role in ${side === sample.sides[0] ? "B" : "A"}`, page.roles[other.roles[i]]]);
+  if (side.roles[i] !== side.given[i]) rows.push(["role as labelled", page.roles[side.given[i]]]);
   if (sample.truth) rows.push(["true role", page.roles[sample.truth[i]]]);
-  rows.push(["base loss", nats(sample.base[i])], ["tuned loss", nats(sample.tuned[i])], ["LD", nats(sample.ld[i], true)]);
-  if (sample.weights) rows.push(["weight", Number.isNaN(sample.weights[i]) ? "–" : String(sample.weights[i])]);
-  rows.push(["token", `${i + 1} of ${sample.tokens.length}`]);
+  rows.push(["base loss", nats(side.base[i])], ["tuned loss", nats(side.tuned[i])], ["LD", nats(side.ld[i], true)]);
+  if (side.weights) rows.push(["weight", Number.isNaN(side.weights[i]) ? "–" : String(Number(side.weights[i].toPrecision(3)))]);
+  rows.push(["token", `${i + 1} of ${side.roles.length}`]);
   showTip(rows, visibleText(tokenText(sample, i)) || "(empty)", span.getClientRects()[0] || span.getBoundingClientRect());
 }

@@ -1,0 +1,174 @@
+"""What the report page's script reads: samples packed so that 1,000 of 1,000 tokens stay below 30 MB.
+
+A sample is its text once, the lengths of its tokens (UTF-16 code units, as the page counts them), and per labelling its
+roles, losses and weights. Numbers travel as base64 of little-endian arrays behind a letter for their type: `B` uint8,
+`h` int16, `i` int32, `e` half floats; the narrowest that holds a sample's values. The lowest integer of `h` and `i`
+stands for a missing value. The page unpacks a sample when it needs it.
+
+Left out on purpose: compression. `DecompressionStream` would make the file smaller, but unpacking becomes asynchronous
+and older browsers lack it; base64 in place opens anywhere, from `file://` too.
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rolewise.core.role import Role
+from rolewise.reporting.content import Chart, SampleView
+
+LOSS_SCALE = 1000
+"""Losses travel as whole thousandths of a nat."""
+
+HISTOGRAM_BINS = 60
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def page_data(
+    samples: Sequence[SampleView],
+    threshold: float,
+    curves: Sequence[Chart],
+    *,
+    fingerprint: str | None = None,
+    names: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The page's data as JSON-serialisable values; arguments as in `write_report`."""
+    return {
+        "threshold": threshold,
+        "roles": [role.label for role in Role],
+        "fingerprint": fingerprint,
+        "names": [visible(name) for name in names],
+        **_scales(samples, threshold),
+        "samples": [_sample_data(sample) for sample in samples],
+        "curves": [_chart_data(chart) for chart in curves],
+    }
+
+
+def visible(text: str) -> str:
+    """`text` with what UTF-8 or HTML can't carry replaced by a sign that can be seen."""
+    return _LONE_SURROGATE.sub("\ufffd", text).replace("\0", "\u2400")
+
+
+def quantised_losses(base: Sequence[float | None], tuned: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Both losses (nats, shape (T,)) in whole thousandths of a nat, float64; NaN where there is none.
+
+    Where both exist the difference is rounded *up*, so that `LD > threshold` has the same answer on the page as in
+    full precision for every threshold that is a multiple of a thousandth; the tuned loss shown is off by less than
+    0.0015. Differences below 1e-12 are noise of the subtraction.
+    """
+    base_T, tuned_T = _finite(base), _finite(tuned)
+    base_q_T = np.round(base_T * LOSS_SCALE)
+    difference_T = np.ceil(np.round((tuned_T - base_T) * LOSS_SCALE, 9))
+    return base_q_T, np.where(np.isnan(difference_T), np.round(tuned_T * LOSS_SCALE), base_q_T + difference_T)
+
+
+def _finite(values: Sequence[float | None]) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)  # None becomes NaN
+    array[~np.isfinite(array)] = np.nan
+    return array
+
+
+def _sample_data(sample: SampleView) -> dict[str, Any]:
+    tokens = sample.tokens
+    text = "".join(tokens)
+    if (seen := visible(text)) != text:
+        # Token by token: the halves of a pair that two tokens share are lone in each.
+        tokens, text = [visible(token) for token in tokens], seen
+    units = [len(token) for token in tokens]
+    if max(text, default="") > "\uffff":  # characters of two units are rare, and counting units is slow
+        units = [_utf16_units(token) for token in tokens]
+    data: dict[str, Any] = {
+        "source": visible(sample.source),
+        "text": text,
+        "lengths": _packed(np.array(units, dtype=np.float64)),
+        "labels": [_labels_data(labelling) for labelling in (sample, sample.other) if labelling is not None],
+    }
+    if sample.true_roles is not None:
+        data["truth"] = _packed(np.array(sample.true_roles, dtype=np.float64))
+    return data
+
+
+def _utf16_units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _labels_data(labelling: SampleView) -> dict[str, Any]:
+    data: dict[str, Any] = {"roles": _packed(np.array(labelling.roles, dtype=np.float64))}
+    for name, values in zip(
+        ("base", "tuned"), quantised_losses(labelling.base_loss, labelling.tuned_loss), strict=True
+    ):
+        if not np.isnan(values).all():
+            data[name] = _packed(values)
+    if labelling.weights is not None:
+        weights_T = _finite(labelling.weights)
+        # Relative to the largest, so that weights such as 1/n keep three significant digits.
+        largest = float(np.nanmax(np.abs(weights_T), initial=0.0)) or 1.0
+        data["weights"] = "e" + _base64((weights_T / largest).astype("<f2"))
+        data["largest_weight"] = largest
+    return data
+
+
+def _packed(values: np.ndarray) -> str:
+    """Whole numbers, NaN for missing ones, as the narrowest type's letter and base64."""
+    missing = np.isnan(values)
+    whole = np.where(missing, 0, values)
+    low, high = whole.min(initial=0), whole.max(initial=0)
+    if not missing.any() and low >= 0 and high < 2**8:
+        return "B" + _base64(whole.astype(np.uint8))
+    letter, bits = ("h", 15) if low > -(2**15) and high < 2**15 else ("i", 31)
+    clipped = np.clip(whole, -(2**bits) + 1, 2**bits - 1)
+    return letter + _base64(np.where(missing, -(2**bits), clipped).astype(f"<i{(bits + 1) // 8}"))
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(array.tobytes()).decode()
+
+
+def _scales(samples: Sequence[SampleView], threshold: float) -> dict[str, Any]:
+    """Ends of the colour scales (98 % quantiles), the slider's range and the histogram above it, over loss tokens."""
+    parts: dict[str, list[np.ndarray]] = {"ld": [], "base": [], "weight": []}
+    for sample in samples:
+        for labelling in (sample, sample.other):
+            if labelling is None:
+                continue
+            carries_loss = np.array(labelling.roles, dtype=np.int64) != Role.CONTEXT
+            base_T, tuned_T = quantised_losses(labelling.base_loss, labelling.tuned_loss)
+            found = {"base": base_T, "weight": _finite(labelling.weights or [])}
+            if labelling is sample:  # whose threshold the slider moves
+                found["ld"] = tuned_T - base_T
+            for name, values in found.items():
+                if len(values):
+                    parts[name].append(values[carries_loss & ~np.isnan(values)])
+    ld, base, weight = (np.concatenate([np.zeros(0), *parts[name]]) for name in ("ld", "base", "weight"))
+    scales = {"ld": _high(np.abs(ld)), "base": _high(base), "weight": _high(weight)}
+    if not len(ld):
+        return {"scales": scales, "histogram": None}
+    nats = ld / LOSS_SCALE
+    widest = max(*np.abs(np.quantile(nats, [0.01, 0.99])), abs(threshold), 0.1)
+    end = float(np.ceil(widest * 10) / 10)
+    counts, _ = np.histogram(np.clip(nats, -end, end), bins=HISTOGRAM_BINS, range=(-end, end))
+    return {"scales": scales, "histogram": {"end": end, "counts": counts.tolist()}}
+
+
+def _high(values: np.ndarray) -> float:
+    return (float(np.quantile(values, 0.98)) if len(values) else 0.0) or 1.0
+
+
+def _chart_data(chart: Chart) -> dict[str, Any]:
+    return {
+        "title": visible(chart.title),
+        "x_label": visible(chart.x_label),
+        "y_label": visible(chart.y_label),
+        "series": [
+            {
+                "name": visible(series.name),
+                "points": [
+                    [float(x), float(y) if np.isfinite(y) else None] for x, y in zip(series.xs, series.ys, strict=True)
+                ],
+            }
+            for series in chart.series
+        ],
+    }
