@@ -1,36 +1,14 @@
-"""The report page in a real browser, driven through chromedriver's W3C protocol over loopback."""
+"""The report page in a real browser."""
 
-import json
-import re
-import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chromium import ESCAPE, RIGHT, Browser, role_counts
 
 from rolewise.reporting.html import Chart, SampleView, Series, Table, write_report
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-]
-ESCAPE, RIGHT = "\ue00c", "\ue014"
 HOSTILE = [
     "</script><script>window.pwned=1</script>",
     "<img src=x onerror=window.pwned=1>",
@@ -38,95 +16,6 @@ HOSTILE = [
     "${window.pwned=1}",
     "\u2028\ud800\0",
 ]
-
-
-class Browser:
-    """A session of chromedriver; only what these tests need."""
-
-    def __init__(self, address: str, profile: Path) -> None:
-        self.address = address
-        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"/session/{session['sessionId']}"
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        data = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self.address + path, data=data, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                return json.load(answer)["value"]
-        except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode()) from error
-
-    def open(self, page: Path) -> None:
-        self._call("POST", f"{self.session}/url", {"url": page.as_uri()})
-
-    def js(self, script: str, *arguments: Any) -> Any:
-        return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})
-
-    def wait(self, script: str, *arguments: Any) -> Any:
-        """Run `script` until it answers something true; the last answer."""
-        for _ in range(50):
-            if answer := self.js(script, *arguments):
-                return answer
-            time.sleep(0.05)
-        raise AssertionError(f"never true: {script}")
-
-    def press(self, *keys: str) -> None:
-        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
-        sequence = [{"type": "key", "id": "keyboard", "actions": actions}]
-        self._call("POST", f"{self.session}/actions", {"actions": sequence})
-
-    def hover(self, selector: str) -> None:
-        element = self._call("POST", f"{self.session}/element", {"using": "css selector", "value": selector})
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-        # Two frames: the page is laid out and its scroll events have been told before the pointer moves.
-        self.js("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
-        moves = [
-            {"type": "pointerMove", "duration": 0, "origin": origin, "x": 0, "y": 0} for origin in ("viewport", element)
-        ]
-        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": moves}
-        self._call("POST", f"{self.session}/actions", {"actions": [pointer]})
-
-    def console(self) -> list[str]:
-        entries = self._call("POST", f"{self.session}/se/log", {"type": "browser"})
-        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
-
-    def text(self, selector: str) -> str:
-        return str(self.js("return document.querySelector(arguments[0]).textContent", selector))
-
-    def set_value(self, selector: str, value: str | float, event: str = "input") -> None:
-        self.js(
-            "const node = document.querySelector(arguments[0]); node.value = arguments[1];"
-            "node.dispatchEvent(new Event(arguments[2], {bubbles: true}))",
-            selector,
-            value,
-            event,
-        )
-
-    def close(self) -> None:
-        self._call("DELETE", self.session)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if not CHROMIUM or not CHROMEDRIVER:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    driver = subprocess.Popen([CHROMEDRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert driver.stdout is not None
-        port = next((m[1] for line in driver.stdout if (m := re.search(r"successfully on port (\d+)", line))), None)
-        assert port, "chromedriver did not start"
-        session = Browser(f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("profile"))
-        try:
-            yield session
-        finally:
-            session.close()
-    finally:
-        driver.terminate()
-        driver.wait(10)
 
 
 def make_samples() -> list[SampleView]:
@@ -156,14 +45,6 @@ def page(browser: Browser, tmp_path: Path) -> Browser:
     browser.open(path)
     browser.js("document.getElementById('tokens').scrollIntoView()")  # what is off the screen is coloured later
     return browser
-
-
-def role_counts(page: Browser) -> dict[str, int]:
-    counts = page.js(
-        "return Object.fromEntries([...document.querySelectorAll('#legend tbody tr')]"
-        ".map(row => [row.dataset.role, row.cells[1].textContent]))"
-    )
-    return {role: int(count.replace(",", "")) for role, count in counts.items()}
 
 
 def colours(page: Browser) -> list[str]:
@@ -316,3 +197,46 @@ def test_console_stays_silent(page: Browser) -> None:
     page.set_value("#threshold", 0.4)
     page.set_value("#colour", "weight", "change")
     assert page.console() == []
+
+
+def long_sample(number: int, tokens: int = 1000) -> SampleView:
+    """Half of the tokens have an LD of 1 and are reasoning, half one of −1 and are boilerplate."""
+    half = tokens // 2
+    return SampleView(
+        f"long.jsonl:{number}",
+        [f"w{i % 97} " for i in range(tokens)],
+        [2] * half + [3] * half,
+        [1.0] * tokens,
+        [2.0] * half + [0.0] * half,
+    )
+
+
+def test_only_what_is_on_the_screen_is_drawn_and_recoloured(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "long.html"
+    write_report(path, title="long", summary=[], samples=[long_sample(n) for n in range(150)])
+    browser.open(path)
+    # More tokens than are counted in one go.
+    browser.wait("return document.querySelector('[data-role=reasoning]').cells[1].textContent === '75,000'")
+    drawn = "return document.querySelectorAll('.body .tok').length"
+    at_first = browser.js(drawn)
+    assert 1000 <= at_first <= 4000
+    assert browser.js("return document.querySelectorAll('.card').length") == 10
+
+    browser.js("document.querySelector('.card:last-child').scrollIntoView()")
+    browser.wait("return document.querySelector('.card:last-child .tok') !== null")
+    browser.js("document.querySelector('.card:last-child').scrollIntoView()")  # what was drawn above pushed it down
+    assert browser.js(drawn) <= at_first + 6000
+    first_token = "return document.querySelector('.card .tok').className"
+    browser.set_value("#threshold", 1.5)
+    assert browser.js("return document.querySelector('.card:last-child .tok').className") == "tok r3"
+    assert browser.js(first_token) == "tok r2"  # out of sight, not yet recoloured
+    browser.wait("return document.querySelector('[data-role=reasoning]').hidden")
+    assert role_counts(browser)["boilerplate"] == 150_000
+    browser.js("window.scrollTo(0, 0)")
+    browser.wait("return document.querySelector('.card .tok').className === 'tok r3'")
+    assert browser.console() == []
+
+
+def test_a_page_without_fingerprint_has_no_editor(page: Browser) -> None:
+    page.press("e")
+    assert page.js("return document.getElementById('editor') === null && document.getElementById('edit') === null")

@@ -10,8 +10,9 @@ function toggleEditor() {
   byId("edit").setAttribute("aria-pressed", String(editor.on));
   byId("editor").hidden = !editor.on;
   clearSelection();
+  if (!editor.on) return announce("");
   const focused = document.activeElement;
-  if (editor.on && focused.matches(".body .tok")) select(focused, false);
+  if (focused.matches(".body .tok")) select(focused, false);
 }
 
 function isSelected(sample, i) {
