@@ -142,7 +142,10 @@ def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:
         (b"[" * 100_000, ["can't be read"]),
         (b"3", [":1", "expected a JSON object", "int"]),
         (b"[[]]", ["record 1", "expected a JSON object", "list"]),
-        (b'{"text": "a", "label": 1}', ["unknown format", "label, text", "alpaca (instruction, output)", "messages"]),
+        (
+            b'{"text": "a", "label": 1}',
+            ["unknown format", "label, text", "alpaca (instruction, output or", "messages"],
+        ),
         (b'{"messages": "hi"}', [":1", "list of objects"]),
         (b'{"messages": []}', [":1", "no messages"]),
         (b'{"messages": [{"role": "user", "content": "x"}]}', [":1", "no assistant turn"]),
@@ -150,8 +153,12 @@ def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:
         (b'{"messages": [{"content": "x"}]}', [":1: message 1", "None"]),
         (b'{"messages": [{"role": "assistant", "content": 3}]}', [":1: message 1", "no text"]),
         (b'{"messages": [{"role": "assistant", "content": [{"type": "image"}]}]}', ["message 1", "'image'"]),
-        (b'{"messages": [{"role": "assistant", "content": "", "function_call": {"name": "f"}}]}', ["`function_call`"]),
-        (b'{"messages": [{"role": "assistant", "content": "x", "reasoning_content": "y"}]}', ["`reasoning_content`"]),
+        (
+            b'{"messages": [{"role": "assistant", "function_call": {"name": "f"}, "tool_calls": [{"name": "f"}]}]}',
+            ["both `tool_calls` and `function_call`"],
+        ),
+        (b'{"messages": [{"role": "assistant", "content": "x", "reasoning": ["y"]}]}', ["`reasoning` must be text"]),
+        (b'{"messages": [{"role": "user", "content": "x", "thinking": "y"}]}', ["only an assistant reasons"]),
         (b'{"messages": [{"role": "user", "content": "", "tool_calls": [{"name": "f"}]}]}', ["only an assistant"]),
         (b'{"messages": [{"role": "assistant", "tool_calls": [{"name": ""}]}]}', ["no function name"]),
         (b'{"messages": [{"role": "assistant", "tool_calls": [3]}]}', ["list of objects"]),
@@ -182,9 +189,9 @@ def test_refusals_name_the_place(tmp_path: Path, body: bytes, parts: list[str]) 
 
 def test_missing_file_folder_and_unknown_format(tmp_path: Path) -> None:
     assert "cannot read" in refusal(tmp_path / "none.jsonl")
-    assert "cannot read" in refusal(tmp_path)
-    message = refusal(write(tmp_path / "data.jsonl", CHAT), format="sharegpt")
-    assert "'sharegpt'" in message
+    assert "neither a data set nor files" in refusal(tmp_path)
+    message = refusal(write(tmp_path / "data.jsonl", CHAT), format="share-gpt")
+    assert "'share-gpt'" in message
     assert all(name in message for name in FORMATS)
 
 

@@ -32,12 +32,14 @@ class Conversation:
         source: where it came from, `file:record`, for messages to people.
         role_spans: for data whose truth is known (the generator's): per message, the true roles of its content's
             characters, in order, not overlapping. Characters in no span have no known role.
+        notes: what the reader had to change, in words that are the same for every such record, for the user.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     source: str = ""
     role_spans: list[list[RoleSpan]] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def check(self) -> "Conversation":
         """Return self if it can be trained on.

@@ -12,7 +12,10 @@ LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a UTF-16 pair: legal in a Python string, but neither UTF-8 nor a tokenizer can take it."""
 
 ROLE_BY_LABEL = {role.label: role for role in Role}
-OTHER_TEXT_FIELDS = ("reasoning_content", "reasoning", "thinking", "function_call")
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+_REASONING_PARTS = ("reasoning", "thinking")
+_ROLES = {"function": "tool"}  # OpenAI's name before there were tools
+REASONING_NOTE = "Reasoning that stands apart from the content is written before it, between <think> tags."
 
 
 def without_surrogates(value: Any) -> Any:
@@ -26,49 +29,98 @@ def without_surrogates(value: Any) -> Any:
     return value
 
 
-def read_content(message: dict[str, Any], where: str) -> str | None:
-    """The message's text; a list of text parts is joined. What is not text is left to `Conversation.check`.
+def read_message(message: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
+    """A message in the shape of `Conversation`, and a note if its reasoning was moved.
+
+    Content in parts is joined. Reasoning in a field or part of its own goes before the content, as
+    `<think>\\n…\\n</think>\\n\\n`: most chat templates either know this notation or pass it on, and a template that
+    drops it from a turn is refused when the turn is rendered. Whether a role is known and a text is there is left to
+    `Conversation.check`.
 
     Raises:
-        InputError: for a part that is not text, and for text in a field that would be lost.
+        InputError: for a part that is neither text, reasoning nor a call (images), and as `read_tool_calls`.
     """
-    for field in OTHER_TEXT_FIELDS:
-        if message.get(field):
-            remedy = "`tool_calls`" if field == "function_call" else "`content`, for instance between <think> tags"
-            raise InputError(f"{where} has `{field}`, which is not read; move it into {remedy}")
-    content = message.get("content")
+    role = message.get("role")
+    content, reasoning, calls = _read_parts(message.get("content"), where)
+    reasoning = [*_read_reasoning_fields(message, where), *reasoning]
+    calls = [*calls, *_read_call_fields(message, where)]
+    if (reasoning or calls) and role != "assistant":
+        what = "`tool_calls`; only an assistant turn makes calls" if calls else "reasoning; only an assistant reasons"
+        raise InputError(f"{where} ({role}) has {what}")
+    if reasoning:
+        content = "<think>\n" + "\n\n".join(reasoning).strip("\n") + "\n</think>\n\n" + (content or "")
+    kept = {"role": _ROLES.get(role, role) if isinstance(role, str) else role, "content": content}
+    kept.update({key: message[key] for key in ("name", "tool_call_id") if message.get(key) is not None})
+    if calls:
+        kept["tool_calls"] = calls
+    return kept, REASONING_NOTE if reasoning else ""
+
+
+def _read_parts(content: Any, where: str) -> tuple[Any, list[str], list[dict[str, Any]]]:
+    """Text, reasoning and calls of a content; what is no list of parts is handed on as it is."""
     if not isinstance(content, list):
-        return content
-    parts = []
+        return content, [], []
+    texts: list[str] = []
+    reasoning: list[str] = []
+    calls: list[dict[str, Any]] = []
     for part in content:
-        text = part.get("text") if isinstance(part, dict) else part
-        if not isinstance(text, str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise InputError(f"{where} has a content part of type {kind!r} without `text`; only text is supported")
-        parts.append(text)
-    return "".join(parts)
+        kind = part.get("type", "text") if isinstance(part, dict) else type(part).__name__
+        value = part
+        if isinstance(part, dict):
+            # LLaMA-Factory puts every part's text under `value`, others under the name of its type.
+            value = next((part[key] for key in ("value", "text", "thinking", "reasoning") if key in part), None)
+        if not isinstance(value, str) or kind not in ("text", "str", "tool_call", *_REASONING_PARTS):
+            raise InputError(f"{where} has a content part of type {kind!r}; only text, reasoning and calls can be read")
+        if kind in _REASONING_PARTS:
+            reasoning.append(value)
+        elif kind == "tool_call":
+            call = parse_if_text(value, f"{where}: the call in a content part")
+            calls += read_tool_calls(call if isinstance(call, list) else [call], where)
+        else:
+            texts.append(value)
+    return "".join(texts) if texts or not (calls or reasoning) else None, [r for r in reasoning if r.strip()], calls
 
 
-def read_tool_calls(message: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    """`tool_calls` as `[{"type": "function", "function": {"name": str, "arguments": dict}}]`, `id` kept.
+def _read_reasoning_fields(message: dict[str, Any], where: str) -> list[str]:
+    """What stands in fields of its own; servers may give the same text under two names."""
+    found: list[str] = []
+    for field in REASONING_FIELDS:
+        value = message.get(field)
+        if not value:
+            continue
+        if not isinstance(value, str):
+            raise InputError(f"{where}: `{field}` must be text, found {type(value).__name__}")
+        if value.strip() and value not in found:
+            found.append(value)
+    return found
+
+
+def _read_call_fields(message: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    given, old = message.get("tool_calls"), message.get("function_call")
+    if given and old:
+        raise InputError(f"{where} has both `tool_calls` and `function_call`; keep one")
+    if not given and not old:
+        return []
+    return read_tool_calls(given or [old], where)
+
+
+def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
+    """Calls as `[{"type": "function", "function": {"name": str, "arguments": dict}}]`, `id` kept.
 
     OpenAI writes `arguments` as JSON text; it is parsed.
 
     Raises:
-        InputError: for calls of another role than the assistant, without a name, or whose arguments are no object.
+        InputError: for calls without a name, or whose arguments are no object.
     """
-    given = message["tool_calls"]
-    if message.get("role") != "assistant":
-        raise InputError(f"{where} ({message.get('role')}) has `tool_calls`; only an assistant turn makes calls")
     if not isinstance(given, list) or not all(isinstance(call, dict) for call in given):
-        raise InputError(f"{where}: `tool_calls` must be a list of objects")
+        raise InputError(f"{where}: calls must be a list of objects")
     calls = []
     for call in given:
         function = call.get("function", call)
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: a call in `tool_calls` has no function name")
-        arguments = _parse_if_text(function.get("arguments"), f"{where}: `arguments` of the call {name!r}")
+            raise InputError(f"{where}: a call has no function name")
+        arguments = parse_if_text(function.get("arguments"), f"{where}: `arguments` of the call {name!r}")
         arguments = arguments or {}
         if not isinstance(arguments, dict):
             raise InputError(f"{where}: `arguments` of the call {name!r} must be an object")
@@ -77,18 +129,40 @@ def read_tool_calls(message: dict[str, Any], where: str) -> list[dict[str, Any]]
     return calls
 
 
-def read_tools(given: Any, source: str) -> list[dict[str, Any]] | None:
+def read_tools(given: Any, source: str, key: str = "tools") -> list[dict[str, Any]] | None:
     """The tools on offer, from a list of JSON schemas or its JSON text; None where there are none.
 
     Raises:
         InputError: for anything else.
     """
-    tools = _parse_if_text(given, f"{source}: `tools`")
+    tools = parse_if_text(given, f"{source}: `{key}`")
     if not tools:
         return None
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise InputError(f"{source}: `tools` must be a list of JSON schemas, or that list as JSON text")
+        raise InputError(f"{source}: `{key}` must be a list of JSON schemas, or that list as JSON text")
     return tools
+
+
+def read_functions(given: Any, source: str, key: str = "tools") -> list[dict[str, Any]] | None:
+    """The tools on offer in formats that write them in several ways, each as OpenAI's `{"type": "function", …}`.
+
+    A bare `{"name", "description", "parameters"}` is wrapped. Parameters that are not a JSON schema but its properties
+    alone (xLAM) become one; their own types (`str`, `dict`) stay as they are written.
+
+    Raises:
+        InputError: as `read_tools`.
+    """
+    tools = read_tools(given, source, key)
+    return None if tools is None else [_as_tool(tool) for tool in tools]
+
+
+def _as_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    if "function" in tool or "name" not in tool:
+        return tool
+    parameters = tool.get("parameters")
+    if isinstance(parameters, dict) and "properties" not in parameters and not isinstance(parameters.get("type"), str):
+        tool = {**tool, "parameters": {"type": "object", "properties": parameters}}
+    return {"type": "function", "function": tool}
 
 
 def read_role_spans(given: Any, content: str, where: str) -> list[RoleSpan]:
@@ -116,7 +190,12 @@ def read_role_spans(given: Any, content: str, where: str) -> list[RoleSpan]:
     return spans
 
 
-def _parse_if_text(value: Any, what: str) -> Any:
+def parse_if_text(value: Any, what: str) -> Any:
+    """A JSON value, or what its text holds; blank text stays as it is.
+
+    Raises:
+        InputError: starting with `what`, for broken JSON.
+    """
     if not isinstance(value, str) or not value.strip():
         return value
     try:

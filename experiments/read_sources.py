@@ -1,0 +1,46 @@
+"""A table of what the readers make of every data file below a directory.
+
+    python experiments/read_sources.py DIRECTORY > table.md
+
+Each file is read by looking, bad records left out. A file that can't be read has its reason in the last column.
+"""
+
+import sys
+from pathlib import Path
+
+from rolewise.core.errors import InputError
+from rolewise.data.readers import count_rejects, iter_conversations
+from rolewise.data.readers.containers import SUFFIXES, open_containers
+
+
+def main(directory: Path) -> None:
+    """Print the table."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+    print("| file | format | rows | conversations | with tools | calls | refused, and why |")
+    print("|---|---|---:|---:|---:|---:|---|")
+    for file in files:
+        cells = [str(file.relative_to(directory)), *_read(file)]
+        print("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |", flush=True)
+
+
+def _read(file: Path) -> list[str | int]:
+    rows = sum(1 for container in open_containers(str(file)) for _ in container.records)
+    stream = iter_conversations(file, skip_invalid=True)
+    conversations = with_tools = calls = 0
+    reason = ""
+    try:
+        for conversation in stream:
+            conversations += 1
+            with_tools += bool(conversation.tools)
+            calls += sum(len(message.get("tool_calls") or []) for message in conversation.messages)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{file}").lstrip(": ")
+    if conversations:
+        reason = "; ".join(f"{entry.records}: {entry.first.reason}" for entry in count_rejects(stream.rejected))
+    return [", ".join(stream.formats), rows, conversations, with_tools, calls, reason]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]))

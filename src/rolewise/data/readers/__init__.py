@@ -1,0 +1,28 @@
+"""Conversations from files and data sets, in any of the formats of `FORMATS` or one that a user registers."""
+
+from rolewise.data.readers.formats import FORMATS, Format, register_format
+from rolewise.data.readers.stream import (
+    ConversationStream,
+    ReadResult,
+    Rejected,
+    RejectReason,
+    count_rejects,
+    iter_conversations,
+    read_conversations,
+)
+from rolewise.data.readers.write import as_record, write_conversations
+
+__all__ = [
+    "FORMATS",
+    "ConversationStream",
+    "Format",
+    "ReadResult",
+    "RejectReason",
+    "Rejected",
+    "as_record",
+    "count_rejects",
+    "iter_conversations",
+    "read_conversations",
+    "register_format",
+    "write_conversations",
+]

@@ -1,0 +1,254 @@
+"""Where records lie: JSON Lines, JSON, Parquet, data set directories, the hub; folders and globs of such files.
+
+JSON Lines and Parquet are read piece by piece, data sets from memory-mapped files or over the network, so they may be
+larger than memory. A JSON list is read whole.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from rolewise.core.errors import InputError
+from rolewise.data.message_fields import without_surrogates
+from rolewise.data.readers.formats import FORMATS
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".parquet")
+"""What is read from a folder; a file that is named is read whatever it is called."""
+
+_DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
+_PARQUET_MAGIC, _GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+_WILDCARDS = "*?["
+_ROWS_AT_ONCE = 256
+
+
+class Record(NamedTuple):
+    """One value of a file, or the reason why there is none."""
+
+    source: str
+    value: Any
+    error: str = ""
+
+
+class Container(NamedTuple):
+    """A file or data set: its name for people, the part of it that is the same on any machine, and its records."""
+
+    name: str
+    lasting_name: str
+    records: Iterator[Record]
+
+
+def open_containers(location: str) -> list[Container]:
+    """The files or data set that a location means; a split of a data set is named after a colon (`folder:train`).
+
+    Nothing is read of files yet.
+
+    Raises:
+        InputError: if nothing is there, or a data set has several splits and none is named.
+    """
+    path = Path(location)
+    if path.is_dir():
+        return _open_folder(path)
+    if path.exists():
+        return [_open_file(path, path.parent)]
+    if any(sign in location for sign in _WILDCARDS):
+        root = next(parent for parent in path.parents if not any(sign in str(parent) for sign in _WILDCARDS))
+        found = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
+        if not found:
+            raise InputError(f"{location}: no file fits the pattern")
+        return [_open_file(file, root) for file in found]
+    place, colon, split = location.rpartition(":")
+    if not colon:
+        place, split = location, ""
+    elif Path(place).is_dir():
+        return [_open_dataset(place, _load_directory(place), split)]
+    if _HUB_ID.fullmatch(place) and not place.endswith(SUFFIXES) and not place.startswith("."):
+        return [_open_dataset(place, _load_from_hub(place), split)]
+    return [_open_file(path, path.parent)]  # says that it is missing
+
+
+def _open_folder(folder: Path) -> list[Container]:
+    if any((folder / name).is_file() for name in _DATASET_FILES):
+        return [_open_dataset(str(folder), _load_directory(str(folder)), "")]
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+    if not files:
+        raise InputError(f"{folder}: holds neither a data set nor files of {', '.join(SUFFIXES)}")
+    return [_open_file(file, folder.parent) for file in files]
+
+
+def _open_file(path: Path, root: Path) -> Container:
+    return Container(str(path), str(path.relative_to(root)), _file_records(path))
+
+
+def _file_records(path: Path) -> Iterator[Record]:
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+        if magic == _PARQUET_MAGIC:
+            yield from _parquet_records(path)
+        elif magic.startswith(_GZIP_MAGIC):
+            with gzip.open(path, "rb") as stream:
+                yield from _json_records(path, stream)
+        else:
+            with path.open("rb") as stream:
+                yield from _json_records(path, stream)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[Record]:
+    """Records of JSON Lines, of a JSON list, or of a JSON object in which one list holds them."""
+    # Lines end at line feeds only: str.splitlines would also cut at U+2028 and other marks that JSON strings may hold.
+    lines = enumerate(stream, start=1)
+    head = b""
+    for number, line in lines:
+        head += line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if head.strip():
+            break
+    else:
+        return
+    if head.lstrip()[:1] == b"[" or (head.strip() == b"{" and path.name.removesuffix(".gz").endswith(".json")):
+        yield from _whole_file(path, head + b"".join(line for _, line in lines))
+        return
+    first = _line_record(path, number, head.lstrip(b"\r\n"))
+    later = (_line_record(path, number, line) for number, line in lines if line.strip())
+    second = next(later, None)
+    if second is None:
+        yield from _unwrapped(path, first)
+        return
+    yield first
+    yield second
+    yield from later
+
+
+def _line_record(path: Path, number: int, line: bytes) -> Record:
+    source = f"{path}:{number}"
+    try:
+        return Record(source, _parse(line))
+    except _ParseError as error:
+        return Record(source, None, error.reason if error.column is None else f"{error.reason} (column {error.column})")
+
+
+def _whole_file(path: Path, data: bytes) -> Iterator[Record]:
+    try:
+        value = _parse(data)
+    except _ParseError as error:
+        place = "" if error.column is None else f":{error.line}, column {error.column}"
+        raise InputError(f"{path}{place}: {error.reason}; mend the file") from error
+    if not isinstance(value, list):
+        yield from _unwrapped(path, Record(f"{path}:1", value))
+        return
+    for number, item in enumerate(value, start=1):
+        yield Record(f"{path}: record {number}", item)
+
+
+def _unwrapped(path: Path, only: Record) -> Iterator[Record]:
+    """The records in the one list of a file's only object; the object itself if it may be a record."""
+    value = only.value
+    lists = [item for item in value.values() if isinstance(item, list)] if isinstance(value, dict) else []
+    if len(lists) != 1 or not lists[0] or any(entry.recognises(value) for entry in FORMATS.values()):
+        yield only
+        return
+    for number, item in enumerate(lists[0], start=1):
+        yield Record(f"{path}: record {number}", item)
+
+
+class _ParseError(Exception):
+    def __init__(self, reason: str, line: int = 1, column: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.line, self.column = reason, line, column
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _ParseError(f"not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _ParseError(f"broken JSON: {error.msg}", error.lineno, error.colno) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested brackets
+        raise _ParseError(f"JSON that can't be read: {error}") from error
+    # A lone surrogate can only come from a \u escape; no tokenizer takes it.
+    return without_surrogates(value) if "\\u" in text else value
+
+
+def _parquet_records(path: Path) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield Record(f"{path}: record {number}", _without_nulls(row))
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the keys that are None: Arrow gives each object of a column the keys of all."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _load_directory(path: str) -> Any:
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(path)
+    except Exception as error:  # the library raises errors of many kinds for a damaged directory
+        raise InputError(f"{path}: no readable data set directory: {_one_line(error)}") from error
+
+
+def _load_from_hub(name: str) -> Any:
+    """A data set of the hub, `owner/name` or `owner/name/configuration`, by split, streamed."""
+    import datasets
+
+    owner, repository, *configuration = name.split("/")
+    try:
+        return datasets.load_dataset(f"{owner}/{repository}", *configuration, streaming=True)
+    except Exception as error:  # network, permissions, scripts, configurations: each with its own type
+        raise InputError(
+            f"{name}: neither a file or folder here nor a data set that can be read from the hub: {_one_line(error)}"
+        ) from error
+
+
+def _open_dataset(name: str, data: Any, split: str) -> Container:
+    if isinstance(data, Mapping):
+        splits = ", ".join(map(str, data))
+        if not split and len(data) != 1:
+            raise InputError(f"{name}: has the splits {splits}; choose one, for instance {name}:{next(iter(data))}")
+        if split and split not in data:
+            raise InputError(f"{name}: has no split {split!r}; choose one of {splits}")
+        data = data[split or next(iter(data))]
+    elif split:
+        raise InputError(f"{name}: has no splits; leave :{split} out")
+    lasting = Path(name).name if Path(name).is_dir() else name
+    return Container(name, f"{lasting}:{split}" if split else lasting, _dataset_records(name, data))
+
+
+def _dataset_records(name: str, data: Any) -> Iterator[Record]:
+    rows = iter(data)
+    number = 0
+    while True:
+        number += 1
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            raise InputError(f"{name}: record {number} can't be read: {_one_line(error)}") from error
+        if row is None:
+            return
+        yield Record(f"{name}: record {number}", _without_nulls(row))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
