@@ -90,7 +90,7 @@ class TestData:
         Path("folder").mkdir()
         label = ("label", "--model", bench.model, "--output", "out", "--data")
         assert refused(*label, "missing.jsonl") == "missing.jsonl: cannot read: No such file or directory"
-        assert refused(*label, "folder") == "folder: cannot read: Is a directory"
+        assert refused(*label, "folder").startswith("folder: holds neither a data set nor files of .jsonl")
         assert refused(*label, bench.data, "--config", "missing.yaml").startswith(
             "missing.yaml: cannot read the config"
         )

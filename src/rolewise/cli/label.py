@@ -17,6 +17,8 @@ result is a Hugging Face data set with a role and both losses for every token, a
 A run that was stopped goes on where it was when the same command is given again.
 
   rolewise label --model Qwen/Qwen3-0.6B --data conversations.jsonl --output labelled
+  rolewise label --model Qwen/Qwen3-0.6B --data tools.jsonl=0.7,agents/*.parquet=0.3 \\
+      --general owner/chat:train --general-share 0.2 --output labelled
 """
 
 
@@ -26,16 +28,15 @@ def run(argv: Sequence[str]) -> None:
 
     # Heavy imports wait until the options are known to be right.
     from rolewise.cli.console import note, progress, quieten_libraries, show
+    from rolewise.data.readers import describe_rejects
     from rolewise.jobs.label import label, plan_labelling, plan_table
 
     quieten_libraries()
     plan = plan_labelling(options)
     for text in plan.data.notes:
         note(f"note: {text}")
-    for rejected in plan.data.rejected[:20]:
-        note(f"left out: {rejected.source}: {rejected.reason}")
-    if len(plan.data.rejected) > 20:
-        note(f"left out: {len(plan.data.rejected) - 20} more")
+    for line in describe_rejects(plan.data.rejected):
+        note(line)
     if plan.shad is not None and (pairs := min(map(len, plan.shad.pairs))) < options.min_pairs:
         note(f"note: {pairs} shuffled pairs, not the {options.min_pairs} that are asked for: the data gives no more")
     if options.plan:

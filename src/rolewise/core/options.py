@@ -1,5 +1,6 @@
 """Options as dataclass fields that carry their own help, for Python, YAML and the command line alike."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -13,3 +14,17 @@ def option(default: Any, help: str, *, choices: Sequence[str] | None = None, gro
 def required(help: str, *, group: str = "needed") -> Any:
     """A dataclass field without a default."""
     return field(metadata={"help": help, "choices": None, "group": group})
+
+
+def split_list(text: str) -> list[str]:
+    """The entries of an option that may name several things: `a,b` on the command line, a list in YAML.
+
+    A list in YAML arrives as JSON text, which is also the way to give an entry that holds a comma.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    return [item.strip() for item in text.split(",") if item.strip()]

@@ -182,6 +182,11 @@ def save_labelled(
     write_json(directory / INFO_FILE, asdict(info))
 
 
+def is_labelled(path: str | Path) -> bool:
+    """Whether a path is the directory of a labelled data set."""
+    return (Path(path) / INFO_FILE).is_file()
+
+
 def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None) -> LabelledData:
     """Open a labelled data set.
 

@@ -1,24 +1,31 @@
-"""From a file of conversations to rendered samples, with the reasons why some were refused."""
+"""From sources of conversations to rendered samples, with the reasons why some were refused."""
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rolewise.core.errors import InputError
-from rolewise.data.readers import Rejected, read_conversations
+from rolewise.data.readers import Rejected, as_record
 from rolewise.data.render import RenderedSample, Renderer
+from rolewise.data.sources import SourceMix, parse_sources
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rendered samples of a file.
+    """Rendered samples of one or several sources.
 
     Attributes:
+        samples: of the data itself.
+        general: of general chat, whose tokens play no roles: all PLAIN.
         rejected: the records that were left out; empty unless invalid ones were to be skipped.
-        notes: what the renderer writes differently for these conversations, for the user.
+        format: names of the formats that were read.
+        sha256: over the conversations that were used, whatever files they came from.
+        conversations: how many there were.
+        notes: what was read or is written differently for these conversations, for the user.
     """
 
     samples: list[RenderedSample]
+    general: list[RenderedSample]
     rejected: list[Rejected]
     format: str
     sha256: str
@@ -26,43 +33,106 @@ class PreparedData:
     notes: list[str]
 
     @property
+    def all_samples(self) -> list[RenderedSample]:
+        """The data's own, then general chat."""
+        return [*self.samples, *self.general]
+
+    @property
     def tokens(self) -> int:
-        return sum(len(sample.input_ids) for sample in self.samples)
+        return sum(len(sample.input_ids) for sample in self.all_samples)
 
     @property
     def loss_tokens(self) -> int:
-        return sum(int(sample.loss_mask.sum()) for sample in self.samples)
+        return sum(int(sample.loss_mask.sum()) for sample in self.all_samples)
 
 
 def prepare(
-    path: str | Path,
+    data: str,
     renderer: Renderer,
     *,
     format: str | None = None,
     limit: int | None = None,
     skip_invalid: bool = False,
+    general: str | None = None,
+    general_share: float | None = None,
 ) -> PreparedData:
-    """Read and render the first `limit` conversations of a file.
+    """Read and render conversations.
+
+    Args:
+        data: sources, as `parse_sources` takes them.
+        renderer: of the model.
+        format: of the data; None recognises it.
+        limit: conversations of the data at most; general chat comes on top.
+        skip_invalid: leave out what can't be used instead of stopping at the first.
+        general: sources of general chat.
+        general_share: its share of all conversations; None takes all there are.
 
     Raises:
         InputError: for the first record that can't be used, or, with `skip_invalid`, if none can.
     """
-    read = read_conversations(path, format=format, skip_invalid=skip_invalid, limit=limit)
-    samples: list[RenderedSample] = []
-    rejected = list(read.rejected)
-    for conversation in read.conversations:
-        try:
-            # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
-            source = Path(path).name + conversation.source.removeprefix(str(Path(path)))
-            samples.extend(replace(sample, source=source) for sample in renderer.render(conversation))
-        except InputError as error:
-            if not skip_invalid:
-                raise
-            rejected.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
-    if not samples:
-        first = rejected[0]
-        raise InputError(f"{path}: no record can be used; the first: {first.source}: {first.reason}")
-    sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    reading = _Preparation(renderer, skip_invalid)
+    samples = reading.read(data, format, limit)
+    count = reading.conversations
+    chat: list[RenderedSample] = []
+    if general is not None:
+        wanted = None if general_share is None else round(count * general_share / (1 - general_share))
+        chat = reading.read(general, None, wanted) if wanted != 0 else []
+        found = reading.conversations - count
+        if wanted is not None and found < wanted:
+            share = found / reading.conversations
+            reading.note(
+                f"General chat has only {found} of the {wanted} conversations that are asked for: {share:.1%}."
+            )
     return PreparedData(
-        samples, rejected, read.format, sha256, len(read.conversations), renderer.notes_for(read.conversations)
+        samples,
+        chat,
+        reading.rejected,
+        ", ".join(dict.fromkeys(reading.formats)),
+        reading.hash.hexdigest(),
+        reading.conversations,
+        list(reading.notes),
     )
+
+
+class _Preparation:
+    """Reads sources and adds up what is said about all of them."""
+
+    def __init__(self, renderer: Renderer, skip_invalid: bool) -> None:
+        self._renderer = renderer
+        self._skip_invalid = skip_invalid
+        self.rejected: list[Rejected] = []
+        self.formats: list[str] = []
+        self.hash = hashlib.sha256()
+        self.conversations = 0
+        self.notes: dict[str, None] = {}
+
+    def note(self, text: str) -> None:
+        self.notes[text] = None
+
+    def read(self, text: str, format: str | None, limit: int | None) -> list[RenderedSample]:
+        mix = SourceMix(parse_sources(text), format=format, skip_invalid=self._skip_invalid, limit=limit)
+        samples: list[RenderedSample] = []
+        refused: list[Rejected] = []
+        for conversation in mix:
+            self.conversations += 1
+            record = json.dumps([mix.lasting_source(conversation), as_record(conversation)], default=str)
+            self.hash.update(record.encode() + b"\n")
+            for note in (*conversation.notes, *self._renderer.notes_for([conversation])):
+                self.note(note)
+            try:
+                # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
+                source = mix.lasting_source(conversation)
+                samples.extend(replace(sample, source=source) for sample in self._renderer.render(conversation))
+            except InputError as error:
+                if not self._skip_invalid:
+                    raise
+                refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+        if mix.ended_with is not None:
+            self.note(f"The mixture by shares ended where {mix.ended_with} had no more conversations.")
+        self.rejected += [*mix.rejected, *refused]
+        self.formats += mix.formats
+        self.hash.update(b"\0")  # the next conversations are of another kind
+        if not samples:
+            first = (mix.rejected + refused)[0]
+            raise InputError(f"{text}: no record can be used; the first: {first.source}: {first.reason}")
+        return samples

@@ -7,10 +7,14 @@ import numpy as np
 from rich.progress import Progress
 
 from rolewise import __version__
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
+from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
 from rolewise.data.prepare import PreparedData, prepare
+from rolewise.data.readers import write_rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
@@ -20,6 +24,9 @@ from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
 from rolewise.reporting.html import Table
 from rolewise.roles.regex import label_format
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
+
+INPUTS = ("model", "data", "general", "plugin", "output")
+"""Options that say where something lies. What is read there counts, by its hash, not its place."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     Raises:
         InputError: for data, a template or options that can't be used.
     """
+    load_plugins(split_list(options.plugin or ""))
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     renderer = Renderer(
         tokenizer,
@@ -46,7 +54,13 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         max_length=options.max_length,
     )
     data = prepare(
-        options.data, renderer, format=options.format, limit=options.limit, skip_invalid=options.skip_invalid
+        options.data,
+        renderer,
+        format=options.format,
+        limit=options.limit,
+        skip_invalid=options.skip_invalid,
+        general=options.general,
+        general_share=options.general_share,
     )
     shad = _shad(options).plan(data.samples) if options.method == "shad" else None
     return LabelPlan(data, renderer, tokenizer, shad)
@@ -61,7 +75,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     plan = plan or plan_labelling(options)
     progress = progress or Progress(disable=True)
     settings = {name: value for name, value in asdict(options).items() if name != "plan"}
-    choices = {name: value for name, value in settings.items() if name not in ("model", "data", "output")}
+    choices = {name: value for name, value in settings.items() if name not in INPUTS}
     model_hash = model_fingerprint(options.model, trust_remote_code=options.trust_remote_code) if plan.shad else ""
     identity = {
         "model": model_hash,
@@ -81,6 +95,9 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 labels, excluded = _shad(options).label(samples, run.work, progress, plan.shad)
         else:
             labels, excluded = [_regex_labels(sample) for sample in samples], [False] * len(samples)
+        samples = plan.data.all_samples
+        labels = [*labels, *map(_plain_labels, plan.data.general)]
+        excluded = [*excluded, *(False for _ in plan.data.general)]
         info = LabelledInfo(
             method=options.method,
             model=options.model,
@@ -97,8 +114,9 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         )
         with run.timed("write"):
             save_labelled(run.results, samples, labels, excluded, info)
+            write_rejected(plan.data.rejected, run.results)
             write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
-        run.publish({"data_sha256": plan.data.sha256, "rejected": [r._asdict() for r in plan.data.rejected]})
+        run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.data.rejected)})
     return read_result(load_labelled(run.output), was_finished=False)
 
 
@@ -121,6 +139,7 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
     rows: list[list[str | float]] = [
         ["conversations", data.conversations],
         ["samples", len(data.samples)],
+        ["samples of general chat", len(data.general)],
         ["left out", len(data.rejected)],
         ["format of the data", data.format],
         ["tokens", data.tokens],
@@ -149,6 +168,10 @@ def turn_char_spans(sample: RenderedSample) -> list[tuple[int, int]]:
 def _regex_labels(sample: RenderedSample) -> TokenLabels:
     roles_T = label_format(sample.text, sample.char_start, sample.char_end, turn_char_spans(sample))
     return TokenLabels.without_losses(np.where(sample.loss_mask, roles_T, 0).astype(np.uint8))
+
+
+def _plain_labels(sample: RenderedSample) -> TokenLabels:
+    return TokenLabels.without_losses(np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8))
 
 
 def _shad(options: LabelOptions) -> SHAD:

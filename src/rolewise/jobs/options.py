@@ -12,6 +12,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 MAX_LENGTH = 3072
 """Tokens that conversations are cut to, and labelled data has been: the paper's own limit."""
 WEIGHTINGS = ("rft", "alpha", "sample-mean", "none")
+FORMAT_HELP = (
+    "Of conversations: messages, sharegpt, glaive, xlam, prompt-completion, trajectory, alpaca, self-instruct, "
+    "question-answer, or a plugin's; found out by looking unless given."
+)
+PLUGIN_HELP = "Python files that add formats of your own: a.py,b.py (in YAML a list)."
 
 WITHOUT_EFFECT = {
     "output_dir",
@@ -31,19 +36,33 @@ class LabelOptions:
     """Options of `rolewise label`."""
 
     model: str = required("Base model: a directory or a hub id. Its tokenizer decides the tokens.")
-    data: str = required("Conversations: a JSONL or JSON file.")
+    data: str = required(
+        "Conversations: a JSONL, JSON or Parquet file, a folder or glob of them, a data set directory or a hub id, "
+        "with `:SPLIT` where it has several. Several sources: a,b or, mixed by shares, a=0.7,b=0.3 (in YAML a list)."
+    )
     output: str = required("Directory to make: the labelled data set with its report.")
     method: str = option("shad", "shad, or regex (format tokens against the rest).", choices=LABEL_METHODS)
     plan: bool = option(False, "Say what would be done and what it would cost, and do nothing.")
 
-    format: str | None = option(None, "Format: messages or alpaca; found out by looking unless given.", group="data")
+    format: str | None = option(None, FORMAT_HELP, group="data")
+    general: str | None = option(
+        None, "General chat to mix in, sources as for data. It is not judged: its tokens are PLAIN.", group="data"
+    )
+    general_share: float | None = option(
+        None, "Its share of all conversations, 0 to below 1; all of it unless given.", group="data"
+    )
     chat_template: str | None = option(None, "Instead of the tokenizer's: a file, or `chatml`.", group="data")
     tool_format: str | None = option(
         None, "How calls are written where the chat template can't: hermes, rlla or react.", group="data"
     )
     max_length: int = option(MAX_LENGTH, "Samples are cut to so many tokens.", group="data")
     limit: int | None = option(None, "Use the first so many conversations only.", group="data")
-    skip_invalid: bool = option(False, "Leave out records that can't be used instead of stopping.", group="data")
+    skip_invalid: bool = option(
+        False,
+        "Leave out records that can't be used (listed in OUTPUT/rejected.jsonl) instead of stopping.",
+        group="data",
+    )
+    plugin: str | None = option(None, PLUGIN_HELP, group="data")
 
     shuffle_share: float = option(0.01, "Share of the assistant turns that is shuffled.", group="shad")
     min_pairs: int = option(64, "Shuffled pairs at least, per tuned model, if the data gives them.", group="shad")
@@ -68,6 +87,10 @@ class LabelOptions:
             raise InputError(f"method {self.method!r} is not known; choose one of {', '.join(LABEL_METHODS)}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; it must be at least 1")
+        if self.general_share is not None and not 0 <= self.general_share < 1:
+            raise InputError(f"general_share is {self.general_share}; it is a share from 0 to below 1")
+        if self.general_share is not None and self.general is None:
+            raise InputError("general_share needs general: say where the chat is")
         if self.max_length < 2:
             raise InputError(f"max_length is {self.max_length}; it must be at least 2")
         if self.seed < 0:
@@ -92,7 +115,10 @@ class SFTOptions:
     """Rolewise's own options of `rolewise sft`; the rest are the fields of TRL's `SFTConfig`."""
 
     model: str = required("Model to tune: a directory or a hub id.")
-    data: str = required("Labelled data set (of `rolewise label`), or conversations if the weighting needs no roles.")
+    data: str = required(
+        "Labelled data set (of `rolewise label`), or conversations if the weighting needs no roles; "
+        "sources as for `rolewise label`."
+    )
     output: str = required("Directory to make: the model or adapter with its report.")
     weighting: str = option(
         "rft",
@@ -104,14 +130,18 @@ class SFTOptions:
 
     eval_data: str | None = option(None, "Labelled data set to measure on while training.", group="data")
     eval_share: float = option(0.0, "Or: hold out this share of the data for it.", group="data")
-    format: str | None = option(
-        None, "Of conversations: messages or alpaca; found out by looking unless given.", group="data"
-    )
+    format: str | None = option(None, FORMAT_HELP, group="data")
     chat_template: str | None = option(None, "Of conversations, instead of the tokenizer's: a file.", group="data")
     tool_format: str | None = option(None, "Of conversations: how calls are written.", group="data")
     max_length: int | None = option(
         None, "Conversations are cut to so many tokens (3072 unless given); length of packed rows.", group="data"
     )
+    skip_invalid: bool = option(
+        False,
+        "Leave out conversations that can't be used (listed in OUTPUT/rejected.jsonl) instead of stopping.",
+        group="data",
+    )
+    plugin: str | None = option(None, PLUGIN_HELP, group="data")
 
     lora: bool = option(True, "Tune a LoRA adapter; --no-lora tunes all weights.", group="model")
     rank: int = option(16, "Rank of the LoRA matrices.", group="model")

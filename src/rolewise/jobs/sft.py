@@ -21,6 +21,8 @@ from rolewise import __version__
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json, write_text
 from rolewise.core.run_directory import RunDirectory
+from rolewise.data.labelled import is_labelled
+from rolewise.data.readers import write_rejected
 from rolewise.jobs.options import WITHOUT_EFFECT, SFTOptions
 from rolewise.jobs.sft_data import TrainingData, load_training_data
 from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
@@ -73,7 +75,7 @@ def fine_tune(
         raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")
     if training.eval_strategy == IntervalStrategy.NO and data.eval is not None:
         raise InputError("eval_strategy no never measures; leave eval_data and eval_share out, or give another one")
-    if options.max_length is not None and Path(options.data).is_dir() and not training.packing:
+    if options.max_length is not None and is_labelled(options.data) and not training.packing:
         raise InputError(
             f"{options.data}: is labelled, so max_length would change nothing; leave it out, or label with another one"
         )
@@ -127,6 +129,7 @@ def _train(
     gc.collect()
     if options.merge:
         _merge(options, run.results, data.tokenizer, stops)
+    write_rejected(data.rejected, run.results)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
     run.publish({"data": data.digest, "model": options.model, "processes": processes.count()})
 

@@ -1,6 +1,6 @@
 """What a fine-tuning reads: labelled data sets or plain conversations, as rows for the trainer."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,12 @@ from transformers import PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
 from rolewise.core.role import BOILERPLATE_ROLES, Role
-from rolewise.data.labelled import LabelledInfo, load_labelled
+from rolewise.data.labelled import LabelledInfo, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
+from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.jobs.options import MAX_LENGTH, SFTOptions
 from rolewise.training.models import load_tokenizer
@@ -30,6 +33,7 @@ class TrainingData:
         digest: of train and eval.
         chat_template: that the rows were written with, where it is not the tokenizer's own.
         notes: about the rows, for the user.
+        rejected: conversations that were left out.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -38,6 +42,7 @@ class TrainingData:
     digest: str
     chat_template: str | None
     notes: list[str]
+    rejected: list[Rejected] = field(default_factory=list)
 
 
 def load_training_data(options: SFTOptions) -> TrainingData:
@@ -47,10 +52,11 @@ def load_training_data(options: SFTOptions) -> TrainingData:
         InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles; for two
             data sets that do not go together.
     """
+    load_plugins(split_list(options.plugin or ""))
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     paths = [options.data, *([options.eval_data] if options.eval_data else [])]
     ignored = [name for name in FOR_CONVERSATIONS if getattr(options, name) is not None]
-    if ignored and all(Path(path).is_dir() for path in paths):
+    if ignored and all(map(is_labelled, paths)):
         raise InputError(f"{options.data}: is labelled, so {ignored[0]} would change nothing; leave it out")
     data = _rows(options.data, options, tokenizer)
     if options.eval_data:
@@ -61,7 +67,12 @@ def load_training_data(options: SFTOptions) -> TrainingData:
                 f"{options.eval_data}: written with another chat template than {options.data}; label it again with "
                 "the same --chat-template"
             )
-        data = replace(data, eval=held_out.train, digest=digest([data.digest, held_out.digest]))
+        data = replace(
+            data,
+            eval=held_out.train,
+            digest=digest([data.digest, held_out.digest]),
+            rejected=[*data.rejected, *held_out.rejected],
+        )
     elif options.eval_share:
         data = _split(data, options.eval_share)
     if data.chat_template is not None:
@@ -81,12 +92,13 @@ def _split(data: TrainingData, share: float) -> TrainingData:
 
 
 def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
-    if Path(path).is_dir():
+    needs_roles = make_weighting(options.weighting).needs_roles
+    if is_labelled(path) or (needs_roles and Path(path).is_dir()):
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         info = labelled.info
         notes = [*info.notes, *_notes_on_roles(path, info, options)]
         return TrainingData(tokenizer, labelled.rows, None, digest(asdict(info)), info.chat_template, notes)
-    if make_weighting(options.weighting).needs_roles:
+    if needs_roles:
         if not Path(path).exists():
             raise InputError(f"{path}: no such directory")
         raise InputError(
@@ -98,16 +110,16 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
         tool_format=options.tool_format,
         max_length=options.max_length or MAX_LENGTH,
     )
-    data = prepare(path, renderer, format=options.format)
+    data = prepare(path, renderer, format=options.format, skip_invalid=options.skip_invalid)
     columns = {
         "input_ids": [sample.input_ids for sample in data.samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
         "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
     }
     contents = digest([data.sha256, renderer.fingerprint()])
-    return TrainingData(
-        tokenizer, Dataset.from_dict(columns), None, contents, renderer.given_template, list(data.notes)
-    )
+    notes = [*data.notes, *describe_rejects(data.rejected)]
+    rows = Dataset.from_dict(columns)
+    return TrainingData(tokenizer, rows, None, contents, renderer.given_template, notes, data.rejected)
 
 
 def _notes_on_roles(path: str, info: LabelledInfo, options: SFTOptions) -> list[str]:

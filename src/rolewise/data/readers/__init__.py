@@ -1,15 +1,8 @@
 """Conversations from files and data sets, in any of the formats of `FORMATS` or one that a user registers."""
 
 from rolewise.data.readers.formats import FORMATS, Format, register_format
-from rolewise.data.readers.stream import (
-    ConversationStream,
-    ReadResult,
-    Rejected,
-    RejectReason,
-    count_rejects,
-    iter_conversations,
-    read_conversations,
-)
+from rolewise.data.readers.rejects import Rejected, RejectReason, count_rejects, describe_rejects, write_rejected
+from rolewise.data.readers.stream import ConversationStream, ReadResult, iter_conversations, read_conversations
 from rolewise.data.readers.write import as_record, write_conversations
 
 __all__ = [
@@ -21,8 +14,10 @@ __all__ = [
     "Rejected",
     "as_record",
     "count_rejects",
+    "describe_rejects",
     "iter_conversations",
     "read_conversations",
     "register_format",
     "write_conversations",
+    "write_rejected",
 ]

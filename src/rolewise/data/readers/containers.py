@@ -51,10 +51,13 @@ def open_containers(location: str) -> list[Container]:
         InputError: if nothing is there, or a data set has several splits and none is named.
     """
     path = Path(location)
-    if path.is_dir():
-        return _open_folder(path)
-    if path.exists():
-        return [_open_file(path, path.parent)]
+    try:
+        if path.is_dir():
+            return _open_folder(path)
+        if path.exists():
+            return [_open_file(path, path.parent)]
+    except OSError as error:  # a name that is too long, a folder that can't be entered
+        raise InputError(f"{location}: cannot read: {error.strerror or error}") from error
     if any(sign in location for sign in _WILDCARDS):
         root = next(parent for parent in path.parents if not any(sign in str(parent) for sign in _WILDCARDS))
         found = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())

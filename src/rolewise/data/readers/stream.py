@@ -1,27 +1,18 @@
 """Conversations of a source one by one: its format recognised, each record checked, bad ones kept with the reason."""
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers.containers import Container, Record, open_containers
 from rolewise.data.readers.formats import FORMATS, Format, why_unknown
+from rolewise.data.readers.rejects import Rejected
 
 RECORDS_LOOKED_AT = 10
 """How many records are looked at to recognise the format."""
-
-
-class Rejected(NamedTuple):
-    """A record that was left out: where it stands and what is wrong with it."""
-
-    source: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -126,24 +117,6 @@ def read_conversations(
     """All that `iter_conversations` gives, as a list; the same arguments and errors."""
     stream = iter_conversations(source, format=format, skip_invalid=skip_invalid, limit=limit)
     return ReadResult(list(stream), stream.rejected, ", ".join(stream.formats))
-
-
-class RejectReason(NamedTuple):
-    """How many records were left out for one reason, and the first of them."""
-
-    records: int
-    first: Rejected
-
-
-def count_rejects(rejected: Iterable[Rejected]) -> list[RejectReason]:
-    """Rejected records by reason, the most frequent first. Numbers and quoted words in a reason don't tell it apart."""
-    first: dict[str, Rejected] = {}
-    counts: Counter[str] = Counter()
-    for entry in rejected:
-        reason = re.sub(r"\d+|'[^']*'", "…", entry.reason)
-        first.setdefault(reason, entry)
-        counts[reason] += 1
-    return [RejectReason(count, first[reason]) for reason, count in counts.most_common()]
 
 
 def _convert(record: Record, format: Format) -> Conversation:
