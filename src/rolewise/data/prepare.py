@@ -79,10 +79,7 @@ def prepare(
         chat = reading.read(general, None, wanted) if wanted != 0 else []
         found = reading.conversations - count
         if wanted is not None and found < wanted:
-            share = found / reading.conversations
-            reading.note(
-                f"General chat has only {found} of the {wanted} conversations that are asked for: {share:.1%}."
-            )
+            reading.note(f"General chat has only {found} conversations, not the {wanted} that its share asks for.")
     return PreparedData(
         samples,
         chat,
@@ -114,19 +111,19 @@ class _Preparation:
         samples: list[RenderedSample] = []
         refused: list[Rejected] = []
         for conversation in mix:
-            self.conversations += 1
-            record = json.dumps([mix.lasting_source(conversation), as_record(conversation)], default=str)
-            self.hash.update(record.encode() + b"\n")
-            for note in (*conversation.notes, *self._renderer.notes_for([conversation])):
-                self.note(note)
+            # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
+            source = mix.lasting_source(conversation)
             try:
-                # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
-                source = mix.lasting_source(conversation)
                 samples.extend(replace(sample, source=source) for sample in self._renderer.render(conversation))
             except InputError as error:
                 if not self._skip_invalid:
                     raise
                 refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+                continue
+            self.conversations += 1
+            self.hash.update(json.dumps([source, as_record(conversation)], default=str).encode() + b"\n")
+            for note in (*conversation.notes, *self._renderer.notes_for([conversation])):
+                self.note(note)
         if mix.ended_with is not None:
             self.note(f"The mixture by shares ended where {mix.ended_with} had no more conversations.")
         self.rejected += [*mix.rejected, *refused]
