@@ -45,6 +45,7 @@ def test_opens_with_datasets_alone_and_has_the_promised_columns(rows):
     per_token |= {"tuned_loss": "float32", "char_start": "int32", "char_end": "int32", "true_roles": "uint8"}
     expected = {name: List(Value(kind)) for name, kind in per_token.items()}
     expected |= {"text": Value("string"), "source": Value("string"), "excluded": Value("bool")}
+    expected |= {"conversation": Value("string")}
     assert dict(rows.features) == expected
     assert len(rows) == 24
     for row in rows:

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from rolewise.data.labelled import LabelledData, load_labelled
     from rolewise.data.readers import read_conversations, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
+    from rolewise.jobs.export import export
     from rolewise.jobs.label import label
-    from rolewise.jobs.options import LabelOptions, SFTOptions
+    from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
+    from rolewise.jobs.push import push
     from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sft import fine_tune
+    from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.shad import SHAD, SHADConfig
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
     from rolewise.weighting import RFT, AlphaFT, SampleMean, TokenMean, Weighting
@@ -32,10 +35,13 @@ _HOMES = {
     "rolewise.data.labelled": ("LabelledData", "load_labelled"),
     "rolewise.data.readers": ("read_conversations", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
+    "rolewise.jobs.export": ("export",),
     "rolewise.jobs.label": ("label",),
-    "rolewise.jobs.options": ("LabelOptions", "SFTOptions"),
+    "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
+    "rolewise.jobs.push": ("push",),
     "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sft": ("fine_tune",),
+    "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
     "rolewise.weighting": ("RFT", "AlphaFT", "SampleMean", "TokenMean", "Weighting"),
@@ -47,9 +53,11 @@ __all__ = [
     "SHAD",
     "AlphaFT",
     "Conversation",
+    "ExportOptions",
     "InputError",
     "LabelOptions",
     "LabelledData",
+    "PushOptions",
     "RenderedSample",
     "Renderer",
     "Role",
@@ -62,12 +70,15 @@ __all__ = [
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",
+    "export",
     "fine_tune",
     "generate",
     "label",
     "load_labelled",
+    "push",
     "read_conversations",
     "relabel",
+    "transfer_labels",
     "write_conversations",
 ]
 

@@ -12,7 +12,10 @@ from rolewise.core.errors import RolewiseError
 COMMANDS = {
     "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
     "label": "label the tokens of conversations as reasoning or boilerplate",
-    "relabel": "label again with another threshold, from the losses that are stored",
+    "relabel": "label again: with another threshold, from the losses that are stored, or by hand",
+    "transfer": "carry labels over to another model's tokens",
+    "export": "write labelled data as weights for other trainers",
+    "push": "push a labelled data set to the Hugging Face hub, with its card",
     "sft": "fine-tune a model on labelled data with a weighting",
     "view": "show a labelled data set as one HTML page",
 }

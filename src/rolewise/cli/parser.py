@@ -87,6 +87,9 @@ def parse(
         name = str(key).replace("-", "_")
         if name not in own and name not in others:
             raise InputError(f"{config}: {_unknown(f'option {key!r}', name, [*own, *others])}")
+        flag = f"--{name.replace('_', '-')}"
+        if name in own and _is_repeatable(hints[name]) and any(argument.split("=")[0] == flag for argument in argv):
+            continue  # such flags add up, but the command line's are to replace the file's
         try:
             flags = _as_flags(name, value, hints.get(name) if name in own else None)
             parser.parse_known_args(flags)
@@ -101,6 +104,7 @@ def parse(
         if not others:
             raise InputError(f"{argument!r} is not an option; see --help")
     values = {name: value for name, value in vars(known).items() if name in own}
+    values.update({name: tuple(values[name] or ()) for name in own if _is_repeatable(hints[name])})
     missing = [f"--{name.replace('_', '-')}" for name, value in values.items() if value in (dataclasses.MISSING, "")]
     if missing:
         raise InputError(f"missing: {', '.join(missing)}; see --help")
@@ -109,8 +113,11 @@ def parse(
 
 def _add_flag(group: Any, field: "dataclasses.Field[Any]", annotation: Any) -> None:
     flag = "--" + field.name.replace("_", "-")
-    kind, optional = _kind(annotation)
     text = field.metadata["help"]
+    if _is_repeatable(annotation):
+        group.add_argument(flag, dest=field.name, action="append", metavar="TEXT", help=text)
+        return
+    kind, optional = _kind(annotation)
     shown = kind is not bool and field.default not in (None, dataclasses.MISSING)
     help_text = (f"{text} [{field.default}]" if shown else text).replace("%", "%%")
     common: dict[str, Any] = {"dest": field.name, "default": field.default, "help": help_text}
@@ -120,6 +127,11 @@ def _add_flag(group: Any, field: "dataclasses.Field[Any]", annotation: Any) -> N
     choices = field.metadata["choices"]
     metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X"}.get(kind, "TEXT")
     group.add_argument(flag, type=_reader(kind, optional), metavar=metavar, **common)
+
+
+def _is_repeatable(annotation: Any) -> bool:
+    """Whether an option may be given several times: a `tuple[str, ...]`."""
+    return typing.get_origin(annotation) is tuple
 
 
 def _kind(annotation: Any) -> tuple[type, bool]:
@@ -176,6 +188,11 @@ def _as_flags(name: str, value: Any, annotation: Any) -> list[str]:
     `annotation` is None for an option of others.
     """
     flag = "--" + name.replace("_", "-")
+    if _is_repeatable(annotation):
+        entries = value if isinstance(value, list) else [value]
+        if not all(isinstance(entry, str) for entry in entries):
+            raise InputError(f"{name} is {value!r}; expected text, or a list of texts")
+        return [f"{flag}={entry}" for entry in entries]
     kind, optional = _kind(annotation) if annotation is not None else (None, True)
     if value is not None and kind is not None and (kind is bool) != isinstance(value, bool):
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")

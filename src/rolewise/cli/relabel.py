@@ -6,11 +6,13 @@ from rolewise.cli.label import show_result
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs.options import RelabelOptions
 
-DESCRIPTION = """Label a labelled data set anew from the losses it holds, with another threshold.
+DESCRIPTION = """Label a labelled data set anew: with another threshold on the losses it holds, or by hand.
 
-No model is needed. The page of `rolewise view` has a slider that shows what a threshold does.
+No model is needed. The page of `rolewise view` has a slider that shows what a threshold does,
+and saves corrections made by hand as a patch file. Corrections outlive a new threshold.
 
   rolewise relabel --data labelled --output relabelled --threshold 0.1
+  rolewise relabel --data labelled --output corrected --patch patch.json
 """
 
 
@@ -22,5 +24,11 @@ def run(argv: Sequence[str]) -> None:
     from rolewise.jobs.relabel import relabel
 
     quieten_libraries()
-    result = relabel(options.data, options.output, threshold=options.threshold, format_quantile=options.format_quantile)
+    result = relabel(
+        options.data,
+        options.output,
+        threshold=options.threshold,
+        format_quantile=options.quantile(),
+        patches=options.patch,
+    )
     show_result(result)

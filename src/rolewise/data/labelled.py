@@ -38,6 +38,7 @@ class LabelledInfo:
         notes: what the renderer wrote differently, for the user.
         chat_template: the Jinja text that samples were written with, where it is not the tokenizer's own.
         role_names: the integers of `token_roles`.
+        patches: corrections made by hand, in the order they were applied (see `patch.PatchRecord`).
     """
 
     method: str
@@ -53,6 +54,7 @@ class LabelledInfo:
     notes: list[str] = field(default_factory=list)
     chat_template: str | None = None
     role_names: dict[str, str] = field(default_factory=lambda: {str(int(role)): role.label for role in Role})
+    patches: list[dict[str, Any]] = field(default_factory=list)
     schema: int = SCHEMA_VERSION
 
 
@@ -85,6 +87,7 @@ class LabelledSample:
     tuned_loss_T: np.ndarray
     true_roles_T: np.ndarray | None
     excluded: bool
+    origin: str | None = None
 
     @property
     def turn_char_spans(self) -> list[tuple[int, int]]:
@@ -124,6 +127,7 @@ class LabelledData:
                 tuned_loss_T=row["tuned_loss"],
                 true_roles_T=row.get("true_roles"),
                 excluded=bool(row["excluded"]),
+                origin=_text_or_none(row.get("conversation")),
             )
 
 
@@ -138,6 +142,7 @@ _FEATURES = {
     "text": Value("string"),
     "source": Value("string"),
     "excluded": Value("bool"),
+    "conversation": Value("string"),
 }
 
 
@@ -152,8 +157,9 @@ def save_labelled(
 
     Columns, of T entries each: `input_ids`, `labels` (−100 where a token carries no loss), `token_roles`, `base_loss`
     and `tuned_loss` (nats), `char_start` and `char_end` (into the row's `text`); and per row `text`, `source`,
-    `excluded` (reported metrics leave it out, since the labeller was tuned on its output). `true_roles` is there
-    when the truth is known.
+    `excluded` (reported metrics leave it out, since the labeller was tuned on its output) and `conversation` (JSON
+    text, see `origin.Origin`; sets written before there was such a column open without it). `true_roles` is there when
+    the truth is known.
     """
     columns: dict[str, list[Any]] = {
         "input_ids": [sample.input_ids for sample in samples],
@@ -166,6 +172,7 @@ def save_labelled(
         "text": [sample.text.encode(errors="replace").decode() for sample in samples],
         "source": [sample.source for sample in samples],
         "excluded": list(excluded),
+        "conversation": [sample.origin for sample in samples],
     }
     features = dict(_FEATURES)
     if any(sample.true_roles is not None for sample in samples):
@@ -235,6 +242,7 @@ def labelled_samples(
             tuned_loss_T=label.tuned_loss_T,
             true_roles_T=sample.true_roles,
             excluded=out,
+            origin=sample.origin,
         )
         for sample, label, out in zip(samples, labels, excluded, strict=True)
     ]
@@ -273,3 +281,8 @@ def count_by_role(roles: Iterable[np.ndarray]) -> dict[str, int]:
     for roles_T in roles:
         counts += np.bincount(roles_T, minlength=len(Role))
     return {role.label: int(counts[role]) for role in Role if role is not Role.CONTEXT}
+
+
+def _text_or_none(value: Any) -> str | None:
+    """A cell of a text column as numpy formatting gives it (a NumPy string), where there is one."""
+    return None if value is None else str(value)

@@ -20,6 +20,7 @@ from rolewise.core.role import Role
 from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation, RoleSpan
 from rolewise.data.message_fields import LONE_SURROGATE
+from rolewise.data.origin import write_origin
 from rolewise.data.turns import TurnFinder, TurnText
 
 
@@ -44,6 +45,8 @@ class RenderedSample:
         source: the conversation's.
         true_roles: uint8 [T] of `Role`, where the conversation's `role_spans` are known: a token has a role only if
             its characters lie wholly inside one span, else `PLAIN`; the end-of-turn token is `FORMAT`.
+        origin: the conversation and the turns' places in `text`, as JSON text (see `origin.Origin`); None for a
+            sample that no conversation was rendered to.
     """
 
     input_ids: NDArray[np.int32]
@@ -54,6 +57,7 @@ class RenderedSample:
     turns: tuple[Turn, ...]
     source: str
     true_roles: NDArray[np.uint8] | None = None
+    origin: str | None = None
 
 
 class Renderer:
@@ -143,7 +147,7 @@ class Renderer:
                         f"the chat template leaves out words of assistant turn {turn.number + 1}; pass another "
                         "--chat-template, or --tool-format if it drops text beside tool calls"
                     )
-        samples = [self._sample(text, turns, conversation.source, contents, spans) for text, turns in rendered]
+        samples = [self._sample(text, turns, conversation, contents, spans) for text, turns in rendered]
         kept = [sample for sample in samples if sample.turns]
         if not kept:
             raise InputError(f"no assistant token left after cutting to max_length={self._max_length}; raise it")
@@ -153,7 +157,7 @@ class Renderer:
         self,
         text: str,
         turns: Sequence[TurnText],
-        source: str,
+        conversation: Conversation,
         contents: Sequence[str],
         spans: Sequence[Sequence[RoleSpan]] | None,
     ) -> RenderedSample:
@@ -169,6 +173,7 @@ class Renderer:
         loss_mask = np.zeros(len(input_ids), dtype=np.bool_)
         true_roles = None if spans is None else np.full(len(input_ids), Role.CONTEXT, dtype=np.uint8)
         token_turns = []
+        kept_turns = []
         for turn in turns:
             # A token that straddles the turn's start began in the header and carries no loss. One that reaches beyond
             # its end is the end-of-turn token of a tokenizer that lets it swallow the white space after it.
@@ -176,6 +181,7 @@ class Renderer:
             if not len(inside):
                 continue
             token_turns.append(Turn(int(inside[0]), int(inside[-1]) + 1))
+            kept_turns.append(turn)
             loss_mask[inside] = True
             if true_roles is not None and spans is not None:
                 true_roles[inside] = Role.PLAIN
@@ -186,7 +192,15 @@ class Renderer:
                 true_roles[inside[char_start[inside] >= turn.closing]] = Role.FORMAT
         kept_text = text[: int(char_end[-1])] if len(encoding["input_ids"]) > len(input_ids) else text
         return RenderedSample(
-            input_ids, loss_mask, char_start, char_end, kept_text, tuple(token_turns), source, true_roles
+            input_ids,
+            loss_mask,
+            char_start,
+            char_end,
+            kept_text,
+            tuple(token_turns),
+            conversation.source,
+            true_roles,
+            write_origin(conversation, kept_turns) if kept_turns else None,
         )
 
     def _content_start(self, text: str, turn: TurnText, content: str) -> int:

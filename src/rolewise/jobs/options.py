@@ -29,6 +29,9 @@ WITHOUT_EFFECT = {
     "hub_strategy",
 }
 """Fields of the trainer that would be taken and then ignored, since the run decides them, or it never gets there."""
+EXPORT_FORMATS = ("parquet", "trl", "axolotl", "ms-swift")
+KEEP = "keep"
+"""Of an option of `rolewise relabel`: as the data set has it."""
 
 
 @dataclass(kw_only=True)
@@ -102,12 +105,80 @@ class LabelOptions:
 class RelabelOptions:
     """Options of `rolewise relabel`."""
 
-    data: str = required("Labelled data set with losses, as `rolewise label` makes it with SHAD.")
+    data: str = required("Labelled data set, as `rolewise label` makes it; other thresholds need SHAD's losses.")
     output: str = required("Directory to make: the same data set with other roles, and its report.")
-    threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.")
-    format_quantile: float | None = option(
-        0.5, "Boilerplate with a base loss below this quantile is format, the rest template; none: no split."
+    threshold: float | None = option(
+        None, "A loss that rises by more than this (nats) means reasoning; default: the data set's own."
     )
+    format_quantile: str = option(
+        KEEP, "Boilerplate with a base loss below this quantile is format, the rest template; none: no split."
+    )
+    patch: tuple[str, ...] = option((), "File of corrections saved from the report page; may be given several times.")
+
+    def quantile(self) -> float | str | None:
+        """`format_quantile` as `relabel` takes it.
+
+        Raises:
+            InputError: if it is neither a number nor `none` nor `keep`.
+        """
+        text = self.format_quantile.lower()
+        if text in (KEEP, "none", "null"):
+            return KEEP if text == KEEP else None
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(
+                f"format_quantile is {self.format_quantile!r}; give a number between 0 and 1, none, or keep"
+            ) from None
+
+
+@dataclass(kw_only=True)
+class TransferOptions:
+    """Options of `rolewise transfer`."""
+
+    model: str = required("The other model, of which only the tokenizer is read: a directory or a hub id.")
+    data: str = required("Labelled data set whose roles are to travel.")
+    output: str = required("Directory to make: the same conversations and roles in the other model's tokens.")
+
+    chat_template: str | None = option(None, "Instead of the tokenizer's: a file, or `chatml`.", group="data")
+    tool_format: str | None = option(
+        None, "How calls are written where the chat template can't: hermes, rlla or react.", group="data"
+    )
+    max_length: int = option(3072, "Samples are cut to so many tokens.", group="data")
+    skip_invalid: bool = option(False, "Leave out rows that the template refuses instead of stopping.", group="data")
+    trust_remote_code: bool = option(False, "Let the model's repository run its own code.", group="machine")
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise InputError(f"max_length is {self.max_length}; it must be at least 2")
+
+
+@dataclass(kw_only=True)
+class ExportOptions:
+    """Options of `rolewise export`."""
+
+    data: str = required("Labelled data set.")
+    output: str = required("File to write: Parquet for parquet and trl, JSON Lines for axolotl and ms-swift.")
+    to: str = option("parquet", "Whose format: parquet, trl, axolotl or ms-swift.", choices=EXPORT_FORMATS)
+    weighting: str = option(
+        "rft", "Which weights; rft's are those at the stored base losses, before training.", choices=WEIGHTINGS
+    )
+    inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
+    alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 1; 0 switches boilerplate off.")
+
+    def __post_init__(self) -> None:
+        if self.to not in EXPORT_FORMATS:
+            raise InputError(f"format {self.to!r} is not known; choose one of {', '.join(EXPORT_FORMATS)}")
+
+
+@dataclass(kw_only=True)
+class PushOptions:
+    """Options of `rolewise push`."""
+
+    data: str = required("Labelled data set.")
+    repo: str = required("Where to: user/name on the Hugging Face hub; made if it is not there.")
+    private: bool = option(False, "If the repository is made, make it private.")
+    dry_run: str | None = option(None, "Write what would be pushed to this directory instead; needs no network.")
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,205 @@
+"""Labels of one tokenizer's tokens, placed on another's through the characters that both render.
+
+Shape suffixes: T tokens of a sample, C characters of a text.
+
+The chat templates differ, so the texts do. Each assistant turn of the new rendering is aligned with the same turn of
+the old one: their common start and end, then lines, then words and signs. That places the content wherever both
+templates show it, trimmed or not, and of calls what both templates write, such as names and arguments. A character
+that only the new template writes has no role, for nothing is known of it.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rolewise.core.role import BOILERPLATE_ROLES, Role
+from rolewise.data.labelled import LabelledSample, TokenLabels
+from rolewise.data.render import RenderedSample
+from rolewise.data.turns import TurnText
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_WORD = re.compile(r"\w+|\s+|[^\w\s]")
+PIECES_COMPARED = 1000
+"""Comparing takes time quadratic in the pieces. Texts that differ over more lines, or words, than this stay apart."""
+
+_REASONING_WINS = (Role.REASONING, Role.BOILERPLATE, Role.PLAIN)
+"""Between equals the first. To predict a token is to work out all of it, so half of it is enough to be reasoning."""
+
+
+class Transferred(NamedTuple):
+    """Labels for one new sample; `mask_T` (bool) is where it carries loss: only in turns that did before."""
+
+    labels: TokenLabels
+    mask_T: NDArray[np.bool_]
+
+
+def transfer(
+    old: LabelledSample, old_turns: Sequence[TurnText], new: RenderedSample, new_turns: Sequence[TurnText]
+) -> Transferred:
+    """Label a sample's new rendering.
+
+    A token takes the role that most of its characters have, its end-of-turn token that of the old one. Reasoning,
+    boilerplate and plain are counted first, of equals in that order the first; then, for boilerplate, its kinds, of
+    equals the first of BOILERPLATE, FORMAT, TEMPLATE. Characters without a role do not count; a token of none but
+    those is PLAIN. Losses are kept only where an old token has exactly the same characters, and NaN elsewhere.
+
+    A turn that did not carry loss carries none now. Where the old sample was cut within a turn, what follows the last
+    character that is known carries none.
+
+    Args:
+        old: the labelled sample.
+        old_turns: its turns that carry loss, in its text.
+        new: the other tokenizer's rendering of the same conversation.
+        new_turns: its turns, numbered alike, in its text.
+    """
+    source_C = np.full(len(new.text), -1, dtype=np.int64)
+    mask_T = np.zeros_like(new.loss_mask)
+    by_number = {turn.number: turn for turn in old_turns}
+    old_role_C = _character_roles(old)
+    closing_role: list[tuple[NDArray[np.bool_], int]] = []
+    for turn in new_turns:
+        before = by_number.get(turn.number)
+        if before is None:
+            continue
+        for block in _turn_blocks(old.text, before, new.text, turn):
+            source_C[block.new : block.new + block.size] = np.arange(block.old, block.old + block.size)
+        in_turn_T = new.loss_mask & (new.char_start >= turn.start) & (new.char_start < turn.end)
+        if before.end > len(old.text):
+            known = np.flatnonzero(source_C[turn.start : turn.end] >= 0)
+            in_turn_T &= new.char_start <= (turn.start + known[-1] if len(known) else -1)
+        mask_T |= in_turn_T
+        role = old_role_C[before.closing] if before.closing < len(old_role_C) else Role.PLAIN
+        closing_role.append((in_turn_T & (new.char_start >= turn.closing), int(role)))
+
+    role_C = np.where(source_C >= 0, old_role_C[source_C], Role.CONTEXT) if len(old_role_C) else source_C * 0
+    roles_T = majority_roles(role_C, new.char_start, new.char_end)
+    for at_T, role_of_end in closing_role:
+        roles_T[at_T] = role_of_end
+    roles_T = np.where(mask_T, roles_T, Role.CONTEXT).astype(np.uint8)
+    base_loss_T, tuned_loss_T = _same_tokens(old, new, source_C, mask_T)
+    return Transferred(TokenLabels(roles_T, base_loss_T, tuned_loss_T), mask_T)
+
+
+def majority_roles(
+    role_C: NDArray[np.integer], char_start_T: NDArray[np.int32], char_end_T: NDArray[np.int32]
+) -> NDArray[np.uint8]:
+    """Roles (uint8 [T]) of tokens from the roles of a text's characters; the rule is in `transfer`.
+
+    Args:
+        role_C: a `Role` per character, CONTEXT where there is none.
+        char_start_T: each token's first character.
+        char_end_T: one past its last.
+    """
+    count_CR = np.zeros((len(role_C) + 1, len(Role)), dtype=np.int64)
+    np.cumsum(role_C[:, None] == np.arange(len(Role)), axis=0, out=count_CR[1:])
+    count_TR = count_CR[char_end_T] - count_CR[char_start_T]
+    kinds = sorted(BOILERPLATE_ROLES)
+    groups_TG = np.stack([count_TR[:, Role.REASONING], count_TR[:, kinds].sum(axis=1), count_TR[:, Role.PLAIN]], axis=1)
+    group_T = np.array(_REASONING_WINS)[groups_TG.argmax(axis=1)]
+    kind_T = np.array(kinds)[count_TR[:, kinds].argmax(axis=1)]
+    roles_T = np.where(group_T == Role.BOILERPLATE, kind_T, group_T)
+    return np.where(groups_TG.any(axis=1), roles_T, Role.PLAIN).astype(np.uint8)
+
+
+class Block(NamedTuple):
+    """`size` equal characters: from `old` on in one text, from `new` on in the other."""
+
+    old: int
+    new: int
+    size: int
+
+
+def align(old: str, new: str) -> list[Block]:
+    """Blocks of characters that two texts share, in order in both."""
+    return list(_align(old, new, 0, 0, (_LINE, _WORD)))
+
+
+def _align(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pattern[str]]) -> Iterator[Block]:
+    start = _common_start(old, new)
+    end = _common_start(old[start:][::-1], new[start:][::-1])
+    if start:
+        yield Block(old_at, new_at, start)
+    middle_old, middle_new = old[start : len(old) - end], new[start : len(new) - end]
+    if middle_old and middle_new and pieces:
+        yield from _align_pieces(middle_old, middle_new, old_at + start, new_at + start, pieces)
+    if end:
+        yield Block(old_at + len(old) - end, new_at + len(new) - end, end)
+
+
+def _align_pieces(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pattern[str]]) -> Iterator[Block]:
+    old_pieces, new_pieces = pieces[0].findall(old), pieces[0].findall(new)
+    if max(len(old_pieces), len(new_pieces)) > PIECES_COMPARED:
+        return
+    old_bound = old_at + np.cumsum([0, *map(len, old_pieces)])
+    new_bound = new_at + np.cumsum([0, *map(len, new_pieces)])
+    for tag, i, j, k, m in SequenceMatcher(None, old_pieces, new_pieces, autojunk=False).get_opcodes():
+        at = int(old_bound[i]), int(new_bound[k])
+        if tag == "equal":
+            yield Block(*at, int(old_bound[j]) - at[0])
+        elif tag == "replace":
+            yield from _align("".join(old_pieces[i:j]), "".join(new_pieces[k:m]), *at, pieces[1:])
+
+
+def _common_start(old: str, new: str) -> int:
+    """Length of the common prefix, in steps that double and halve: comparing slices is fast, characters are not."""
+    low, high = 0, min(len(old), len(new))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _turn_blocks(old_text: str, before: TurnText, new_text: str, turn: TurnText) -> Iterator[Block]:
+    """What a turn's old and new text share; the end-of-turn token only if it is the same."""
+    content = align(old_text[before.start : before.closing], new_text[turn.start : turn.closing])
+    yield from (Block(block.old + before.start, block.new + turn.start, block.size) for block in content)
+    ending = new_text[turn.closing : turn.end]
+    if old_text[before.closing : before.end] == ending:
+        yield Block(before.closing, turn.closing, len(ending))
+
+
+def _character_roles(sample: LabelledSample) -> NDArray[np.uint8]:
+    """The role of each character (uint8 [C]), CONTEXT outside loss tokens.
+
+    Of tokens that share a character (a multi-byte one cut apart) the first one's role counts.
+    """
+    role_C = np.full(len(sample.text), Role.CONTEXT, dtype=np.uint8)
+    for t in np.flatnonzero(sample.mask_T)[::-1]:
+        role_C[sample.char_start_T[t] : sample.char_end_T[t]] = sample.roles_T[t]
+    return role_C
+
+
+def _same_tokens(
+    old: LabelledSample, new: RenderedSample, source_C: NDArray[np.int64], mask_T: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Base and tuned losses of new tokens that have the very characters of one old token, NaN for the rest."""
+    base_loss_T, tuned_loss_T = (np.full(len(mask_T), np.nan, dtype=np.float32) for _ in range(2))
+    old_at = _alone(zip(old.char_start_T.tolist(), old.char_end_T.tolist(), strict=True))
+    new_at = _alone(zip(new.char_start.tolist(), new.char_end.tolist(), strict=True))
+    for (start, end), t in new_at.items():
+        if not mask_T[t] or start == end:
+            continue
+        sources = source_C[start:end]
+        if sources[0] < 0 or (np.diff(sources) != 1).any():
+            continue
+        same = old_at.get((int(sources[0]), int(sources[-1]) + 1))
+        if same is not None:
+            base_loss_T[t], tuned_loss_T[t] = old.base_loss_T[same], old.tuned_loss_T[same]
+    return base_loss_T, tuned_loss_T
+
+
+def _alone(spans: Iterator[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """Tokens by their characters, without those that share all of theirs with another token."""
+    found: dict[tuple[int, int], int] = {}
+    shared = set()
+    for t, span in enumerate(spans):
+        if found.setdefault(span, t) != t:
+            shared.add(span)
+    return {span: t for span, t in found.items() if span not in shared}

@@ -1,0 +1,232 @@
+"""A labelled data set as weights for other trainers. What `rolewise export` runs.
+
+Left out on purpose: ms-swift's regular expressions for loss scales (they know a text, not a sample's roles), and
+Axolotl's `train_detail` character spans (its tokenized format says the same, exactly).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import atomic_path
+from rolewise.core.role import Role
+from rolewise.data.labelled import LabelledData, LabelledSample, load_labelled
+from rolewise.data.origin import read_origin
+from rolewise.jobs.options import ExportOptions
+from rolewise.reporting.views import weights_before_training
+from rolewise.weighting import Weighting, make_weighting
+
+ROWS_AT_ONCE = 256
+"""Rows held in memory, and a Parquet row group."""
+
+Row = dict[str, Any]
+
+
+class ExportResult(NamedTuple):
+    """What was written, and what the user should know of it."""
+
+    path: Path
+    rows: int
+    notes: list[str]
+
+
+class _Weighted(NamedTuple):
+    """One sample with its columns: ids and weights (float32), both of shape (T,)."""
+
+    sample: LabelledSample
+    ids_T: np.ndarray
+    weights_T: np.ndarray
+
+
+def export(options: ExportOptions) -> ExportResult:
+    """Write a labelled data set for another trainer, whole or not at all.
+
+    `weights` (float32, one per token) are scaled to a mean of 1 over the loss tokens of the whole data set and are 0
+    elsewhere, so that mean(weights · loss) over loss tokens is Rolewise's loss, whichever the scheme averages over.
+    RFT's weights depend on the losses of the model in training; exported are those at the stored base losses, which
+    is where training starts.
+
+    Formats:
+        parquet: `input_ids`, `labels`, `weights`, `token_roles`, `base_loss`, `char_start`, `char_end`, `text`,
+            `source`.
+        trl: Parquet with `input_ids`, `labels` (−100 also where the weight is 0) and `weights`. TRL's SFTTrainer reads
+            the first two and drops the third.
+        axolotl: its pre-tokenized format, JSON Lines of `input_ids`, `attention_mask`, `labels`: tokens are on or off.
+        ms-swift: its messages format, JSON Lines of `messages` and `tools`; a turn without loss has `"loss": false`.
+
+    Raises:
+        InputError: if there is no such data set, the output exists or can't be written, the weights need losses or
+            conversations that are not there, or the format can't express them.
+    """
+    weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
+    _check_expressible(options)
+    labelled = load_labelled(options.data)
+    path = Path(options.output)
+    if path.exists():
+        raise InputError(f"{path}: already exists; choose another output or remove it")
+    form = _FORMATS[options.to]
+    rows = (form.row(weighted) for weighted in _weighted(labelled, weighting, options.weighting))
+    with atomic_path(path) as temporary:
+        form.write(rows, temporary)
+    return ExportResult(path, len(labelled.rows), _notes(options))
+
+
+def _check_expressible(options: ExportOptions) -> None:
+    is_binary = options.weighting == "none" or (options.weighting == "alpha" and options.alpha in (0, 1))
+    if options.to == "axolotl" and not is_binary:
+        raise InputError(
+            f"Axolotl's data switches tokens on and off; weights of {options.weighting} are neither. Take --weighting "
+            "alpha --alpha 0 (reasoning only), --weighting none, or another --to"
+        )
+    if options.to == "ms-swift" and options.weighting != "none":
+        raise InputError(
+            f"ms-swift's data switches whole turns on and off; weights of {options.weighting} are per token. Take "
+            "--weighting none, or another --to"
+        )
+
+
+def _notes(options: ExportOptions) -> list[str]:
+    notes = []
+    if options.weighting == "rft":
+        notes.append("RFT's weights are those at the stored base losses; in training they would follow the model's.")
+    if options.to == "trl" and options.weighting != "none":
+        notes.append(
+            "TRL's SFTTrainer drops the column `weights`: read it in a collator and a loss of your own (with "
+            "remove_unused_columns=False), or train with rolewise.WeightedSFTTrainer on the labelled data set."
+        )
+    if options.to == "axolotl" and options.weighting == "alpha":
+        notes.append("Axolotl averages over tokens, not per sample and role: long samples count more than they would.")
+    return notes
+
+
+def _weighted(labelled: LabelledData, weighting: Weighting, name: str) -> Iterator[_Weighted]:
+    """Samples with their weights, scaled as `export` says."""
+    with_loss = [int((np.asarray(row["labels"])[1:] != -100).sum()) for row in _numpy_rows(labelled, ["labels"])]
+    tokens, rows = sum(with_loss), sum(count > 0 for count in with_loss)
+    for sample, row in zip(labelled.samples(), _numpy_rows(labelled, ["input_ids"]), strict=True):
+        if name == "rft":
+            _check_losses(sample)
+        mask_T = sample.mask_T.copy()
+        mask_T[:1] = False  # nothing predicts the first token
+        weights_T = weights_before_training(replace(sample, mask_T=mask_T), weighting)
+        # Alone, a sample's weights sum to 1: it is a whole batch. A scheme that averages over tokens means 1/N.
+        scale = tokens / rows if weighting.unit == "sample" else int(mask_T.sum())
+        yield _Weighted(sample, np.asarray(row["input_ids"]), weights_T * np.float32(scale))
+
+
+def _numpy_rows(labelled: LabelledData, columns: list[str]) -> Iterable[Row]:
+    rows: Iterable[Row] = labelled.rows.select_columns(columns).with_format("numpy")
+    return rows
+
+
+def _check_losses(sample: LabelledSample) -> None:
+    grouped_T = sample.mask_T & (sample.roles_T != Role.PLAIN)
+    if np.isnan(sample.base_loss_T[grouped_T]).any():
+        raise InputError(
+            f"{sample.source}: rft weighs by base losses, and not every token has one (the regex measures none, few "
+            "survive a transfer); take --weighting alpha, or label with SHAD"
+        )
+
+
+def _full_row(weighted: _Weighted) -> Row:
+    sample = weighted.sample
+    return {
+        "input_ids": weighted.ids_T,
+        "labels": np.where(sample.mask_T, weighted.ids_T, -100),
+        "weights": weighted.weights_T,
+        "token_roles": sample.roles_T,
+        "base_loss": sample.base_loss_T,
+        "char_start": sample.char_start_T,
+        "char_end": sample.char_end_T,
+        "text": sample.text,
+        "source": sample.source,
+    }
+
+
+def _trl_row(weighted: _Weighted) -> Row:
+    return {"input_ids": weighted.ids_T, "labels": _switched(weighted), "weights": weighted.weights_T}
+
+
+def _axolotl_row(weighted: _Weighted) -> Row:
+    ids = weighted.ids_T.tolist()
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": _switched(weighted).tolist()}
+
+
+def _switched(weighted: _Weighted) -> np.ndarray:
+    return np.where(weighted.weights_T > 0, weighted.ids_T, -100)
+
+
+def _ms_swift_row(weighted: _Weighted) -> Row:
+    """Calls become messages of role `tool_call`, as ms-swift wants them; `tools` is JSON text."""
+    sample = weighted.sample
+    if sample.origin is None:
+        raise InputError(
+            f"{sample.source}: the data set holds no conversations, and ms-swift reads no tokens; label the data again"
+        )
+    origin = read_origin(sample.origin, sample.source)
+    trained = {turn.number for turn in origin.turns if turn.end <= len(sample.text)}
+    messages: list[Row] = []
+    turns = 0
+    for message in origin.conversation.messages:
+        role, content = message["role"], message.get("content")
+        if role != "assistant":
+            messages.append({"role": role, "content": content})
+            continue
+        switch = {} if turns in trained else {"loss": False}
+        turns += 1
+        if content:
+            messages.append({"role": role, "content": content, **switch})
+        for call in message.get("tool_calls") or ():
+            text = json.dumps(call["function"], ensure_ascii=False)
+            messages.append({"role": "tool_call", "content": text, **switch})
+    tools = origin.conversation.tools
+    return {"messages": messages, **({"tools": json.dumps(tools, ensure_ascii=False)} if tools else {})}
+
+
+_TYPES = {
+    "input_ids": pa.list_(pa.int32()),
+    "labels": pa.list_(pa.int32()),
+    "weights": pa.list_(pa.float32()),
+    "token_roles": pa.list_(pa.uint8()),
+    "base_loss": pa.list_(pa.float32()),
+    "char_start": pa.list_(pa.int32()),
+    "char_end": pa.list_(pa.int32()),
+    "text": pa.string(),
+    "source": pa.string(),
+}
+
+
+def _write_parquet(rows: Iterator[Row], path: Path) -> None:
+    batch = list(islice(rows, ROWS_AT_ONCE))
+    schema = pa.schema([(name, _TYPES[name]) for name in batch[0]])
+    with pq.ParquetWriter(path, schema) as writer:
+        while batch:
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+            batch = list(islice(rows, ROWS_AT_ONCE))
+
+
+def _write_json_lines(rows: Iterator[Row], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class _Format(NamedTuple):
+    row: Callable[[_Weighted], Row]
+    write: Callable[[Iterator[Row], Path], None]
+
+
+_FORMATS = {
+    "parquet": _Format(_full_row, _write_parquet),
+    "trl": _Format(_trl_row, _write_parquet),
+    "axolotl": _Format(_axolotl_row, _write_json_lines),
+    "ms-swift": _Format(_ms_swift_row, _write_json_lines),
+}

@@ -1,0 +1,119 @@
+"""A labelled data set on the Hugging Face hub, with its card. What `rolewise push` runs."""
+
+import re
+import shutil
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path, PurePath
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import unwritable, write_json, write_text
+from rolewise.data.labelled import INFO_FILE, LabelledData, LabelledInfo, load_labelled
+from rolewise.jobs.options import PushOptions
+from rolewise.labelling.checks import check_labels
+from rolewise.reporting.card import dataset_card
+from rolewise.reporting.views import checks_table
+
+CARD_FILE = "README.md"
+DATA_FILES = "data/train-*.parquet"
+SHARD_BYTES = 500_000_000
+"""As `datasets` cuts what it pushes."""
+HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+"""Of the HTTP library that this version of the hub's client uses; a connection that fails is one, too."""
+_REPO_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def push(options: PushOptions) -> str:
+    """Push the data set as Parquet, `rolewise.json` and a card, in one commit; return where it lies.
+
+    Files of the same names are replaced; others in the repository stay. With `dry_run` the same files are written to
+    that directory, which must not be there, and its path is returned.
+
+    Raises:
+        InputError: for a name that is not `user/name`, if there is no such data set, the directory exists or can't be
+            written, or the hub can't be reached or refuses (no token, no permission).
+    """
+    if not _REPO_NAME.fullmatch(options.repo):
+        raise InputError(f"repo is {options.repo!r}; give user/name")
+    labelled = load_labelled(options.data)
+    if options.dry_run is not None:
+        return str(_write_dry_run(labelled, options.repo, Path(options.dry_run)))
+    with tempfile.TemporaryDirectory(prefix="rolewise-push-") as folder:
+        _write_files(labelled, options.repo, Path(folder))
+        return _upload(Path(folder), options)
+
+
+def _write_dry_run(labelled: LabelledData, repo: str, directory: Path) -> Path:
+    if directory.exists():
+        raise InputError(f"{directory}: already exists; choose another directory or remove it")
+    partial = directory.with_name(f".{directory.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_files(labelled, repo, partial)
+        partial.rename(directory)
+    except OSError as error:
+        raise unwritable(directory, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return directory
+
+
+def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
+    rows = labelled.rows
+    shards = max(1, -(-int(rows.data.nbytes) // SHARD_BYTES))
+    (directory / PurePath(DATA_FILES).parent).mkdir()
+    for index in range(shards):
+        name = DATA_FILES.replace("*", f"{index:05d}-of-{shards:05d}")
+        rows.shard(shards, index, contiguous=True).to_parquet(directory / name)
+    info = _public_info(labelled.info)
+    checks = checks_table(*check_labels(labelled))
+    write_text(directory / CARD_FILE, dataset_card(info, checks, rows.column_names, repo, DATA_FILES))
+    write_json(directory / INFO_FILE, asdict(info))
+
+
+def _public_info(info: LabelledInfo) -> LabelledInfo:
+    """The facts without the folders of this machine: of a model that is a directory, its name."""
+    settings = dict(info.settings)
+    if "transferred_from" in settings:
+        before = settings["transferred_from"]
+        settings["transferred_from"] = {**before, "model": _public_name(before["model"])}
+    return replace(info, model=_public_name(info.model), settings=settings)
+
+
+def _public_name(model: str) -> str:
+    path = Path(model)
+    return path.name if path.is_absolute() or path.is_dir() else model
+
+
+def _upload(folder: Path, options: PushOptions) -> str:
+    api = HfApi()
+    try:
+        api.create_repo(options.repo, repo_type="dataset", private=options.private, exist_ok=True)
+        api.upload_folder(
+            repo_id=options.repo,
+            repo_type="dataset",
+            folder_path=folder,
+            commit_message="Labelled data set, by rolewise",
+        )
+    except LocalTokenNotFoundError as error:
+        raise InputError(f"{options.repo}: no token for the hub; log in (hf auth login) or set HF_TOKEN") from error
+    except HfHubHTTPError as error:
+        raise InputError(f"{options.repo}: the hub refuses: {_refusal(error)}") from error
+    except (OfflineModeIsEnabled, HTTP_ERROR, ConnectionError) as error:
+        raise InputError(
+            f"{options.repo}: the hub can't be reached ({error}); check the network, or look at it with --dry-run"
+        ) from error
+    return f"https://huggingface.co/datasets/{options.repo}"
+
+
+def _refusal(error: HfHubHTTPError) -> str:
+    status = error.response.status_code
+    if status == 401:
+        return "no valid token; log in (hf auth login) or set HF_TOKEN"
+    if status == 403:
+        return "the token may not write there; take one with write permission, or your own name before the slash"
+    return f"{error.server_message or str(error).splitlines()[0]} (status {status})"

@@ -1,0 +1,168 @@
+"""A labelled data set in another model's tokens. What `rolewise transfer` runs."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest
+from rolewise.core.role import Role
+from rolewise.core.run_directory import RunDirectory
+from rolewise.core.versions import package_versions
+from rolewise.data.labelled import (
+    LabelledData,
+    LabelledInfo,
+    LabelledSample,
+    TokenLabels,
+    count_roles,
+    labelled_fingerprint,
+    load_labelled,
+    save_labelled,
+)
+from rolewise.data.origin import read_origin
+from rolewise.data.readers import Rejected
+from rolewise.data.render import RenderedSample, Renderer, Turn, tokenizer_fingerprint
+from rolewise.data.transfer import transfer
+from rolewise.jobs.label_result import LabelResult, read_result
+from rolewise.jobs.options import TransferOptions
+from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.training.models import load_tokenizer
+
+METHOD = "transfer"
+
+
+def transfer_labels(options: TransferOptions, progress: Progress | None = None) -> LabelResult:
+    """Render a labelled data set's conversations for another model and carry the roles over, character by character.
+
+    The conversations are those that the data set keeps in its column `conversation`; each is rendered with the other
+    model's own chat template. `rolewise.data.transfer.transfer` says which role a token gets. A row trains the turns
+    that it trained before; where the other template rewrites earlier turns, it becomes one row per turn.
+
+    The result's `method` is `transfer`, and its `settings` say where the roles come from. It can't be classified by
+    another threshold, since few of its tokens have losses: relabel first, then transfer. Corrections made by hand are
+    in the roles.
+
+    Raises:
+        InputError: if there is no such data set, it holds no conversations, the tokenizer or its template can't be
+            used, a row can't be rendered (unless `skip_invalid`), or the output can't be written or holds something
+            else.
+    """
+    labelled = load_labelled(options.data)
+    _check_conversations(labelled)
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    renderer = Renderer(
+        tokenizer,
+        chat_template=options.chat_template,
+        tool_format=options.tool_format,
+        max_length=options.max_length,
+    )
+    settings = asdict(options)
+    choices = {name: value for name, value in settings.items() if name not in ("model", "data", "output")}
+    origin = {
+        "rows": labelled_fingerprint(labelled.rows),
+        "info": digest(asdict(labelled.info)),
+        "method": labelled.info.method,
+        "model": labelled.info.model,
+        "model_hash": labelled.info.model_hash,
+        "settings": labelled.info.settings,
+    }
+    rendering = renderer.fingerprint()
+    run = RunDirectory(options.output, "transfer", settings, {"data": origin, "to": rendering, "settings": choices})
+    if run.finished():
+        return read_result(load_labelled(run.output), was_finished=True)
+    with run.opened(), run.timed("write"):
+        samples, labels, excluded, rejected = _transfer_rows(
+            labelled, renderer, options.skip_invalid, progress or Progress(disable=True)
+        )
+        info = LabelledInfo(
+            method=METHOD,
+            model=options.model,
+            model_hash="",
+            tokenizer=tokenizer_fingerprint(tokenizer),
+            rendering=rendering,
+            threshold=None,
+            format_quantile=None,
+            counts=count_roles(samples, labels),
+            settings={**choices, "transferred_from": origin},
+            versions=package_versions(),
+            notes=[*renderer.notes, _carried(labelled, samples, labels)],
+            chat_template=renderer.given_template,
+        )
+        save_labelled(run.results, samples, labels, excluded, info)
+        write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+    run.publish({"transferred": origin["info"], "rejected": [entry._asdict() for entry in rejected]})
+    return read_result(load_labelled(run.output), was_finished=False)
+
+
+def _check_conversations(labelled: LabelledData) -> None:
+    column = "conversation"
+    if column not in labelled.rows.column_names or None in labelled.rows[column][:1]:
+        raise InputError(
+            f"{labelled.path}: holds no conversations (it was written without the column `{column}`), so its labels "
+            "can't travel; label the data again"
+        )
+
+
+def _transfer_rows(
+    labelled: LabelledData, renderer: Renderer, skip_invalid: bool, progress: Progress
+) -> tuple[list[RenderedSample], list[TokenLabels], list[bool], list[Rejected]]:
+    samples: list[RenderedSample] = []
+    labels: list[TokenLabels] = []
+    excluded: list[bool] = []
+    rejected: list[Rejected] = []
+    task = progress.add_task("transfer", total=len(labelled.rows))
+    for old in labelled.samples():
+        try:
+            for sample, label in _transfer_row(old, renderer):
+                samples.append(sample)
+                labels.append(label)
+                excluded.append(old.excluded)
+        except InputError as error:
+            if not skip_invalid:
+                raise
+            rejected.append(Rejected(old.source, str(error).removeprefix(f"{old.source}: ")))
+        progress.advance(task)
+    if not samples:
+        first = rejected[0]
+        raise InputError(f"{labelled.path}: no row can be transferred; the first: {first.source}: {first.reason}")
+    return samples, labels, excluded, rejected
+
+
+def _transfer_row(old: LabelledSample, renderer: Renderer) -> list[tuple[RenderedSample, TokenLabels]]:
+    origin = read_origin(old.origin or "", old.source)
+    found = []
+    for new in renderer.render(origin.conversation):
+        turns = read_origin(new.origin or "", old.source).turns
+        labels, mask_T = transfer(old, origin.turns, new, turns)
+        if mask_T.any():
+            found.append((_with_mask(new, mask_T), labels))
+    if not found:
+        raise InputError(f"{old.source}: no token that carried loss is left; raise --max-length")
+    return found
+
+
+def _with_mask(sample: RenderedSample, mask_T: np.ndarray) -> RenderedSample:
+    """The sample with loss on `mask_T` (bool, shape (T,)) only, which is part of its own mask."""
+    turns = []
+    for turn in sample.turns:
+        inside = np.flatnonzero(mask_T[turn.start : turn.end])
+        if len(inside):
+            turns.append(Turn(turn.start, turn.start + int(inside[-1]) + 1))
+    truth = sample.true_roles
+    if truth is not None:
+        truth = np.where(mask_T, truth, Role.CONTEXT).astype(np.uint8)
+    return replace(sample, loss_mask=mask_T, turns=tuple(turns), true_roles=truth)
+
+
+def _carried(labelled: LabelledData, samples: list[RenderedSample], labels: list[TokenLabels]) -> str:
+    """How much came over, for the user."""
+    masks = [sample.loss_mask for sample in samples]
+    tokens = sum(int(mask_T.sum()) for mask_T in masks)
+    plain = sum(int((label.roles_T == Role.PLAIN).sum()) for label in labels)
+    before: Any = labelled.info.counts
+    return (
+        f"Roles were carried over from tokens of {labelled.info.model.rstrip('/').split('/')[-1] or 'another tokenizer'}: {plain / tokens:.1%} of "
+        f"the loss tokens have none, before {before.get('plain', 0) / max(1, before['loss_tokens']):.1%}."
+    )
