@@ -67,6 +67,7 @@ __all__ = [
     "SHADConfig",
     "SampleMean",
     "TokenMean",
+    "TransferOptions",
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",

@@ -1,6 +1,7 @@
 """A labelled data set in another model's tokens. What `rolewise transfer` runs."""
 
 from dataclasses import asdict, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -162,7 +163,9 @@ def _carried(labelled: LabelledData, samples: list[RenderedSample], labels: list
     tokens = sum(int(mask_T.sum()) for mask_T in masks)
     plain = sum(int((label.roles_T == Role.PLAIN).sum()) for label in labels)
     before: Any = labelled.info.counts
+    plain_before = before.get("plain", 0) / max(1, before["loss_tokens"])
+    model = PurePath(labelled.info.model).name or "another tokenizer"
     return (
-        f"Roles were carried over from tokens of {labelled.info.model.rstrip('/').split('/')[-1] or 'another tokenizer'}: {plain / tokens:.1%} of "
-        f"the loss tokens have none, before {before.get('plain', 0) / max(1, before['loss_tokens']):.1%}."
+        f"Roles were carried over from tokens of {model}: {plain / tokens:.1%} of the loss tokens have none, before "
+        f"{plain_before:.1%}."
     )
