@@ -129,7 +129,7 @@ class TestRefused:
     )
     def test_edits(self, labelled, tmp_path, edits, message):
         patch = patch_file(tmp_path / "p.json", labelled, edits)
-        with pytest.raises(InputError, match="p.json") as refusal:
+        with pytest.raises(InputError, match=r"p\.json") as refusal:
             relabel(labelled.path, tmp_path / "out", patches=[patch])
         assert message in str(refusal.value)
         assert not list(tmp_path.glob("out*"))
