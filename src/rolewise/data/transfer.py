@@ -11,6 +11,7 @@ that only the new template writes has no role, for nothing is known of it.
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +132,10 @@ def _align(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pat
 
 
 def _align_pieces(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pattern[str]]) -> Iterator[Block]:
-    old_pieces, new_pieces = pieces[0].findall(old), pieces[0].findall(new)
+    # One piece more than is compared is enough to know that there are too many.
+    old_pieces, new_pieces = (
+        [piece.group() for piece in islice(pieces[0].finditer(text), PIECES_COMPARED + 1)] for text in (old, new)
+    )
     if max(len(old_pieces), len(new_pieces)) > PIECES_COMPARED:
         return
     old_bound = old_at + np.cumsum([0, *map(len, old_pieces)])
