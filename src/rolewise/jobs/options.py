@@ -110,7 +110,7 @@ class RelabelOptions:
     threshold: float | None = option(
         None, "A loss that rises by more than this (nats) means reasoning; default: the data set's own."
     )
-    format_quantile: str = option(
+    format_quantile: str | None = option(
         KEEP, "Boilerplate with a base loss below this quantile is format, the rest template; none: no split."
     )
     patch: tuple[str, ...] = option((), "File of corrections saved from the report page; may be given several times.")
@@ -121,11 +121,10 @@ class RelabelOptions:
         Raises:
             InputError: if it is neither a number nor `none` nor `keep`.
         """
-        text = self.format_quantile.lower()
-        if text in (KEEP, "none", "null"):
-            return KEEP if text == KEEP else None
+        if self.format_quantile is None or self.format_quantile.lower() == KEEP:
+            return self.format_quantile and KEEP
         try:
-            return float(text)
+            return float(self.format_quantile)
         except ValueError:
             raise InputError(
                 f"format_quantile is {self.format_quantile!r}; give a number between 0 and 1, none, or keep"

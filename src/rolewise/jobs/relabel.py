@@ -95,7 +95,7 @@ def _as_options(choices: dict[str, Any]) -> dict[str, Any]:
     if choices["threshold"] is None:
         return {}
     quantile = choices["format_quantile"]
-    return {"threshold": choices["threshold"], "format_quantile": "none" if quantile is None else str(quantile)}
+    return {"threshold": choices["threshold"], "format_quantile": None if quantile is None else str(quantile)}
 
 
 def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:
