@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +50,6 @@ def edit(span: tuple[int, int], role: str, row: int = 1) -> dict[str, object]:
 
 def roles_of(path: Path) -> list[list[int]]:
     return load_labelled(path).rows["token_roles"][:]
-
-
-def test_fingerprint_is_that_of_the_ids_alone(labelled, tmp_path):
-    sha256 = hashlib.sha256()
-    for ids in labelled.rows["input_ids"]:
-        sha256.update(struct.pack("<Q", len(ids)) + struct.pack(f"<{len(ids)}i", *ids))
-    assert labelled_fingerprint(labelled.rows) == sha256.hexdigest()
-    assert labelled_fingerprint(labelled.rows.select([0, 2])) != sha256.hexdigest()
-    other = load_labelled(relabel(labelled.path, tmp_path / "other", threshold=0.3).path)
-    assert labelled_fingerprint(other.rows) == sha256.hexdigest()
 
 
 def test_edits_change_their_tokens_and_nothing_else(labelled, tmp_path):
