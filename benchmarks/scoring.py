@@ -35,7 +35,7 @@ from torch import nn
 
 from rolewise.data.render import RenderedSample
 from rolewise.evaluation.statistics import ratio_interval
-from rolewise.labelling.scoring import Shard, collate, plan_shards, read_losses, score, scored_length
+from rolewise.labelling.scoring import MeasuredLosses, Shard, collate, plan_shards, score, scored_length
 from rolewise.labelling.shad import SHAD, SHADConfig
 from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config
 
@@ -132,7 +132,7 @@ def measure(ways: dict[str, ScoreShard], shards: list[Shard], rounds: int) -> di
 
 def largest_difference(case: Case, directory: Path, reference: ScoreShard) -> float:
     """The largest difference in nats between our losses and the naive ones: all ways must do the same work."""
-    measured = read_losses(case.shards, case.samples, directory)
+    measured = MeasuredLosses(case.shards, case.samples, directory)
     largest = 0.0
     for shard in case.shards:
         for i, losses in reference(shard).items():

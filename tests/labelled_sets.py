@@ -8,9 +8,9 @@ import numpy as np
 
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation
-from rolewise.data.labelled import LabelledData, LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
+from rolewise.data.labelled import LabelledData, LabelledInfo, TokenLabels, load_labelled, save_labelled
 from rolewise.data.render import Renderer, tokenizer_fingerprint
-from rolewise.labelling.classify import label_by_losses
+from rolewise.labelling.classify import LossLabels
 
 THRESHOLD, QUANTILE = 0.1, 0.4
 
@@ -26,7 +26,7 @@ def make_labelled(
     for sample in samples:
         base, tuned = (np.where(sample.loss_mask, rng.random(len(sample.input_ids)), np.nan) for _ in range(2))
         losses.append((base.astype(np.float32), tuned.astype(np.float32), sample.loss_mask))
-    labels = label_by_losses(losses, THRESHOLD, QUANTILE)
+    labels = LossLabels(losses, THRESHOLD, QUANTILE)
     info = LabelledInfo(
         method="shad",
         model="someone/model",
@@ -35,7 +35,7 @@ def make_labelled(
         rendering=renderer.fingerprint(),
         threshold=THRESHOLD,
         format_quantile=QUANTILE,
-        counts=count_roles(samples, labels),
+        counts={},
         settings={},
         versions={"rolewise": "0"},
     )
@@ -52,9 +52,7 @@ def without_losses(directory: Path, tokenizer: Any, conversations: Sequence[Conv
         TokenLabels.without_losses(np.where(s.loss_mask, Role.REASONING, Role.CONTEXT).astype(np.uint8))
         for s in samples
     ]
-    info = LabelledInfo(
-        "regex", "", "", tokenizer_fingerprint(tokenizer), "", None, None, count_roles(samples, labels), {}, {}
-    )
+    info = LabelledInfo("regex", "", "", tokenizer_fingerprint(tokenizer), "", None, None, {}, {}, {})
     directory.mkdir(parents=True)
     save_labelled(directory, samples, labels, [False] * len(samples), info)
     return load_labelled(directory)

@@ -16,11 +16,11 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation, RoleSpan
 from rolewise.data.generator import generate
-from rolewise.data.labelled import TokenLabels, labelled_samples
+from rolewise.data.labelled import labelled_samples
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.data.shuffle import OutputRef
 from rolewise.labelling.checks import check_format, check_truth
-from rolewise.labelling.classify import check_classification, classify, label_by_losses, split_boilerplate
+from rolewise.labelling.classify import LossLabels, check_classification, classify, streamed_quantile
 from rolewise.labelling.shad import SHAD, SHADConfig
 
 NAN = float("nan")
@@ -190,17 +190,28 @@ class TestClassify:
         assert roles.tolist() == [Role.CONTEXT, *(names[letter] for letter in expected)]
 
     def test_boilerplate_splits_at_the_quantile_of_all_samples_boilerplate(self):
-        losses = [np.array([0.0, 1.0, 2.0]), np.array([3.0, 4.0, 99.0])]
-        roles = [np.full(3, Role.BOILERPLATE, dtype=np.uint8), np.array([3, 3, Role.REASONING], dtype=np.uint8)]
-        labels = [TokenLabels(r, b, b) for r, b in zip(roles, losses, strict=True)]
-        split = [label.roles_T.tolist() for label in split_boilerplate(labels, 0.5)]
+        base = [np.array([0.0, 1.0, 2.0], dtype=np.float32), np.array([3.0, 4.0, 99.0], dtype=np.float32)]
+        tuned = [base[0] - 1, base[1] + np.array([-1, -1, 1], dtype=np.float32)]  # the last one is reasoning
+        losses = [(b, t, np.ones(3, dtype=bool)) for b, t in zip(base, tuned, strict=True)]
+        split = [label.roles_T.tolist() for label in LossLabels(losses, 0.0, 0.5)]
         assert split == [[Role.FORMAT, Role.FORMAT, Role.TEMPLATE], [Role.TEMPLATE, Role.TEMPLATE, Role.REASONING]]
-        assert all(role != Role.FORMAT for label in split_boilerplate(labels, 0) for role in label.roles_T)
-        assert split_boilerplate(labels, None) == labels
+        assert all(role != Role.FORMAT for label in LossLabels(losses, 0.0, 0.0) for role in label.roles_T)
+        whole = [[Role.BOILERPLATE] * 3, [Role.BOILERPLATE, Role.BOILERPLATE, Role.REASONING]]
+        assert [label.roles_T.tolist() for label in LossLabels(losses, 0.0, None)] == whole
+
+    @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.5, 0.77, 1.0])
+    def test_a_streamed_quantile_is_numpys(self, quantile):
+        rng = np.random.default_rng(0)
+        pieces = [rng.exponential(scale, size).astype(np.float32) for scale, size in ((1, 501), (1e-4, 37), (9, 0))]
+        pieces += [np.array([0.0, -0.0, 2.5, 2.5, 2.5], dtype=np.float32)]
+        expected = np.quantile(np.concatenate(pieces).astype(np.float64), quantile)
+        assert streamed_quantile(lambda: pieces, quantile) == pytest.approx(expected, rel=1e-12)
+        assert streamed_quantile(lambda: [np.array([4.0], dtype=np.float32)], quantile) == 4.0
+        assert streamed_quantile(lambda: [], quantile) is None
 
     def test_nothing_to_split(self):
         nothing = np.full(2, NAN)
-        [label] = label_by_losses([(nothing, nothing, np.array([False, True]))], 0.0, 0.5)
+        [label] = LossLabels([(nothing, nothing, np.array([False, True]))], 0.0, 0.5)
         assert label.roles_T.tolist() == [Role.CONTEXT, Role.PLAIN]
 
     @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from rolewise.core.errors import InputError
 from rolewise.data.render import RenderedSample, Turn
-from rolewise.labelling.scoring import plan_shards, read_losses, score
+from rolewise.labelling.scoring import MeasuredLosses, plan_shards, score
 from rolewise.labelling.tuning import TuningConfig, _arguments
 
 
@@ -50,7 +50,7 @@ def test_a_run_resumed_with_other_batches_does_not_read_the_old_ones(tmp_path: P
     for batch_tokens in (20, 9):
         shards = plan_shards(samples, [0] * len(samples), batch_tokens, batch_tokens)
         list(score(shards, samples, ids_as_losses, tmp_path, "cpu"))
-        measured = read_losses(shards, samples, tmp_path)
+        measured = MeasuredLosses(shards, samples, tmp_path)
         for sample, (base_T, tuned_T, _) in zip(samples, measured, strict=True):
             assert base_T[2:].tolist() == sample.input_ids[2:].tolist()
             assert tuned_T[2:].tolist() == (sample.input_ids[2:] + 0.5).tolist()

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, List, Value, load_from_disk
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import write_json
+from rolewise.core.files import digest, write_json
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 
@@ -144,13 +146,17 @@ _FEATURES = {
     "excluded": Value("bool"),
     "conversation": Value("string"),
 }
+_TRUTH = {"true_roles": List(Value("uint8"))}
+_Row = tuple[RenderedSample, TokenLabels, bool]
+ROWS_AT_ONCE = 100
+"""Rows that are in memory together while a data set is written."""
 
 
 def save_labelled(
     directory: Path,
-    samples: Sequence[RenderedSample],
-    labels: Sequence[TokenLabels],
-    excluded: Sequence[bool],
+    samples: Iterable[RenderedSample],
+    labels: Iterable[TokenLabels],
+    excluded: Iterable[bool],
     info: LabelledInfo,
 ) -> None:
     """Write the data set into `directory` (not atomically: callers write beside the final place, then rename).
@@ -159,9 +165,41 @@ def save_labelled(
     and `tuned_loss` (nats), `char_start` and `char_end` (into the row's `text`); and per row `text`, `source`,
     `excluded` (reported metrics leave it out, since the labeller was tuned on its output) and `conversation` (JSON
     text, see `origin.Origin`; sets written before there was such a column open without it). `true_roles` is there when
-    the truth is known.
+    the truth of any sample is known. Rows are written as they come, so they need not fit in memory, and counted:
+    `info.counts` is filled in.
     """
-    columns: dict[str, list[Any]] = {
+    counter = RoleCounter()
+    contents = hashlib.sha256()
+    knows_truth = False
+    schema = Features(_FEATURES | _TRUTH).arrow_schema
+    # Beside the directory: datasets does not write a data set to where its own files lie.
+    with tempfile.NamedTemporaryFile(dir=directory.parent, prefix=".rows.", suffix=".tmp") as rows_file:
+        with pa.OSFile(rows_file.name, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for rows in _batches(zip(samples, labels, excluded, strict=True), ROWS_AT_ONCE):
+                for sample, label, _ in rows:
+                    counter.add(sample, label)
+                    contents.update(sample.input_ids.tobytes() + label.roles_T.tobytes())
+                    knows_truth = knows_truth or sample.true_roles is not None
+                writer.write_table(pa.Table.from_pydict(_columns(rows), schema=schema))
+        written = Dataset.from_file(rows_file.name)
+        # Else a fingerprint is drawn that differs from run to run.
+        fingerprint = digest([contents.hexdigest(), info.settings])
+        written = written.remove_columns([] if knows_truth else list(_TRUTH), new_fingerprint=fingerprint)
+        # The one place that travels with the rows, whoever loads them: a trainer can refuse another tokenizer's.
+        written.info.description = TOKENIZER_NOTE + info.tokenizer
+        written.save_to_disk(directory)
+    write_json(directory / INFO_FILE, asdict(replace(info, counts=counter.counts())))
+
+
+def _batches(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
+    left = iter(rows)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def _columns(rows: Sequence[_Row]) -> dict[str, list[Any]]:
+    samples, labels, excluded = zip(*rows, strict=True)
+    return {
         "input_ids": [sample.input_ids for sample in samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100).astype(np.int32) for sample in samples],
         "token_roles": [label.roles_T.astype(np.uint8) for label in labels],
@@ -173,20 +211,13 @@ def save_labelled(
         "source": [sample.source for sample in samples],
         "excluded": list(excluded),
         "conversation": [sample.origin for sample in samples],
+        "true_roles": [
+            sample.true_roles
+            if sample.true_roles is not None
+            else np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8)
+            for sample in samples
+        ],
     }
-    features = dict(_FEATURES)
-    if any(sample.true_roles is not None for sample in samples):
-        unknown = [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8) for sample in samples]
-        columns["true_roles"] = [
-            sample.true_roles if sample.true_roles is not None else plain
-            for sample, plain in zip(samples, unknown, strict=True)
-        ]
-        features["true_roles"] = List(Value("uint8"))
-    rows = Dataset.from_dict(columns, features=Features(features))
-    # The one place that travels with the rows, whoever loads them: a trainer can refuse another tokenizer's.
-    rows.info.description = TOKENIZER_NOTE + info.tokenizer
-    rows.save_to_disk(directory)
-    write_json(directory / INFO_FILE, asdict(info))
 
 
 def is_labelled(path: str | Path) -> bool:
@@ -267,12 +298,32 @@ def noted_tokenizer(rows: Dataset) -> str | None:
     return description.removeprefix(TOKENIZER_NOTE) if description.startswith(TOKENIZER_NOTE) else None
 
 
-def count_roles(samples: Sequence[RenderedSample], labels: Sequence[TokenLabels]) -> dict[str, int]:
-    """Loss tokens per role name, with the number of samples and of all tokens."""
-    by_name = count_by_role(label.roles_T[sample.loss_mask] for sample, label in zip(samples, labels, strict=True))
-    tokens = sum(len(sample.input_ids) for sample in samples)
-    loss_tokens = sum(int(sample.loss_mask.sum()) for sample in samples)
-    return {"samples": len(samples), "tokens": tokens, "loss_tokens": loss_tokens, **by_name}
+class RoleCounter:
+    """Adds up samples, tokens, loss tokens, and loss tokens per role."""
+
+    def __init__(self) -> None:
+        self._samples = self._tokens = self._loss_tokens = 0
+        self._of_role = np.zeros(len(Role), dtype=np.int64)
+
+    def add(self, sample: RenderedSample, label: TokenLabels) -> None:
+        """Count one sample."""
+        self._samples += 1
+        self._tokens += len(sample.input_ids)
+        self._loss_tokens += int(sample.loss_mask.sum())
+        self._of_role += np.bincount(label.roles_T[sample.loss_mask], minlength=len(Role))
+
+    def counts(self) -> dict[str, int]:
+        """What was counted, by name."""
+        by_name = {role.label: int(self._of_role[role]) for role in Role if role is not Role.CONTEXT}
+        return {"samples": self._samples, "tokens": self._tokens, "loss_tokens": self._loss_tokens, **by_name}
+
+
+def count_roles(samples: Iterable[RenderedSample], labels: Iterable[TokenLabels]) -> dict[str, int]:
+    """Loss tokens per role name, with the number of samples, of all tokens, and of those with loss."""
+    counter = RoleCounter()
+    for sample, label in zip(samples, labels, strict=True):
+        counter.add(sample, label)
+    return counter.counts()
 
 
 def count_by_role(roles: Iterable[np.ndarray]) -> dict[str, int]:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rolewise.core.errors import InputError
 from rolewise.data.readers import Rejected, as_record
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.data.sources import SourceMix, parse_sources
+from rolewise.data.stored_samples import StoredSamples
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class PreparedData:
     Attributes:
         samples: of the data itself.
         general: of general chat, whose tokens play no roles: all PLAIN.
+        all_samples: the data's own, then general chat.
         rejected: the records that were left out; empty unless invalid ones were to be skipped.
         format: names of the formats that were read.
         sha256: over the conversations that were used, whatever files they came from.
@@ -24,18 +27,14 @@ class PreparedData:
         notes: what was read or is written differently for these conversations, for the user.
     """
 
-    samples: list[RenderedSample]
-    general: list[RenderedSample]
+    samples: Sequence[RenderedSample]
+    general: Sequence[RenderedSample]
+    all_samples: Sequence[RenderedSample]
     rejected: list[Rejected]
     format: str
     sha256: str
     conversations: int
     notes: list[str]
-
-    @property
-    def all_samples(self) -> list[RenderedSample]:
-        """The data's own, then general chat."""
-        return [*self.samples, *self.general]
 
     @property
     def tokens(self) -> int:
@@ -71,18 +70,19 @@ def prepare(
         InputError: for the first record that can't be used, or, with `skip_invalid`, if none can.
     """
     reading = _Preparation(renderer, skip_invalid)
-    samples = reading.read(data, format, limit)
-    count = reading.conversations
-    chat: list[RenderedSample] = []
+    reading.read(data, format, limit)
+    count, own = reading.conversations, len(reading.samples)
     if general is not None:
         wanted = None if general_share is None else round(count * general_share / (1 - general_share))
-        chat = reading.read(general, None, wanted) if wanted != 0 else []
+        if wanted != 0:
+            reading.read(general, None, wanted)
         found = reading.conversations - count
         if wanted is not None and found < wanted:
             reading.note(f"General chat has only {found} conversations, not the {wanted} that its share asks for.")
     return PreparedData(
-        samples,
-        chat,
+        reading.samples.part(0, own),
+        reading.samples.part(own, len(reading.samples)),
+        reading.samples,
         reading.rejected,
         ", ".join(dict.fromkeys(reading.formats)),
         reading.hash.hexdigest(),
@@ -97,6 +97,7 @@ class _Preparation:
     def __init__(self, renderer: Renderer, skip_invalid: bool) -> None:
         self._renderer = renderer
         self._skip_invalid = skip_invalid
+        self.samples = StoredSamples()
         self.rejected: list[Rejected] = []
         self.formats: list[str] = []
         self.hash = hashlib.sha256()
@@ -106,20 +107,22 @@ class _Preparation:
     def note(self, text: str) -> None:
         self.notes[text] = None
 
-    def read(self, text: str, format: str | None, limit: int | None) -> list[RenderedSample]:
+    def read(self, text: str, format: str | None, limit: int | None) -> None:
         mix = SourceMix(parse_sources(text), format=format, skip_invalid=self._skip_invalid, limit=limit)
-        samples: list[RenderedSample] = []
+        before = len(self.samples)
         refused: list[Rejected] = []
         for conversation in mix:
             # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
             source = mix.lasting_source(conversation)
             try:
-                samples.extend(replace(sample, source=source) for sample in self._renderer.render(conversation))
+                rendered = self._renderer.render(conversation)
             except InputError as error:
                 if not self._skip_invalid:
                     raise
                 refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
                 continue
+            for sample in rendered:
+                self.samples.append(replace(sample, source=source))
             self.conversations += 1
             self.hash.update(json.dumps([source, as_record(conversation)], default=str).encode() + b"\n")
             for note in (*conversation.notes, *self._renderer.notes_for([conversation])):
@@ -129,7 +132,6 @@ class _Preparation:
         self.rejected += [*mix.rejected, *refused]
         self.formats += mix.formats
         self.hash.update(b"\0")  # the next conversations are of another kind
-        if not samples:
+        if len(self.samples) == before:
             first = (mix.rejected + refused)[0]
             raise InputError(f"{text}: no record can be used; the first: {first.source}: {first.reason}")
-        return samples

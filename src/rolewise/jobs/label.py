@@ -1,6 +1,9 @@
 """The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from rolewise.core.plugins import load_plugins
 from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
-from rolewise.data.labelled import LabelledInfo, TokenLabels, count_roles, load_labelled, save_labelled
+from rolewise.data.labelled import LabelledInfo, TokenLabels, load_labelled, save_labelled
 from rolewise.data.prepare import PreparedData, prepare
 from rolewise.data.readers import write_rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
@@ -23,6 +26,7 @@ from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
 from rolewise.reporting.html import Table
 from rolewise.roles.regex import label_format
+from rolewise.training import processes
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
 INPUTS = ("model", "data", "general", "plugin", "output")
@@ -72,6 +76,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     Raises:
         InputError: as `plan_labelling`, or if the output can't be written or holds something else.
     """
+    processes.start()
     plan = plan or plan_labelling(options)
     progress = progress or Progress(disable=True)
     settings = {name: value for name, value in asdict(options).items() if name != "plan"}
@@ -85,39 +90,47 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         "settings": {**choices, **_settled(plan)},
         "version": __version__,
     }
-    run = RunDirectory(options.output, "label", settings, identity)
+    run = RunDirectory(options.output, "label", settings, identity, writes=processes.is_main())
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
     with run.opened():
-        samples = plan.data.samples
-        if plan.shad is not None:
-            with run.timed("label"):
-                labels, excluded = _shad(options).label(samples, run.work, progress, plan.shad)
-        else:
-            labels, excluded = [_regex_labels(sample) for sample in samples], [False] * len(samples)
-        samples = plan.data.all_samples
-        labels = [*labels, *map(_plain_labels, plan.data.general)]
-        excluded = [*excluded, *(False for _ in plan.data.general)]
-        info = LabelledInfo(
-            method=options.method,
-            model=options.model,
-            model_hash=model_hash,
-            tokenizer=tokenizer_fingerprint(plan.tokenizer),
-            rendering=plan.renderer.fingerprint(),
-            threshold=options.threshold if plan.shad else None,
-            format_quantile=options.format_quantile if plan.shad else None,
-            counts=count_roles(samples, labels),
-            settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
-            versions=package_versions(),
-            notes=plan.data.notes,
-            chat_template=plan.renderer.given_template,
-        )
-        with run.timed("write"):
-            save_labelled(run.results, samples, labels, excluded, info)
-            write_rejected(plan.data.rejected, run.results)
-            write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
-        run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.data.rejected)})
+        processes.wait()  # for the directories
+        with run.timed("label"):
+            labels, excluded = _label(options, plan, run.work, progress)
+        if processes.is_main():
+            info = LabelledInfo(
+                method=options.method,
+                model=options.model,
+                model_hash=model_hash,
+                tokenizer=tokenizer_fingerprint(plan.tokenizer),
+                rendering=plan.renderer.fingerprint(),
+                threshold=options.threshold if plan.shad else None,
+                format_quantile=options.format_quantile if plan.shad else None,
+                counts={},
+                settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
+                versions=package_versions(),
+                notes=plan.data.notes,
+                chat_template=plan.renderer.given_template,
+            )
+            with run.timed("write"):
+                save_labelled(run.results, plan.data.all_samples, labels, excluded, info)
+                write_rejected(plan.data.rejected, run.results)
+                write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+            run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.data.rejected)})
+        processes.wait()  # for the results
     return read_result(load_labelled(run.output), was_finished=False)
+
+
+def _label(
+    options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress
+) -> tuple[Iterable[TokenLabels], Iterable[bool]]:
+    """Labels of all samples, general chat last, and which of them the reported metrics must leave out."""
+    labels: Iterable[TokenLabels] = map(_regex_labels, plan.data.samples)
+    excluded: Iterable[bool] = repeat(False, len(plan.data.samples))
+    if plan.shad is not None:
+        labels, excluded = _shad(options).label(plan.data.samples, work, progress, plan.shad)
+    general = plan.data.general
+    return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general)))
 
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:

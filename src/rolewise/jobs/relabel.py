@@ -16,7 +16,7 @@ from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import KEEP
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
-from rolewise.labelling.classify import check_classification, label_by_losses
+from rolewise.labelling.classify import LossLabels, check_classification
 
 
 def relabel(
@@ -99,9 +99,8 @@ def _as_options(choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:
-    losses = ((sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples())
-    labels = label_by_losses(losses, choices["threshold"], choices["format_quantile"])
-    return [label.roles_T for label in labels]
+    losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
+    return [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
 
 
 def _stored(labelled: LabelledData) -> list[np.ndarray]:

@@ -3,8 +3,9 @@
 "Reasoning" is the positive class throughout; samples whose output the labeller was tuned on are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from rolewise.data.labelled import LabelledData, LabelledSample
 from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
+
+TRUTH_SAMPLES = 2000
+"""Samples with known truth that are looked at: areas under the curve need all their scores in memory."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class TruthCheck:
 
 def check_labels(labelled: LabelledData) -> tuple[FormatCheck | None, TruthCheck | None]:
     """Every check that says something about this data set."""
-    samples = list(labelled.samples())
     # The regex labels by the very rules that make a format token sure: it would be right by construction.
-    return None if labelled.info.method == "regex" else check_format(samples), check_truth(samples)
+    of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
+    if "true_roles" not in labelled.rows.column_names:
+        return of_format, None
+    return of_format, check_truth(islice(labelled.samples(), TRUTH_SAMPLES))
 
 
-def check_format(samples: Sequence[LabelledSample]) -> FormatCheck | None:
+def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
     """Check against sure format tokens; None if there are none."""
     tokens = errors = 0
     for sample in samples:
@@ -62,7 +68,7 @@ def check_format(samples: Sequence[LabelledSample]) -> FormatCheck | None:
     return FormatCheck(tokens, errors, wilson(errors, tokens)) if tokens else None
 
 
-def check_truth(samples: Sequence[LabelledSample], *, resamples: int = 1000) -> TruthCheck | None:
+def check_truth(samples: Iterable[LabelledSample], *, resamples: int = 1000) -> TruthCheck | None:
     """Check against true roles; None if no sample has both kinds of known truth."""
     positives: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {"LD": [], "base loss": [], "regex": []}

@@ -1,14 +1,17 @@
 """From stored losses to roles: SHAD's last step, which needs no model (arXiv 2412.14780, eq. 2)."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import overload
 
 import numpy as np
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.data.labelled import TokenLabels
+
+SampleLosses = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Base losses, tuned losses (float32) and mask (bool) of a sample, each of shape (T,)."""
 
 
 def classify(
@@ -24,32 +27,77 @@ def classify(
     return np.where(mask_T, roles_T, Role.CONTEXT).astype(np.uint8)
 
 
-def split_boilerplate(labels: Sequence[TokenLabels], quantile: float | None) -> list[TokenLabels]:
-    """Split boilerplate by its base loss: below the quantile of all boilerplate's FORMAT, the rest TEMPLATE.
+class LossLabels(Sequence[TokenLabels]):
+    """Labels of samples whose losses are known; each is made when it is asked for.
 
-    The paper names the two kinds and says that losses tell them apart; it gives no number. None leaves BOILERPLATE.
+    Boilerplate splits by its base loss: below the quantile of all samples' boilerplate FORMAT, the rest TEMPLATE. The
+    paper names the two kinds and says that losses tell them apart; it gives no number. None leaves BOILERPLATE.
+
+    Args:
+        losses: (base losses, tuned losses, mask) of each sample, of shape (T,); gone through several times.
+        threshold: LD above it is reasoning, in nats.
+        quantile: of boilerplate's base losses, 0 to 1, or None.
     """
-    if quantile is None:
-        return list(labels)
-    boilerplate = [label.base_loss_T[label.roles_T == Role.BOILERPLATE] for label in labels]
-    losses = np.concatenate(boilerplate) if boilerplate else np.empty(0)
-    if losses.size == 0:
-        return list(labels)
-    limit = np.quantile(losses, quantile)
-    split = []
-    for label in labels:
-        kinds_T = np.where(label.base_loss_T < limit, Role.FORMAT, Role.TEMPLATE)
-        roles_T = np.where(label.roles_T == Role.BOILERPLATE, kinds_T, label.roles_T)
-        split.append(replace(label, roles_T=roles_T.astype(np.uint8)))
-    return split
+
+    def __init__(self, losses: Sequence[SampleLosses], threshold: float, quantile: float | None) -> None:
+        self._losses, self._threshold = losses, threshold
+        self.format_limit = None if quantile is None else streamed_quantile(self._boilerplate_losses, quantile)
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenLabels: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TokenLabels]: ...
+    def __getitem__(self, index: int | slice) -> TokenLabels | list[TokenLabels]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._label(self._losses[index])
+
+    def __iter__(self) -> Iterator[TokenLabels]:
+        return map(self._label, self._losses)
+
+    def _label(self, losses: SampleLosses) -> TokenLabels:
+        base_T, tuned_T, mask_T = losses
+        roles_T = classify(base_T, tuned_T, mask_T, self._threshold)
+        if self.format_limit is not None:
+            kinds_T = np.where(base_T < self.format_limit, Role.FORMAT, Role.TEMPLATE)
+            roles_T = np.where(roles_T == Role.BOILERPLATE, kinds_T, roles_T).astype(np.uint8)
+        return TokenLabels(roles_T, base_T, tuned_T)
+
+    def _boilerplate_losses(self) -> Iterator[np.ndarray]:
+        for base_T, tuned_T, mask_T in self._losses:
+            yield base_T[classify(base_T, tuned_T, mask_T, self._threshold) == Role.BOILERPLATE]
 
 
-def label_by_losses(
-    losses: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], threshold: float, quantile: float | None
-) -> list[TokenLabels]:
-    """Label samples given as (base losses, tuned losses, mask), each of shape (T,)."""
-    labels = [TokenLabels(classify(base, tuned, mask, threshold), base, tuned) for base, tuned, mask in losses]
-    return split_boilerplate(labels, quantile)
+def streamed_quantile(pieces: Callable[[], Iterable[np.ndarray]], quantile: float) -> float | None:
+    """`np.quantile` of float32 numbers, 0 or more, that need not fit in memory; None if there are none.
+
+    Args:
+        pieces: gives the numbers, piece by piece; called twice.
+        quantile: 0 to 1.
+    """
+    # The bits of such numbers, read as integers, are in the numbers' own order. Their upper half tells the few of
+    # them apart among which the quantile lies.
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    for piece in pieces():
+        np.add.at(counts, _upper_bits(piece), 1)
+    total = int(counts.sum())
+    if not total:
+        return None
+    place = quantile * (total - 1)
+    ranks = [math.floor(place), math.ceil(place)]
+    up_to = np.cumsum(counts)
+    first, last = np.searchsorted(up_to, ranks, side="right")
+    near = [piece[(bits >= first) & (bits <= last)] for piece in pieces() if len(bits := _upper_bits(piece))]
+    ordered = np.sort(np.concatenate(near)).astype(np.float64)
+    below, above = (ordered[rank - (up_to[first - 1] if first else 0)] for rank in ranks)
+    return float(below + (above - below) * (place - ranks[0]))
+
+
+def _upper_bits(numbers: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(numbers + 0.0, dtype=np.float32).view(np.uint32) >> 16  # + 0.0 makes −0 a 0
 
 
 def check_classification(threshold: float, format_quantile: float | None) -> None:

@@ -3,9 +3,11 @@
 Shapes: B rows, T tokens, N labelled tokens.
 """
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from torch import nn
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_arrays
 from rolewise.data.render import RenderedSample
+from rolewise.labelling.classify import SampleLosses
 from rolewise.training.token_losses import selected_logits
 
 
@@ -141,25 +144,52 @@ def score(
         write_arrays(shard.path(directory), base=np.concatenate(base), tuned=np.concatenate(tuned))
 
 
-def read_losses(
-    shards: Iterable[Shard], samples: Sequence[RenderedSample], directory: Path
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Base losses, tuned losses and mask of every sample, each of shape (T,), from the shards' files.
+class MeasuredLosses(Sequence[SampleLosses]):
+    """Base losses, tuned losses and mask of every sample, from the shards' files; read when asked for.
 
-    Losses are NaN outside the mask, and for samples that no shard holds.
+    Losses are NaN outside the mask, and for samples that no shard holds. They lie in a temporary file without a name,
+    put in the samples' order once, since a shard holds samples of like length from all over the data.
     """
-    unknown = [np.full(len(sample.input_ids), np.nan, dtype=np.float32) for sample in samples]
-    table = [(nan_T, nan_T.copy(), sample.loss_mask) for nan_T, sample in zip(unknown, samples, strict=True)]
-    for shard in shards:
-        with np.load(shard.path(directory)) as arrays:
-            base_N, tuned_N = arrays["base"], arrays["tuned"]
-        start = 0
-        for batch in shard.batches:
-            for i in batch.samples:
-                positions = np.flatnonzero(samples[i].loss_mask)
-                positions = positions[positions > 0]  # nothing predicts the first token
-                end = start + len(positions)
-                table[i][0][positions] = base_N[start:end]
-                table[i][1][positions] = tuned_N[start:end]
-                start = end
-    return table
+
+    def __init__(self, shards: Iterable[Shard], samples: Sequence[RenderedSample], directory: Path) -> None:
+        self._samples = samples
+        counts = (int(np.count_nonzero(sample.loss_mask[1:])) for sample in samples)  # nothing predicts the first token
+        self._starts = np.concatenate([[0], np.cumsum(np.fromiter(counts, dtype=np.int64, count=len(samples)))])
+        shape = (2, max(1, int(self._starts[-1])))
+        with tempfile.TemporaryFile() as file:  # the map keeps it
+            self._losses_2N = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+        self._losses_2N[:] = np.nan
+        for shard in shards:
+            with np.load(shard.path(directory)) as arrays:
+                losses_2N = np.stack([arrays["base"], arrays["tuned"]])
+            start = 0
+            for batch in shard.batches:
+                for i in batch.samples:
+                    place = slice(self._starts[i], self._starts[i + 1])
+                    end = start + (place.stop - place.start)
+                    self._losses_2N[:, place] = losses_2N[:, start:end]
+                    start = end
+
+    def forget(self, sample: int, start: int, end: int) -> None:
+        """Take back the losses of the sample's tokens from `start` to `end` (half-open)."""
+        before = int(np.count_nonzero(self._samples[sample].loss_mask[1:start]))
+        within = int(np.count_nonzero(self._samples[sample].loss_mask[max(1, start) : end]))
+        first = self._starts[sample] + before
+        self._losses_2N[:, first : first + within] = np.nan
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> SampleLosses: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SampleLosses]: ...
+    def __getitem__(self, index: int | slice) -> SampleLosses | list[SampleLosses]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        mask_T = self._samples[index].loss_mask
+        positions = np.flatnonzero(mask_T)
+        positions = positions[positions > 0]
+        losses_2T = np.full((2, len(mask_T)), np.nan, dtype=np.float32)
+        losses_2T[:, positions] = self._losses_2N[:, self._starts[index] : self._starts[index + 1]]
+        return losses_2T[0], losses_2T[1], mask_T

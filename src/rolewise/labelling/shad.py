@@ -19,12 +19,22 @@ from peft import PeftModel
 from rich.progress import Progress
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import digest
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import OutputRef, ShuffledPair, pair_ids, shuffle_pairs
-from rolewise.labelling.classify import check_classification, label_by_losses
-from rolewise.labelling.scoring import LossFunction, Shard, batch_losses, plan_shards, read_losses, score, scored_length
+from rolewise.labelling.classify import LossLabels, check_classification
+from rolewise.labelling.scoring import (
+    LossFunction,
+    MeasuredLosses,
+    Shard,
+    batch_losses,
+    plan_shards,
+    score,
+    scored_length,
+)
 from rolewise.labelling.tuning import TuningConfig, tune
+from rolewise.training import processes
 from rolewise.training.models import default_device, load_model
 
 MANY_PAIRS = 1000
@@ -147,23 +157,18 @@ class SHAD:
         config = self.config
         groups = _conversations(samples)
         fold_of = _fold_by_conversation(groups, config.seed) if config.cross_fit else [0] * len(samples)
-        turns = sum(len(sample.turns) for sample in samples)
-        wanted = max(config.min_pairs, round(config.shuffle_share * turns))
+        turns_of = [len(sample.turns) for sample in samples]
+        wanted = max(config.min_pairs, round(config.shuffle_share * sum(turns_of)))
         pairs = []
         for fold in sorted(set(fold_of)):
-            outputs = [
-                OutputRef(i, t)
-                for i, sample in enumerate(samples)
-                if fold_of[i] == fold
-                for t in range(len(sample.turns))
-            ]
+            outputs = [OutputRef(i, t) for i, turns in enumerate(turns_of) if fold_of[i] == fold for t in range(turns)]
             pairs.append(_draw_pairs(outputs, groups, wanted, config.seed + fold))
         tuned_on = frozenset(pair.output for fold_pairs in pairs for pair in fold_pairs)
 
         device = default_device()
         judged_by = [1 - fold for fold in fold_of] if config.cross_fit else list(fold_of)
         if not config.cross_fit:
-            fully_used = [all(OutputRef(i, t) in tuned_on for t in range(len(s.turns))) for i, s in enumerate(samples)]
+            fully_used = [all(OutputRef(i, t) in tuned_on for t in range(turns)) for i, turns in enumerate(turns_of)]
             judged_by = [-1 if used else 0 for used in fully_used]
         batch_tokens = config.batch_tokens or (2048 if device == "cpu" else 16384)
         # A killed run loses one shard's work at most: less than a minute either way.
@@ -185,12 +190,13 @@ class SHAD:
 
     def label(
         self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: SHADPlan | None = None
-    ) -> tuple[list[TokenLabels], list[bool]]:
+    ) -> tuple[Sequence[TokenLabels], list[bool]]:
         """Roles and losses of every sample, and which samples the reported metrics must leave out.
 
         `work` keeps what is finished (tuned models, shards of losses), so a killed run goes on where it was when
-        called again with the same samples and settings.
+        called again with the same samples and settings. Several processes share the work; each gets all labels.
         """
+        processes.start()
         plan = plan or self.plan(samples)
         tuned = [work / f"tuned-{fold}" for fold in range(len(plan.pairs))]
         for fold, pairs in enumerate(plan.pairs):
@@ -208,19 +214,27 @@ class SHAD:
             )
         scores = work / "losses"
         task = progress.add_task("score, base and tuned", total=plan.tokens_to_score)
-        if any(not shard.path(scores).exists() for shard in plan.shards):
+        missing = [shard for shard in plan.shards if not shard.path(scores).exists()]
+        processes.wait()  # until all have looked, or the first to write would spoil the others' count
+        mine = missing[processes.number() :: processes.count()]
+        left = sum(scored_length(samples[i]) for shard in missing for batch in shard.batches for i in batch.samples)
+        progress.update(task, completed=plan.tokens_to_score - left)
+        if mine:
             losses = self._loss_function(tuned, plan.device)
-            for tokens in score(plan.shards, samples, losses, scores, plan.device):
-                progress.advance(task, tokens)
+            for tokens in score(mine, samples, losses, scores, plan.device):
+                progress.advance(task, tokens * processes.count())  # the others are as quick
+        processes.wait()
         progress.update(task, completed=plan.tokens_to_score)
-        measured = read_losses(plan.shards, samples, scores)
+        measured = MeasuredLosses(plan.shards, samples, scores)
         if not self.config.cross_fit:
-            _forget_memorised(measured, samples, plan.tuned_on)
+            for ref in plan.tuned_on:  # the model knows them by heart
+                turn = samples[ref.sample].turns[ref.turn]
+                measured.forget(ref.sample, turn.start, turn.end)
         excluded = [
             not self.config.cross_fit and any(OutputRef(i, t) in plan.tuned_on for t in range(len(sample.turns)))
             for i, sample in enumerate(samples)
         ]
-        return label_by_losses(measured, self.config.threshold, self.config.format_quantile), excluded
+        return LossLabels(measured, self.config.threshold, self.config.format_quantile), excluded
 
     def _tuning(self, pairs: int) -> TuningConfig:
         config = self.config
@@ -230,7 +244,7 @@ class SHAD:
             method=config.tuning,
             learning_rate=config.learning_rate or rates[config.tuning],
             rank=config.rank,
-            batch_size=config.batch_size or (2 if few else 32),
+            batch_size=_shared_batch(config.batch_size, 2 if few else 32),
             micro_batch_size=config.micro_batch_size,
             epochs=config.epochs,
             dtype=config.dtype,
@@ -247,6 +261,16 @@ class SHAD:
                 str(tuned[fold]), dtype=self.config.dtype, device=device, trust_remote_code=self.trust_remote_code
             ),
         )
+
+
+def _shared_batch(given: int | None, default: int) -> int:
+    """Pairs per optimizer step, as many for each process; by default the next larger number that can be shared."""
+    count = processes.count()
+    if given is None:
+        return math.ceil(default / count) * count
+    if given % count:
+        raise InputError(f"batch_size {given} can't be shared by {count} processes; give a multiple of {count}")
+    return given
 
 
 def _adapter_losses(base: torch.nn.Module, adapters: list[Path]) -> LossFunction:
@@ -283,12 +307,14 @@ def _two_model_losses(base: torch.nn.Module, load_tuned: Callable[[int], torch.n
 
 def _conversations(samples: Sequence[RenderedSample]) -> list[str]:
     """The conversation of each sample; one that occurs twice counts as one, or memory would judge its copy."""
-    texts: dict[str, str] = {}
+    texts: dict[str, str] = {}  # hashes, since the data may be larger than memory
+    sources: list[str] = []
     for sample in samples:  # a conversation may be rendered as several samples, one per turn
-        texts[sample.source] = texts.get(sample.source, "") + sample.text
+        sources.append(sample.source)
+        texts[sample.source] = digest([texts.get(sample.source), sample.text])
     first_with: dict[str, str] = {}
     first = {source: first_with.setdefault(text, source) for source, text in texts.items()}
-    return [first[sample.source] for sample in samples]
+    return [first[source] for source in sources]
 
 
 def _fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
@@ -324,15 +350,3 @@ def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, se
 
 def _pair_length(pair: ShuffledPair, samples: Sequence[RenderedSample], max_length: int | None) -> int:
     return len(pair_ids(pair, samples, max_length)[0])
-
-
-def _forget_memorised(
-    measured: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    samples: Sequence[RenderedSample],
-    tuned_on: frozenset[OutputRef],
-) -> None:
-    """Take back the losses of outputs that the model was tuned on."""
-    for ref in tuned_on:
-        turn = samples[ref.sample].turns[ref.turn]
-        for losses_T in measured[ref.sample][:2]:
-            losses_T[turn.start : turn.end] = np.nan

@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import ShuffledPair, pair_ids
+from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint
 from rolewise.training.models import load_model, load_tokenizer, lora_config
 from rolewise.training.progress import RichProgressCallback
@@ -80,20 +81,23 @@ def tune(
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
     finished = work / "finished"
     trainer.save_model(str(finished))
-    finished.rename(output)
-    shutil.rmtree(work)
+    if processes.is_main():
+        finished.rename(output)
+        shutil.rmtree(work)
+    processes.wait()
 
 
 def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFTConfig:
     # A divisor, or a step would take fewer pairs than asked for.
-    micro = next(m for m in range(config.micro_batch_size, 0, -1) if config.batch_size % m == 0)
+    share = config.batch_size // processes.count()
+    micro = next(m for m in range(config.micro_batch_size, 0, -1) if share % m == 0)
     return WeightedSFTConfig(
         output_dir=str(work),
         weighting="none",
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant",
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
+        gradient_accumulation_steps=share // micro,
         num_train_epochs=config.epochs,
         save_steps=SAVE_EVERY,
         save_total_limit=1,

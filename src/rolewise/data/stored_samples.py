@@ -1,0 +1,68 @@
+"""Samples that are kept in a file, not in memory: a data set may be larger than that."""
+
+import os
+import pickle
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import IO, overload
+
+from rolewise.core.errors import InputError
+from rolewise.data.render import RenderedSample
+
+
+class StoredSamples(Sequence[RenderedSample]):
+    """Rendered samples in order; each is read when it is asked for.
+
+    They lie in a temporary file without a name (in `TMPDIR`), which is gone when this object or the process is, even
+    if the process is killed.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this object
+        self._bounds = array("q", [0])
+        self._end = 0
+
+    def append(self, sample: RenderedSample) -> None:
+        """Add a sample at the end.
+
+        Raises:
+            InputError: if the file system refuses.
+        """
+        try:
+            self._file.seek(self._end)
+            pickle.dump(sample, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+            self._end = self._file.tell()
+        except OSError as error:
+            raise InputError(
+                f"{tempfile.gettempdir()}: cannot hold the rendered samples: {error.strerror or error}; free space or "
+                "set TMPDIR to a larger place"
+            ) from error
+        self._bounds.append(self._end)
+
+    def part(self, start: int, stop: int) -> "StoredSamples":
+        """The samples from `start` to `stop` (half-open), in the same file."""
+        part = object.__new__(StoredSamples)
+        part._file, part._bounds, part._end = self._file, self._bounds[start : stop + 1], self._end
+        return part
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> RenderedSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[RenderedSample]: ...
+    def __getitem__(self, index: int | slice) -> RenderedSample | list[RenderedSample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        place = index % len(self)
+        start, stop = self._bounds[place], self._bounds[place + 1]
+        self._file.flush()
+        sample: RenderedSample = pickle.loads(os.pread(self._file.fileno(), stop - start, start))
+        return sample
+
+    def __iter__(self) -> Iterator[RenderedSample]:
+        return (self[i] for i in range(len(self)))
