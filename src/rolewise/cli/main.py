@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 
 from rolewise import __version__
@@ -22,6 +23,8 @@ COMMANDS = {
 
 IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"
 """Whether this is the one process of several, as torchrun starts them, that speaks to the user."""
+
+SECONDS_FOR_THE_MAIN_PROCESS = 5
 
 WRITE_FAILED = re.compile(r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing")
 """How libraries that raise errors of their own, safetensors' and torch's, say that a file could not be written."""
@@ -66,8 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
     else:
         return 0
-    if IS_MAIN_PROCESS:
-        print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
+    if not IS_MAIN_PROCESS:
+        # What befalls all processes the main one says, and torchrun then ends the others while they wait here.
+        time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+    print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 

@@ -222,7 +222,8 @@ class SHAD:
         if mine:
             losses = self._loss_function(tuned, plan.device)
             for tokens in score(mine, samples, losses, scores, plan.device):
-                progress.advance(task, tokens * processes.count())  # the others are as quick
+                left = max(0, left - tokens * processes.count())  # the others are as quick
+                progress.update(task, completed=plan.tokens_to_score - left)
         processes.wait()
         progress.update(task, completed=plan.tokens_to_score)
         measured = MeasuredLosses(plan.shards, samples, scores)

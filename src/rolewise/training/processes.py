@@ -10,28 +10,30 @@ TIMEOUT = timedelta(hours=6)
 
 
 def start() -> None:
-    """Join the other processes, if there are any; before anything is put on a device, since this chooses it.
-
-    Without an accelerator the processes meet over gloo, which Accelerate only does when told to use the CPU.
-    """
-    PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
+    """Join the other processes, if there are any; before anything is put on a device, since this chooses it."""
+    _state()
 
 
 def is_main() -> bool:
     """Whether this process is the one that writes results."""
-    return bool(PartialState().is_main_process)
+    return bool(_state().is_main_process)
 
 
 def count() -> int:
     """How many processes work on the job."""
-    return int(PartialState().num_processes)
+    return int(_state().num_processes)
 
 
 def number() -> int:
     """This process's number, from 0."""
-    return int(PartialState().process_index)
+    return int(_state().process_index)
 
 
 def wait() -> None:
     """Until every process has come here."""
-    PartialState().wait_for_everyone()
+    _state().wait_for_everyone()
+
+
+def _state() -> PartialState:
+    # The first call joins. Without an accelerator the processes meet over gloo, but only if told to use the CPU.
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
