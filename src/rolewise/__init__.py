@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rolewise.data.conversation import Conversation, RoleSpan
     from rolewise.data.generator import generate
     from rolewise.data.labelled import LabelledData, load_labelled
-    from rolewise.data.readers import read_conversations, write_conversations
+    from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
     from rolewise.jobs.export import export
     from rolewise.jobs.label import label
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.transfer import transfer_labels
+    from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.shad import SHAD, SHADConfig
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
-    from rolewise.weighting import RFT, AlphaFT, SampleMean, TokenMean, Weighting
+    from rolewise.weighting import RFT, AlphaFT, SampleMean, TokenMean, Weighting, register_weighting
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOMES = {
     "rolewise.data.conversation": ("Conversation", "RoleSpan"),
     "rolewise.data.generator": ("generate",),
     "rolewise.data.labelled": ("LabelledData", "load_labelled"),
-    "rolewise.data.readers": ("read_conversations", "write_conversations"),
+    "rolewise.data.readers": ("Format", "read_conversations", "register_format", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
     "rolewise.jobs.export": ("export",),
     "rolewise.jobs.label": ("label",),
@@ -42,9 +43,10 @@ _HOMES = {
     "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sft": ("fine_tune",),
     "rolewise.jobs.transfer": ("transfer_labels",),
+    "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
-    "rolewise.weighting": ("RFT", "AlphaFT", "SampleMean", "TokenMean", "Weighting"),
+    "rolewise.weighting": ("RFT", "AlphaFT", "SampleMean", "TokenMean", "Weighting", "register_weighting"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -54,9 +56,11 @@ __all__ = [
     "AlphaFT",
     "Conversation",
     "ExportOptions",
+    "Format",
     "InputError",
     "LabelOptions",
     "LabelledData",
+    "LabellingContext",
     "PushOptions",
     "RenderedSample",
     "Renderer",
@@ -78,6 +82,9 @@ __all__ = [
     "load_labelled",
     "push",
     "read_conversations",
+    "register_format",
+    "register_labeller",
+    "register_weighting",
     "relabel",
     "transfer_labels",
     "write_conversations",

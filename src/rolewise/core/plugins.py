@@ -34,6 +34,11 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
         _load_file(Path(path))
 
 
+def plugin_digests(paths: Iterable[str | Path]) -> list[str]:
+    """Hashes of the files: what they add may change what a run computes."""
+    return [digest(Path(path).read_text(encoding="utf-8", errors="replace")) for path in paths]
+
+
 def _load_file(path: Path) -> None:
     name = f"rolewise_plugin_{digest(str(path.resolve()))}"
     if name in sys.modules:

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from rolewise import __version__
 from rolewise.core.options import split_list
-from rolewise.core.plugins import load_plugins
+from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
@@ -23,9 +23,10 @@ from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.cost import estimate_cost
+from rolewise.labelling.labellers import SHAD as SHAD_METHOD
+from rolewise.labelling.labellers import LabellingContext, checked, find_labeller
 from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
 from rolewise.reporting.html import Table
-from rolewise.roles.regex import label_format
 from rolewise.training import processes
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
@@ -50,6 +51,8 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         InputError: for data, a template or options that can't be used.
     """
     load_plugins(split_list(options.plugin or ""))
+    if options.method != SHAD_METHOD:
+        find_labeller(options.method)  # an unknown name is told before anything is read
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     renderer = Renderer(
         tokenizer,
@@ -66,7 +69,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         general=options.general,
         general_share=options.general_share,
     )
-    shad = _shad(options).plan(data.samples) if options.method == "shad" else None
+    shad = _shad(options).plan(data.samples) if options.method == SHAD_METHOD else None
     return LabelPlan(data, renderer, tokenizer, shad)
 
 
@@ -86,6 +89,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         "model": model_hash,
         "data": plan.data.sha256,
         "rendering": plan.renderer.fingerprint(),
+        "plugins": plugin_digests(split_list(options.plugin or "")),
         # What defaults came to as well: they may depend on the machine, and differ in another version.
         "settings": {**choices, **_settled(plan)},
         "version": __version__,
@@ -125,11 +129,15 @@ def _label(
     options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress
 ) -> tuple[Iterable[TokenLabels], Iterable[bool]]:
     """Labels of all samples, general chat last, and which of them the reported metrics must leave out."""
-    labels: Iterable[TokenLabels] = map(_regex_labels, plan.data.samples)
-    excluded: Iterable[bool] = repeat(False, len(plan.data.samples))
+    samples, general = plan.data.samples, plan.data.general
+    labels: Iterable[TokenLabels]
+    excluded: Iterable[bool]
     if plan.shad is not None:
-        labels, excluded = _shad(options).label(plan.data.samples, work, progress, plan.shad)
-    general = plan.data.general
+        labels, excluded = _shad(options).label(samples, work, progress, plan.shad)
+    else:
+        context = LabellingContext(options.model, options.trust_remote_code, work, progress)
+        labels = checked(find_labeller(options.method)(samples, context), samples, options.method)
+        excluded = repeat(False, len(samples))
     return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general)))
 
 
@@ -171,16 +179,6 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
             ["memory, roughly", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],
         ]
     return Table("Plan", ["", "value"], rows)
-
-
-def turn_char_spans(sample: RenderedSample) -> list[tuple[int, int]]:
-    """Characters of each assistant turn in the sample's text, half-open."""
-    return [(int(sample.char_start[t.start]), int(sample.char_end[t.end - 1])) for t in sample.turns]
-
-
-def _regex_labels(sample: RenderedSample) -> TokenLabels:
-    roles_T = label_format(sample.text, sample.char_start, sample.char_end, turn_char_spans(sample))
-    return TokenLabels.without_losses(np.where(sample.loss_mask, roles_T, 0).astype(np.uint8))
 
 
 def _plain_labels(sample: RenderedSample) -> TokenLabels:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
 
-LABEL_METHODS = ("shad", "regex")
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_LENGTH = 3072
 """Tokens that conversations are cut to, and labelled data has been: the paper's own limit."""
@@ -16,7 +15,7 @@ FORMAT_HELP = (
     "Of conversations: messages, sharegpt, glaive, xlam, prompt-completion, trajectory, alpaca, self-instruct, "
     "question-answer, or a plugin's; found out by looking unless given."
 )
-PLUGIN_HELP = "Python files that add formats of your own: a.py,b.py (in YAML a list)."
+PLUGIN_HELP = "Python files that add formats, labellers or weightings of your own: a.py,b.py (in YAML a list)."
 
 WITHOUT_EFFECT = {
     "output_dir",
@@ -44,7 +43,7 @@ class LabelOptions:
         "with `:SPLIT` where it has several. Several sources: a,b or, mixed by shares, a=0.7,b=0.3 (in YAML a list)."
     )
     output: str = required("Directory to make: the labelled data set with its report.")
-    method: str = option("shad", "shad, or regex (format tokens against the rest).", choices=LABEL_METHODS)
+    method: str = option("shad", "shad, regex (format tokens against the rest), or a plugin's.")
     plan: bool = option(False, "Say what would be done and what it would cost, and do nothing.")
 
     format: str | None = option(None, FORMAT_HELP, group="data")
@@ -86,8 +85,6 @@ class LabelOptions:
     trust_remote_code: bool = option(False, "Let the model's repository run its own code.", group="machine")
 
     def __post_init__(self) -> None:
-        if self.method not in LABEL_METHODS:
-            raise InputError(f"method {self.method!r} is not known; choose one of {', '.join(LABEL_METHODS)}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"limit is {self.limit}; it must be at least 1")
         if self.general_share is not None and not 0 <= self.general_share < 1:
@@ -192,7 +189,7 @@ class SFTOptions:
     output: str = required("Directory to make: the model or adapter with its report.")
     weighting: str = option(
         "rft",
-        "rft: adaptive weights of reasoning and boilerplate. alpha: fixed ones. sample-mean, none: plain losses.",
+        "rft: adaptive weights by role. alpha: fixed ones. sample-mean, none: plain losses; or a plugin's.",
         choices=WEIGHTINGS,
     )
     inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
@@ -224,8 +221,6 @@ class SFTOptions:
     generation_tokens: int = option(128, "Tokens per answer at most.", group="report")
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise InputError(f"weighting {self.weighting!r} is not known; choose one of {', '.join(WEIGHTINGS)}")
         if not 0 <= self.eval_share < 1:
             raise InputError(f"eval_share is {self.eval_share}; it is a share from 0 to below 1")
         if self.eval_data and self.eval_share:

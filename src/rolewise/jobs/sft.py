@@ -20,6 +20,8 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from rolewise import __version__
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json, write_text
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.labelled import is_labelled
 from rolewise.data.readers import write_rejected
@@ -68,6 +70,7 @@ def fine_tune(
         InputError: for data, model or options that can't be used, or an output that holds something else.
     """
     check_training(training)
+    load_plugins(split_list(options.plugin or ""))
     processes.start()
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     data = data or load_training_data(options)
@@ -228,12 +231,13 @@ def check_training(training: WeightedSFTConfig) -> None:
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
     settings = {**_written(training), **asdict(options)}
     # Where inputs and outputs lie, and who is told of the progress, change nothing in what is computed.
-    elsewhere = ("model", "data", "eval_data", "output", "report_to")
+    elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to")
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": data.digest,
         # A whole number comes back from config.yaml as a float where its option is one.
         "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in elsewhere},
+        "plugins": plugin_digests(split_list(options.plugin or "")),
         # As many samples to a step as the processes take together.
         "processes": processes.count(),
         "version": __version__,

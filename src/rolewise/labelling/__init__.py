@@ -1,1 +1,5 @@
-"""Labels that need a model: SHAD."""
+"""Which token plays which role: SHAD, the regex, and labellers that plugins add."""
+
+from rolewise.labelling.labellers import Labeller, LabellingContext, register_labeller
+
+__all__ = ["Labeller", "LabellingContext", "register_labeller"]

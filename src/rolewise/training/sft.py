@@ -23,7 +23,7 @@ from rolewise.training.trl_adapter import (
     scaled_aux_loss,
     wants_router_logits,
 )
-from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
+from rolewise.weighting import Weighting, make_weighting
 
 LM_HEADS = ("auto", "fused", "selected")
 
@@ -34,7 +34,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
 
     weighting: str = field(
         default="rft",
-        metadata={"help": "How tokens count: none, sample-mean, alpha, rft.", "choices": list(WEIGHTINGS)},
+        metadata={"help": "How tokens count: none, sample-mean, alpha, rft, or a registered name."},
     )
     inv_tau: float = field(
         default=0.3, metadata={"help": "rft: 1/τ. 0 gives both groups equal weight; larger follows the higher loss."}

@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, S samples, G = 3 groups (boilerplate, reasoning, plain
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
 
@@ -100,10 +101,28 @@ class RFT(GroupWeighting):
 
 
 WEIGHTINGS = ("none", "sample-mean", "alpha", "rft")
+"""The schemes that come with Rolewise; `register_weighting` adds others."""
+
+_registered: dict[str, Callable[[], Weighting]] = {}
+
+
+def register_weighting(name: str, make: Callable[[], Weighting]) -> None:
+    """Make a scheme of your own known by a name, which `--weighting` and `WeightedSFTConfig` then take.
+
+    Args:
+        name: a second registration replaces the first; the names of `WEIGHTINGS` are taken.
+        make: called without arguments, e.g. the class itself.
+
+    Raises:
+        ValueError: for a name of `WEIGHTINGS`.
+    """
+    if name in WEIGHTINGS:
+        raise ValueError(f"the name {name!r} is taken by a weighting of Rolewise's own; choose another")
+    _registered[name] = make
 
 
 def make_weighting(name: str, *, inv_tau: float = 0.3, alpha: float = 0.3) -> Weighting:
-    """The scheme called `name`, one of `WEIGHTINGS`; `inv_tau` is read by rft, `alpha` by alpha.
+    """The scheme called `name`, one of `WEIGHTINGS` or a registered one; `inv_tau` is read by rft, `alpha` by alpha.
 
     Raises:
         InputError: for another name or a value out of range.
@@ -117,7 +136,10 @@ def make_weighting(name: str, *, inv_tau: float = 0.3, alpha: float = 0.3) -> We
             return AlphaFT(alpha)
         case "rft":
             return RFT(inv_tau)
-    raise InputError(f"weighting {name!r} is not known; choose one of {', '.join(WEIGHTINGS)}")
+    if name in _registered:
+        return _registered[name]()
+    known = ", ".join([*WEIGHTINGS, *_registered])
+    raise InputError(f"weighting {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
 
 
 def _groups(roles_BT: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,101 @@
+"""Labellers by name: the regex, and what plugins register."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from rolewise.core.errors import InputError
+from rolewise.core.role import Role
+from rolewise.data.labelled import TokenLabels
+from rolewise.data.render import RenderedSample
+from rolewise.roles.regex import label_format
+
+SHAD = "shad"
+"""The name of the labeller that plans its work first; see `labelling.shad`."""
+
+
+@dataclass(frozen=True)
+class LabellingContext:
+    """What a labeller may need beside the samples.
+
+    Attributes:
+        model: directory or hub id whose tokenizer rendered the samples; `training.models.load_model` loads it.
+        trust_remote_code: to be passed on with it.
+        work: a directory for what should outlive a kill; the same command finds it again.
+        progress: where to show a bar (`add_task`, `advance`).
+    """
+
+    model: str
+    trust_remote_code: bool
+    work: Path
+    progress: Progress
+
+
+Labeller = Callable[[Sequence[RenderedSample], LabellingContext], Iterable[TokenLabels]]
+"""(samples, context) → labels of each sample, in order.
+
+`TokenLabels.without_losses(roles_T)` takes roles alone, uint8 of shape (T,): a `Role` where `sample.loss_mask` is true,
+`Role.CONTEXT` elsewhere. Samples may be more than memory holds, so go through them rather than list them.
+"""
+
+
+def by_regex(samples: Sequence[RenderedSample], context: LabellingContext) -> Iterable[TokenLabels]:
+    """Format tokens, as rules know them, against the rest."""
+    for sample in samples:
+        spans = [(int(sample.char_start[t.start]), int(sample.char_end[t.end - 1])) for t in sample.turns]
+        roles_T = label_format(sample.text, sample.char_start, sample.char_end, spans)
+        yield TokenLabels.without_losses(np.where(sample.loss_mask, roles_T, Role.CONTEXT).astype(np.uint8))
+
+
+_labellers: dict[str, Labeller] = {"regex": by_regex}
+
+
+def register_labeller(name: str, labeller: Labeller) -> None:
+    """Make a labeller of your own known by a name, which `rolewise label --method` then takes.
+
+    Args:
+        name: a second registration replaces the first; `shad` is taken.
+        labeller: see `Labeller`.
+
+    Raises:
+        ValueError: for the name `shad`.
+    """
+    if name == SHAD:
+        raise ValueError("the name 'shad' is taken; choose another")
+    _labellers[name] = labeller
+
+
+def find_labeller(name: str) -> Labeller:
+    """The labeller of that name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in _labellers:
+        known = ", ".join([SHAD, *_labellers])
+        raise InputError(f"method {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
+    return _labellers[name]
+
+
+def checked(labels: Iterable[TokenLabels], samples: Sequence[RenderedSample], name: str) -> Iterable[TokenLabels]:
+    """The labels as they come, if they fit their samples.
+
+    Raises:
+        InputError: naming the sample, for roles of another length or kind, or a role where there is no loss.
+    """
+    given = iter(labels)
+    for sample in samples:
+        label = next(given, None)
+        if label is None:
+            raise InputError(f"{sample.source}: the labeller {name} gave no labels for this sample and those after it")
+        roles_T = label.roles_T
+        if roles_T.shape != sample.loss_mask.shape or roles_T.max(initial=0) >= len(Role):
+            raise InputError(f"{sample.source}: the labeller {name} gave roles that are not one `Role` per token")
+        if ((roles_T == Role.CONTEXT) == sample.loss_mask).any():
+            raise InputError(
+                f"{sample.source}: the labeller {name} must give a role to every loss token, CONTEXT to every other"
+            )
+        yield label
