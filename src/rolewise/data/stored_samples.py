@@ -1,25 +1,27 @@
 """Samples that are kept in a file, not in memory: a data set may be larger than that."""
 
-import os
 import pickle
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import IO, overload
+from typing import overload
 
 from rolewise.core.errors import InputError
 from rolewise.data.render import RenderedSample
+
+BYTES_IN_MEMORY = 1 << 26
 
 
 class StoredSamples(Sequence[RenderedSample]):
     """Rendered samples in order; each is read when it is asked for.
 
-    They lie in a temporary file without a name (in `TMPDIR`), which is gone when this object or the process is, even
-    if the process is killed.
+    Beyond some megabytes they lie in a temporary file without a name (in `TMPDIR`), which is gone when this object or
+    the process is, even if the process is killed.
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this object
+        # Lives as long as this object.
+        self._file = tempfile.SpooledTemporaryFile(max_size=BYTES_IN_MEMORY)  # noqa: SIM115
         self._bounds = array("q", [0])
         self._end = 0
 
@@ -60,8 +62,8 @@ class StoredSamples(Sequence[RenderedSample]):
             raise IndexError(f"sample {index} of {len(self)}")
         place = index % len(self)
         start, stop = self._bounds[place], self._bounds[place + 1]
-        self._file.flush()
-        sample: RenderedSample = pickle.loads(os.pread(self._file.fileno(), stop - start, start))
+        self._file.seek(start)
+        sample: RenderedSample = pickle.loads(self._file.read(stop - start))
         return sample
 
     def __iter__(self) -> Iterator[RenderedSample]:
