@@ -1,5 +1,7 @@
 """Loss, share of tokens and weight per role, summed over batches and processes."""
 
+from collections.abc import Callable
+
 import torch
 
 from rolewise.core.role import Role
@@ -12,21 +14,34 @@ class RoleMeter:
 
     Keys: `loss_<role>` (mean nats per token), `share_<role>` (of the loss tokens), `weight_<role>` (of the total
     weight), for reasoning, boilerplate (FORMAT and TEMPLATE with it) and plain, where such tokens were seen; and
-    `loss_token_mean`, the unweighted mean over all of them. With several processes the last evaluation batch may hold
-    a few samples twice, as Accelerate fills it up; these sums count them.
+    `loss_token_mean`, the unweighted mean over all of them.
     """
 
     def __init__(self) -> None:
         self._sums: torch.Tensor | None = None  # (roles, 3): loss, tokens, weight
 
     def add(
-        self, loss_BT: torch.Tensor, roles_BT: torch.Tensor, mask_BT: torch.Tensor, weights_BT: torch.Tensor
+        self,
+        loss_BT: torch.Tensor,
+        roles_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+        weights_BT: torch.Tensor,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        """Add a batch; all of shape (B, T)."""
-        if self._sums is None:
-            self._sums = torch.zeros(len(Role), 3, device=loss_BT.device)
+        """Add a batch; all of shape (B, T).
+
+        Args:
+            gather: brings the rows of all processes together and drops those that only fill up the last batch
+                (`Accelerator.gather_for_metrics`); the sums are then every process's already.
+        """
+        rows = len(loss_BT)
         columns = torch.stack([loss_BT.detach().float(), mask_BT.float(), weights_BT], dim=-1)
-        self._sums.index_add_(0, roles_BT[mask_BT].long(), columns[mask_BT])
+        cells_BT = roles_BT.long() + len(Role) * torch.arange(rows, device=loss_BT.device)[:, None]
+        sums_B = torch.zeros(rows * len(Role), 3, device=loss_BT.device)
+        sums_B.index_add_(0, cells_BT[mask_BT], columns[mask_BT])
+        sums_B = sums_B.view(rows, len(Role), 3)
+        sums = (gather(sums_B) if gather is not None else sums_B).sum(dim=0)
+        self._sums = sums if self._sums is None else self._sums + sums
 
     def take(self, accelerator: object | None = None, prefix: str = "") -> dict[str, float]:
         """The numbers so far, over all processes of an `accelerate.Accelerator`; the sums start again at zero."""

@@ -165,7 +165,11 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if training and self._step_units is not None:
             weights_BT = weights_BT * (units / max(self._step_units, 1))
         loss = (weights_BT * losses.loss_BT).sum()
-        (self._meter if training else self._eval_meter).add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
+        if training:
+            self._meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
+        else:
+            gather = self.accelerator.gather_for_metrics
+            self._eval_meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT, gather)
         record_token_metrics(self, inputs, losses, mask_BT)
         if training and self._step_units is not None:
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -182,7 +186,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         self._eval_meter = RoleMeter()  # a prediction before this may have left something
         forget_metrics(self, "eval")
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        output.metrics.update(self._eval_meter.take(self.accelerator, prefix=f"{metric_key_prefix}_"))
+        output.metrics.update(self._eval_meter.take(prefix=f"{metric_key_prefix}_"))
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
