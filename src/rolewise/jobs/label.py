@@ -22,6 +22,7 @@ from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.labelling.checks import Checks
 from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.labellers import SHAD as SHAD_METHOD
 from rolewise.labelling.labellers import LabellingContext, checked, find_labeller
@@ -101,6 +102,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         processes.wait()  # for the directories
         with run.timed("label"):
             labels, excluded = _label(options, plan, run.work, progress)
+        checks: Checks = (None, None)  # what several processes find, the main one tells
         if processes.is_main():
             info = LabelledInfo(
                 method=options.method,
@@ -119,10 +121,11 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
             with run.timed("write"):
                 save_labelled(run.results, plan.data.all_samples, labels, excluded, info)
                 write_rejected(plan.data.rejected, run.results)
-                write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+                report = run.results / REPORT_FILE
+                checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
             run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.data.rejected)})
         processes.wait()  # for the results
-    return read_result(load_labelled(run.output), was_finished=False)
+    return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 
 def _label(

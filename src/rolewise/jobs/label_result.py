@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rolewise.data.labelled import LabelledData, LabelledInfo
-from rolewise.labelling.checks import FormatCheck, TruthCheck, check_labels
+from rolewise.labelling.checks import Checks, FormatCheck, TruthCheck, check_labels
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,6 @@ class LabelResult:
     was_finished: bool
 
 
-def read_result(labelled: LabelledData, *, was_finished: bool) -> LabelResult:
-    """A labelled data set with its checks."""
-    return LabelResult(labelled.path, labelled.info, *check_labels(labelled), was_finished)
+def read_result(labelled: LabelledData, *, was_finished: bool, checks: Checks | None = None) -> LabelResult:
+    """A labelled data set with its checks, which are made unless they are given."""
+    return LabelResult(labelled.path, labelled.info, *(checks or check_labels(labelled)), was_finished)

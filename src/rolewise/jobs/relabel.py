@@ -85,9 +85,10 @@ def relabel(
         rows = rows.add_column("token_roles", roles, feature=labelled.rows.features["token_roles"])
         rows.select_columns(labelled.rows.column_names).save_to_disk(run.results)
         write_json(run.results / INFO_FILE, asdict(info))
-        write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+        report = run.results / REPORT_FILE
+        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
     run.publish({"relabelled": source})
-    return read_result(load_labelled(run.output), was_finished=False)
+    return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 
 def _as_options(choices: dict[str, Any]) -> dict[str, Any]:

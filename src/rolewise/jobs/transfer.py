@@ -91,9 +91,10 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
             chat_template=renderer.given_template,
         )
         save_labelled(run.results, samples, labels, excluded, info)
-        write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
+        report = run.results / REPORT_FILE
+        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
     run.publish({"transferred": origin["info"], "rejected": [entry._asdict() for entry in rejected]})
-    return read_result(load_labelled(run.output), was_finished=False)
+    return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 
 def _check_conversations(labelled: LabelledData) -> None:

@@ -7,7 +7,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
 from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.options import ViewOptions
-from rolewise.labelling.checks import check_labels
+from rolewise.labelling.checks import Checks, check_labels
 from rolewise.reporting.html import write_report
 from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
 from rolewise.weighting import RFT
@@ -51,8 +51,8 @@ def write_labelled_report(
     threshold: float | None = None,
     inv_tau: float = 0.3,
     other: LabelledData | None = None,
-) -> None:
-    """Write the page: tables and checks over the whole data set, tokens of the first `samples`.
+) -> Checks:
+    """Write the page: tables and checks over the whole data set, tokens of the first `samples`; return the checks.
 
     Args:
         labelled: the data set, labelling A where there is another.
@@ -69,14 +69,15 @@ def write_labelled_report(
     names = (str(labelled.path), str(other.path)) if other is not None else ()
     agreement = agreement_tables(compare_labellings(labelled, other), names) if other is not None and names else []
     info = labelled.info
-    checks = checks_table(*check_labels(labelled))
+    checks = check_labels(labelled)
+    table = checks_table(*checks)
     shown = min(samples, len(labelled.rows))
     views = sample_views(labelled.samples(shown), RFT(inv_tau), other.samples(shown) if other is not None else None)
     write_report(
         path,
         title=title,
         subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
-        summary=[*agreement, roles_table(info.counts), *([checks] if checks else []), settings_table(info)],
+        summary=[*agreement, roles_table(info.counts), *([table] if table else []), settings_table(info)],
         samples=views,
         threshold=threshold if threshold is not None else (info.threshold or 0.0),
         notes=[
@@ -87,3 +88,4 @@ def write_labelled_report(
         fingerprint=labelled_fingerprint(labelled.rows),
         names=names,
     )
+    return checks

@@ -15,7 +15,7 @@ from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
 
-TRUTH_SAMPLES = 2000
+TRUTH_SAMPLES = 1000
 """Samples with known truth that are looked at: areas under the curve need all their scores in memory."""
 
 
@@ -45,7 +45,10 @@ class TruthCheck:
     accuracy: float
 
 
-def check_labels(labelled: LabelledData) -> tuple[FormatCheck | None, TruthCheck | None]:
+Checks = tuple[FormatCheck | None, TruthCheck | None]
+
+
+def check_labels(labelled: LabelledData) -> Checks:
     """Every check that says something about this data set."""
     # The regex labels by the very rules that make a format token sure: it would be right by construction.
     of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
