@@ -1,0 +1,43 @@
+"""Command lines as documents and config files give them, read by the parsers of the commands themselves."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rolewise.cli import sft
+from rolewise.cli.parser import build_parser, parse
+from rolewise.jobs import options as jobs
+
+OPTIONS = {
+    "demo": jobs.DemoOptions,
+    "export": jobs.ExportOptions,
+    "label": jobs.LabelOptions,
+    "push": jobs.PushOptions,
+    "relabel": jobs.RelabelOptions,
+    "transfer": jobs.TransferOptions,
+    "view": jobs.ViewOptions,
+}
+
+
+def read_command(arguments: Sequence[str]) -> Any:
+    """The options of `rolewise ARGUMENTS`, without running it; for sft also the trainer's, checked as before a run.
+
+    Raises:
+        InputError: as the command itself, for an option that is unknown or does not fit.
+    """
+    command, *rest = arguments
+    if command != "sft":
+        return parse(build_parser(f"rolewise {command}", "", OPTIONS[command]), OPTIONS[command], rest)[0]
+    from rolewise.jobs.sft import check_training
+    from rolewise.training.sft import WeightedSFTConfig
+
+    names = [
+        field.name
+        for field in dataclasses.fields(WeightedSFTConfig)
+        if field.init and field.name not in jobs.WITHOUT_EFFECT
+    ]
+    parser = build_parser("rolewise sft", "", jobs.SFTOptions)
+    options, flags = parse(parser, jobs.SFTOptions, rest, other_names=names)
+    training = sft._training_config(sft._training_parser(WeightedSFTConfig), options, flags)
+    check_training(training)
+    return options, training

@@ -1,0 +1,119 @@
+"""The examples: every config goes through the parsers that read it, every plugin through the command line."""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from commands import OPTIONS, read_command
+from datasets import load_from_disk
+from workbench import Workbench
+
+from rolewise.cli.main import COMMANDS, main
+from rolewise.core.errors import InputError
+from rolewise.core.role import Role
+from rolewise.data.readers import FORMATS
+from rolewise.labelling import labellers
+from rolewise.weighting import schemes
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
+CONFIGS = sorted(path.name for path in EXAMPLES.glob("*.yaml") if path.name not in FOR_ACCELERATE)
+
+
+def launch_line(name: str) -> list[str]:
+    """The words of the line that a config opens with."""
+    return shlex.split((EXAMPLES / name).read_text(encoding="utf-8").splitlines()[0].removeprefix("# "))
+
+
+def arguments_of(words: list[str]) -> list[str]:
+    """What follows `rolewise` on a command line."""
+    return words[words.index("rolewise") + 1 :]
+
+
+@pytest.fixture
+def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples name one another from the repository's root."""
+    monkeypatch.chdir(ROOT)
+
+
+def test_every_config_is_looked_at() -> None:
+    assert set(FOR_ACCELERATE) < {path.name for path in EXAMPLES.glob("*.yaml")}
+    assert OPTIONS.keys() | {"sft"} == COMMANDS.keys()
+    assert len(CONFIGS) >= 7
+
+
+@pytest.mark.usefixtures("in_root")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_opens_with_the_line_that_runs_it_and_every_option_fits(name: str) -> None:
+    arguments = arguments_of(launch_line(name))
+    assert arguments[-2:] == ["--config", f"examples/{name}"]
+    read_command(arguments)
+
+
+@pytest.mark.parametrize("option", ["learning_rat: 1.0", "rank: many", "num_train_epochs: many", "lora: 1"])
+def test_an_option_that_does_not_fit_is_seen(tmp_path: Path, option: str) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(f"model: m\ndata: d\noutput: o\n{option}\n")
+    with pytest.raises(InputError, match=option.split(":")[0]):
+        read_command(["sft", "--config", str(config)])
+
+
+@pytest.mark.usefixtures("in_root")
+@pytest.mark.parametrize("name", FOR_ACCELERATE)
+def test_a_config_of_accelerate_is_one(name: str) -> None:
+    words = launch_line(name)
+    assert words[:4] == ["accelerate", "launch", "--config_file", f"examples/{name}"]
+    launch = launch_command_parser().parse_args(words[2:])
+    assert (launch.module, launch.training_script) == (True, "rolewise")
+    assert launch.training_script_args == arguments_of(words)
+    read_command(launch.training_script_args)
+    config = load_config_from_file(launch.config_file)
+    assert config.distributed_type.value == ("FSDP" if "fsdp" in name else "DEEPSPEED")
+    known = vars(launch)
+    for key in config.fsdp_config | config.deepspeed_config:
+        assert key in known or key == "fsdp_version", f"{key} is no option of accelerate launch"
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Plugins are registered in the process; afterwards it is as it was."""
+    tables = (FORMATS, labellers._labellers, schemes._registered)
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+    for name in [name for name in sys.modules if name.startswith("rolewise_plugin_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("registries")
+def test_the_plugins_through_the_command_line(bench: Workbench, tmp_path: Path, capsys) -> None:
+    plugins = EXAMPLES / "extending"
+    data, labelled, tuned = tmp_path / "solutions.jsonl", tmp_path / "labelled", tmp_path / "tuned"
+    records = [{"question": f"{n} + 1?", "steps": ["one more"], "answer": n + 1} for n in range(10, 16)]
+    data.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+    arguments = ["label", "--model", bench.model, "--data", data, "--output", labelled, "--method", "names-and-numbers"]
+    arguments += ["--plugin", f"{plugins / 'my_format.py'},{plugins / 'my_labeller.py'}"]
+    assert main([str(argument) for argument in arguments]) == 0
+    row = load_from_disk(str(labelled))[0]
+    reasoning = [
+        row["text"][start:end]
+        for start, end, role in zip(row["char_start"], row["char_end"], row["token_roles"], strict=True)
+        if role == Role.REASONING
+    ]
+    assert re.fullmatch(r"\s*Answer:?\s*11", "".join(reasoning))
+
+    arguments = ["sft", "--model", bench.model, "--data", labelled, "--output", tuned, "--weighting", "turn-decay"]
+    arguments += ["--plugin", plugins / "my_weighting.py", "--max-steps", 1, "--generations", 0]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert "weight_reasoning" in (tuned / "log.jsonl").read_text(encoding="utf-8")
+    assert "turn-decay" in capsys.readouterr().err
