@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +15,6 @@ from workbench import Workbench
 from rolewise.cli.main import COMMANDS, main
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.data.readers import FORMATS
-from rolewise.labelling import labellers
-from rolewise.weighting import schemes
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -79,19 +74,6 @@ def test_a_config_of_accelerate_is_one(name: str) -> None:
     known = vars(launch)
     for key in config.fsdp_config | config.deepspeed_config:
         assert key in known or key == "fsdp_version", f"{key} is no option of accelerate launch"
-
-
-@pytest.fixture
-def registries() -> Iterator[None]:
-    """Plugins are registered in the process; afterwards it is as it was."""
-    tables = (FORMATS, labellers._labellers, schemes._registered)
-    before = [dict(table) for table in tables]
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
-    for name in [name for name in sys.modules if name.startswith("rolewise_plugin_")]:
-        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("registries")

@@ -6,7 +6,7 @@ A pytest plugin, named in `conftest.py`.
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rolewise.data.chat_template import CHATML
 from rolewise.data.generator import generate
-from rolewise.data.readers import write_conversations
+from rolewise.data.readers import FORMATS, write_conversations
+from rolewise.labelling import labellers
+from rolewise.weighting import schemes
 
 torch.set_num_threads(1)  # the matrices are tiny: more threads would only wait for each other
 
@@ -82,6 +84,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     tiny_model(len(tokenizer)).save_pretrained(root / "model")
     write_conversations(conversations, root / "conversations.jsonl")
     return Workbench(root / "model", root / "conversations.jsonl")
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Plugins are registered in the process; afterwards it is as it was."""
+    tables = (FORMATS, labellers._labellers, schemes._registered)
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+    for name in [name for name in sys.modules if name.startswith("rolewise_plugin_")]:
+        del sys.modules[name]
 
 
 def environment(**more: str) -> dict[str, str]:
