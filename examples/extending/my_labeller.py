@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rolewise import LabellingContext, RenderedSample, Role, register_labeller
-from rolewise.data.labelled import TokenLabels
+from rolewise import LabellingContext, RenderedSample, Role, TokenLabels, register_labeller
 
 NUMBER_OR_NAME = re.compile(r"\d+(?:[.,:]\d+)*|\b[A-Z]\w+")
 

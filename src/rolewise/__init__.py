@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rolewise.core.role import Role
     from rolewise.data.conversation import Conversation, RoleSpan
     from rolewise.data.generator import generate
-    from rolewise.data.labelled import LabelledData, load_labelled
+    from rolewise.data.labelled import LabelledData, TokenLabels, load_labelled
     from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
     from rolewise.jobs.export import export
@@ -33,7 +33,7 @@ _HOMES = {
     "rolewise.core.role": ("Role",),
     "rolewise.data.conversation": ("Conversation", "RoleSpan"),
     "rolewise.data.generator": ("generate",),
-    "rolewise.data.labelled": ("LabelledData", "load_labelled"),
+    "rolewise.data.labelled": ("LabelledData", "TokenLabels", "load_labelled"),
     "rolewise.data.readers": ("Format", "read_conversations", "register_format", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
     "rolewise.jobs.export": ("export",),
@@ -70,6 +70,7 @@ __all__ = [
     "SFTOptions",
     "SHADConfig",
     "SampleMean",
+    "TokenLabels",
     "TokenMean",
     "TransferOptions",
     "WeightedSFTConfig",

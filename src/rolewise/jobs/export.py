@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import atomic_path
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledData, LabelledSample, load_labelled
 from rolewise.data.origin import read_origin
@@ -66,6 +68,7 @@ def export(options: ExportOptions) -> ExportResult:
         InputError: if there is no such data set, the output exists or can't be written, the weights need losses or
             conversations that are not there, or the format can't express them.
     """
+    load_plugins(split_list(options.plugin or ""))
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     _check_expressible(options)
     labelled = load_labelled(options.data)

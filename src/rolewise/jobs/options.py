@@ -161,6 +161,7 @@ class ExportOptions:
     )
     inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
     alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 1; 0 switches boilerplate off.")
+    plugin: str | None = option(None, "Python files that add weightings of your own: a.py,b.py (in YAML a list).")
 
     def __post_init__(self) -> None:
         if self.to not in EXPORT_FORMATS:

@@ -72,6 +72,8 @@ def fine_tune(
     check_training(training)
     load_plugins(split_list(options.plugin or ""))
     processes.start()
+    if options.load_in_4bit and processes.count() > 1:
+        raise InputError("load_in_4bit spreads the model over the devices that it finds; start one process")
     weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
     data = data or load_training_data(options)
     if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
