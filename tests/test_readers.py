@@ -283,3 +283,30 @@ def test_real_files(data_dir: Path) -> None:
     assert {tuple(m["role"] for m in c.messages) for c in chat.conversations} == {("user", "assistant")}
     fireact = read_conversations(data_dir / "fireact/gpt_format__multitask_multimethod.jsonl")
     assert (len(rlla.conversations), len(chat.conversations), len(fireact.conversations)) == (320, 1100, 2063)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [("1e999", "too large"), ("NaN", "NaN is no JSON number"), ("-Infinity", "no JSON number")]
+)
+def test_numbers_that_json_does_not_have_are_refused(number, reason, tmp_path):
+    path = tmp_path / "data.jsonl"
+    call = f'{{"function": {{"name": "f", "arguments": {{"a": {number}}}}}}}'
+    turns = '{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": ['
+    path.write_text('{"messages": [' + turns + call + "]}]}\n")
+    with pytest.raises(InputError, match=rf"data.jsonl:1: .*{reason}"):
+        read_conversations(path)
+
+
+@pytest.mark.parametrize("depth", [150, 400, 700, 900, 5000])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_deep_nesting_is_read_or_refused(depth, as_text, tmp_path):
+    nested = "[" * depth + '"\\u00e9"' + "]" * depth
+    arguments = json.dumps('{"a": ' + nested + "}") if as_text else '{"a": ' + nested + "}"
+    path = tmp_path / "data.jsonl"
+    messages = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [{"function": '
+    path.write_text('{"messages": ' + messages + '{"name": "f", "arguments": ' + arguments + "}}]}]}\n")
+    if depth < 190:
+        assert len(read_conversations(path).conversations) == 1
+    else:
+        with pytest.raises(InputError, match="nested more than 200 deep"):
+            read_conversations(path)

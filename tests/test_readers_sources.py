@@ -238,3 +238,10 @@ def test_real_sources_are_read_or_refused(data_dir: Path) -> None:
     assert found == counts
     assert "without completions" in refusal(data_dir / "toolrl_rlla/rlla_4k_test.jsonl")
     assert "without answers" in refusal(data_dir / "eval_bfcl/BFCL_v4_simple_python.jsonl")
+
+
+def test_a_folder_whose_name_looks_like_a_share(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("year=2024").mkdir()
+    assert parse_sources("year=2024") == [Source("year=2024", None)]
+    assert parse_sources("year=0.5,b=0.5") == [Source("year", 0.5), Source("b", 0.5)]

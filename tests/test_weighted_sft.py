@@ -150,21 +150,25 @@ def test_text_that_trl_packs_itself_gets_sample_means_over_samples(tokenizer, ar
     assert packed_lines[0]["loss"] == pytest.approx(lines[0]["loss"], abs=1e-5)
 
 
-def test_evaluation_on_packed_rows_weighs_as_on_padded_ones(tokenizer, arguments) -> None:
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_held_out_numbers_depend_on_no_batch_size_and_no_packing(weighting, tokenizer, arguments) -> None:
     dataset = data(tokenizer)
-    metrics = []
-    for options in ({}, {"packing": True, "max_length": 48}, {"eval_packing": True, "max_length": 48}):
+    _, loss, loss_BT, weights_BT = reference_step(model_for(tokenizer), collated(dataset), weighting)
+    expected = {f"eval_{key}": value for key, value in expected_line(loss_BT, weights_BT, collated(dataset)).items()}
+    layouts = [{"per_device_eval_batch_size": size} for size in (1, 3, 8)]
+    layouts += [{"packing": True, "max_length": 48}, {"eval_packing": True, "max_length": 48}]
+    layouts += [{"padding_free": True, "per_device_eval_batch_size": 3}]
+    for layout in layouts:
         trainer = WeightedSFTTrainer(
             model_for(tokenizer),
-            arguments(**options),
+            arguments(weighting=weighting, **layout),
             train_dataset=dataset,
             eval_dataset=dataset,
             processing_class=tokenizer,
         )
-        metrics.append(trainer.evaluate())
-    for other in metrics[1:]:
-        for key in ("eval_loss", "eval_loss_reasoning", "eval_weight_reasoning", "eval_entropy"):
-            assert other[key] == pytest.approx(metrics[0][key], abs=1e-5), key
+        metrics = trainer.evaluate()
+        for key, value in {"eval_loss": loss, **expected}.items():
+            assert metrics[key] == pytest.approx(value, abs=1e-5), (layout, key)
 
 
 def test_weightings_differ(tokenizer, arguments) -> None:

@@ -105,7 +105,7 @@ class RunDirectory:
                 resumed = job.exists()
             else:
                 resumed = False
-                self.partial.mkdir(parents=True)
+                self.partial.mkdir(parents=True, exist_ok=True)  # another may have begun in this moment
                 self._take()
             self.work.mkdir(parents=True, exist_ok=True)
             self.results.mkdir(parents=True, exist_ok=True)

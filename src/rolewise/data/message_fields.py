@@ -1,12 +1,12 @@
 """The fields of a message in the `messages` format, checked and brought into one shape."""
 
-import json
 import re
 from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
+from rolewise.data.json_text import read_json
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a UTF-16 pair: legal in a Python string, but neither UTF-8 nor a tokenizer can take it."""
@@ -199,8 +199,8 @@ def parse_if_text(value: Any, what: str) -> Any:
     if not isinstance(value, str) or not value.strip():
         return value
     try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError) as error:
+        parsed = read_json(value)
+    except ValueError as error:
         raise InputError(f"{what} is broken JSON text: {error}") from error
     # Escapes within this inner text were not seen when the record around it was read.
     return without_surrogates(parsed)

@@ -68,7 +68,7 @@ def read_patch(path: str | Path, fingerprint: str) -> PatchRecord:
         raise InputError(f"{path}: cannot read the patch ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file ({error}); save the patch from the viewer again") from error
-    if not isinstance(patch, dict) or patch.get("rolewise_patch") != PATCH_VERSION:
+    if not isinstance(patch, dict) or patch.get("rolewise_patch") != PATCH_VERSION or patch["rolewise_patch"] is True:
         raise InputError(f'{path}: no patch of version {PATCH_VERSION}; expected {{"rolewise_patch": 1, "data": …}}')
     if patch.get("data") != fingerprint:
         raise InputError(

@@ -150,7 +150,10 @@ class Renderer:
         samples = [self._sample(text, turns, conversation, contents, spans) for text, turns in rendered]
         kept = [sample for sample in samples if sample.turns]
         if not kept:
-            raise InputError(f"no assistant token left after cutting to max_length={self._max_length}; raise it")
+            raise InputError(
+                f"no assistant token left after cutting to max_length={self._max_length}; raise it, or leave such "
+                "records out with --skip-invalid"
+            )
         return kept
 
     def _sample(

@@ -30,7 +30,8 @@ def parse_sources(text: str) -> list[Source]:
     """
     sources = []
     for item in split_list(text):
-        match = _SHARE.fullmatch(item)
+        # A folder may be called `year=2024`.
+        match = None if Path(item).exists() else _SHARE.fullmatch(item)
         sources.append(Source(match.group(1), float(match.group(2))) if match else Source(item, None))
     if not sources:
         raise InputError(f"{text!r} names no data; give a file, a folder or a data set")

@@ -31,7 +31,7 @@ from rolewise.reporting.html import Table
 from rolewise.training import processes
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
-INPUTS = ("model", "data", "general", "plugin", "output")
+INPUTS = ("model", "data", "general", "chat_template", "plugin", "output")
 """Options that say where something lies. What is read there counts, by its hash, not its place."""
 
 
@@ -51,6 +51,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     Raises:
         InputError: for data, a template or options that can't be used.
     """
+    processes.start()  # they meet before the long work, and what depends on their number comes after
     load_plugins(split_list(options.plugin or ""))
     if options.method != SHAD_METHOD:
         find_labeller(options.method)  # an unknown name is told before anything is read

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
@@ -77,11 +78,18 @@ def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
 
 def _public_info(info: LabelledInfo) -> LabelledInfo:
     """The facts without the folders of this machine: of a model that is a directory, its name."""
-    settings = dict(info.settings)
-    if "transferred_from" in settings:
-        before = settings["transferred_from"]
-        settings["transferred_from"] = {**before, "model": _public_name(before["model"])}
-    return replace(info, model=_public_name(info.model), settings=settings)
+    return replace(info, model=_public_name(info.model), settings=_public_settings(info.settings))
+
+
+def _public_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without folders, those of what the labels were transferred from with them."""
+    public: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            public[name] = _public_settings(value)
+        else:
+            public[name] = _public_name(value) if name in ("model", "chat_template") and value else value
+    return public
 
 
 def _public_name(model: str) -> str:

@@ -16,6 +16,7 @@ from rolewise.data.labelled import LabelledInfo, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
+from rolewise.data.sources import parse_sources
 from rolewise.jobs.options import MAX_LENGTH, SFTOptions
 from rolewise.training.models import load_tokenizer
 from rolewise.weighting import make_weighting
@@ -81,18 +82,25 @@ def load_training_data(options: SFTOptions) -> TrainingData:
 
 
 def _split(data: TrainingData, share: float) -> TrainingData:
-    count = round(len(data.train) * share)
-    if not 0 < count < len(data.train):
-        raise InputError(f"eval_share {share} of {len(data.train)} samples leaves one side empty")
-    order = np.random.default_rng(0).permutation(len(data.train))
+    """Hold conversations out: the samples of one are all on the same side."""
+    sources = data.train["source"][:]
+    names = list(dict.fromkeys(sources))
+    count = round(len(names) * share)
+    if not 0 < count < len(names):
+        raise InputError(f"eval_share {share} of {len(names)} conversations leaves one side empty")
+    held_out = {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
+    parts = [[i for i, source in enumerate(sources) if (source in held_out) == wanted] for wanted in (False, True)]
     # In memory: otherwise the split is written as a cache file into the user's data set. `train_test_split` can't do
     # that for a data set that lies on disk.
-    train, evaluation = (data.train.select(part, keep_in_memory=True) for part in (order[count:], order[:count]))
+    train, evaluation = (data.train.select(part, keep_in_memory=True) for part in parts)
     return replace(data, train=train, eval=evaluation)
 
 
 def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
     needs_roles = make_weighting(options.weighting).needs_roles
+    locations = [source.location for source in parse_sources(path)]
+    if len(locations) > 1 and any(map(is_labelled, locations)):
+        raise InputError(f"{path}: fine-tuning takes one labelled data set; mix the sources when you label them")
     if is_labelled(path) or (needs_roles and Path(path).is_dir()):
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         info = labelled.info
@@ -115,6 +123,7 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
         "input_ids": [sample.input_ids for sample in data.samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
         "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
+        "source": [sample.source for sample in data.samples],
     }
     contents = digest([data.sha256, renderer.fingerprint()])
     notes = [*data.notes, *describe_rejects(data.rejected)]

@@ -22,7 +22,7 @@ from rolewise.data.labelled import (
     save_labelled,
 )
 from rolewise.data.origin import read_origin
-from rolewise.data.readers import Rejected
+from rolewise.data.readers import Rejected, write_rejected
 from rolewise.data.render import RenderedSample, Renderer, Turn, tokenizer_fingerprint
 from rolewise.data.transfer import transfer
 from rolewise.jobs.label_result import LabelResult, read_result
@@ -91,9 +91,10 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
             chat_template=renderer.given_template,
         )
         save_labelled(run.results, samples, labels, excluded, info)
+        write_rejected(rejected, run.results)
         report = run.results / REPORT_FILE
         checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
-    run.publish({"transferred": origin["info"], "rejected": [entry._asdict() for entry in rejected]})
+    run.publish({"transferred": origin["info"], "rejected": len(rejected)})
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 

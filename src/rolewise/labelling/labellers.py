@@ -1,6 +1,6 @@
 """Labellers by name: the regex, and what plugins register."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,14 +88,29 @@ def checked(labels: Iterable[TokenLabels], samples: Sequence[RenderedSample], na
     """
     given = iter(labels)
     for sample in samples:
-        label = next(given, None)
+        label = _next(given, sample.source, name)
         if label is None:
             raise InputError(f"{sample.source}: the labeller {name} gave no labels for this sample and those after it")
         roles_T = label.roles_T
-        if roles_T.shape != sample.loss_mask.shape or roles_T.max(initial=0) >= len(Role):
+        if not (isinstance(roles_T, np.ndarray) and np.issubdtype(roles_T.dtype, np.integer)):
+            raise InputError(f"{sample.source}: the labeller {name} must give roles as a NumPy array of integers")
+        in_range = roles_T.min(initial=0) >= 0 and roles_T.max(initial=0) < len(Role)
+        if roles_T.shape != sample.loss_mask.shape or not in_range:
             raise InputError(f"{sample.source}: the labeller {name} gave roles that are not one `Role` per token")
         if ((roles_T == Role.CONTEXT) == sample.loss_mask).any():
             raise InputError(
                 f"{sample.source}: the labeller {name} must give a role to every loss token, CONTEXT to every other"
             )
         yield label
+    if _next(given, "the last sample", name) is not None:
+        raise InputError(f"the labeller {name} gave labels for more samples than there are")
+
+
+def _next(labels: Iterator[TokenLabels], where: str, name: str) -> TokenLabels | None:
+    try:
+        return next(labels, None)
+    except InputError:
+        raise
+    except Exception as error:  # a labeller is a user's program and can fail in any way
+        reason = " ".join(str(error).split())
+        raise InputError(f"{where}: the labeller {name} failed: {type(error).__name__}: {reason}") from error

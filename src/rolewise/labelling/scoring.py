@@ -3,11 +3,13 @@
 Shapes: B rows, T tokens, N labelled tokens.
 """
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import IO, overload
 
 import numpy as np
 import torch
@@ -157,7 +159,8 @@ class MeasuredLosses(Sequence[SampleLosses]):
         self._starts = np.concatenate([[0], np.cumsum(np.fromiter(counts, dtype=np.int64, count=len(samples)))])
         shape = (2, max(1, int(self._starts[-1])))
         with tempfile.TemporaryFile() as file:  # the map keeps it
-            self._losses_2N = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+            _reserve(file, 4 * math.prod(shape))
+            self._losses_2N = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
         self._losses_2N[:] = np.nan
         for shard in shards:
             with np.load(shard.path(directory)) as arrays:
@@ -187,9 +190,23 @@ class MeasuredLosses(Sequence[SampleLosses]):
     def __getitem__(self, index: int | slice) -> SampleLosses | list[SampleLosses]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
         mask_T = self._samples[index].loss_mask
         positions = np.flatnonzero(mask_T)
         positions = positions[positions > 0]
         losses_2T = np.full((2, len(mask_T)), np.nan, dtype=np.float32)
         losses_2T[:, positions] = self._losses_2N[:, self._starts[index] : self._starts[index + 1]]
         return losses_2T[0], losses_2T[1], mask_T
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Make the file that long now: a map of a file that the disk has no room for would end the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise InputError(
+            f"{tempfile.gettempdir()}: cannot hold the losses: {error.strerror or error}; free space or set TMPDIR to "
+            "a larger place"
+        ) from error

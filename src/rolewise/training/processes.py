@@ -5,6 +5,8 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 
+from rolewise.core.errors import InputError
+
 TIMEOUT = timedelta(hours=6)
 """How long processes wait for the one that writes, which may have a large data set to assemble."""
 
@@ -36,4 +38,11 @@ def wait() -> None:
 
 def _state() -> PartialState:
     # The first call joins. Without an accelerator the processes meet over gloo, but only if told to use the CPU.
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
+    try:
+        return PartialState(cpu=not torch.accelerator.is_available(), timeout=TIMEOUT)
+    except (RuntimeError, torch.distributed.DistError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the processes could not meet ({reason[:200]}); end those of a killed run if they are still there, or "
+            "give torchrun another --master_port"
+        ) from error

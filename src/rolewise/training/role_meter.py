@@ -19,6 +19,7 @@ class RoleMeter:
 
     def __init__(self) -> None:
         self._sums: torch.Tensor | None = None  # (roles, 3): loss, tokens, weight
+        self._totals: torch.Tensor | None = None  # (2,): weighted loss, units
 
     def add(
         self,
@@ -26,11 +27,13 @@ class RoleMeter:
         roles_BT: torch.Tensor,
         mask_BT: torch.Tensor,
         weights_BT: torch.Tensor,
+        units_B: torch.Tensor | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         """Add a batch; all of shape (B, T).
 
         Args:
+            units_B: what each row counts in a mean of the weighted loss; see `weighted_loss`.
             gather: brings the rows of all processes together and drops those that only fill up the last batch
                 (`Accelerator.gather_for_metrics`); the sums are then every process's already.
         """
@@ -39,9 +42,19 @@ class RoleMeter:
         cells_BT = roles_BT.long() + len(Role) * torch.arange(rows, device=loss_BT.device)[:, None]
         sums_B = torch.zeros(rows * len(Role), 3, device=loss_BT.device)
         sums_B.index_add_(0, cells_BT[mask_BT], columns[mask_BT])
-        sums_B = sums_B.view(rows, len(Role), 3)
-        sums = (gather(sums_B) if gather is not None else sums_B).sum(dim=0)
+        gather = gather or (lambda rows_B: rows_B)
+        sums = gather(sums_B.view(rows, len(Role), 3)).sum(dim=0)
         self._sums = sums if self._sums is None else self._sums + sums
+        if units_B is not None:
+            weighted_B = (weights_BT * loss_BT.detach().float()).sum(dim=1)
+            totals = gather(torch.stack([weighted_B, units_B.float()], dim=1)).sum(dim=0)
+            self._totals = totals if self._totals is None else self._totals + totals
+
+    def weighted_loss(self) -> float | None:
+        """Σ weights · loss over Σ units of all batches so far; None without units."""
+        if self._totals is None or not self._totals[1]:
+            return None
+        return float(self._totals[0] / self._totals[1])
 
     def take(self, accelerator: object | None = None, prefix: str = "") -> dict[str, float]:
         """The numbers so far, over all processes of an `accelerate.Accelerator`; the sums start again at zero."""

@@ -139,7 +139,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Fetch a step's micro-batches and count their samples or tokens, over all processes."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        units = torch.tensor(sum(self._units(batch) for batch in batches), device=device)
+        units = torch.tensor(sum(int(self._units(batch).sum()) for batch in batches), device=device)
         self._step_units = float(self.accelerator.reduce(units, reduction="sum"))
         return batches, num_items
 
@@ -155,7 +155,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
                     "the data collator gives no `token_roles`; leave data_collator out, or pad them in yours"
                 )
             inputs["token_roles"] = torch.where(inputs["labels"] != -100, Role.PLAIN, Role.CONTEXT)
-        units = self._units(inputs)
+        units_B = self._units(inputs)
+        units = int(units_B.sum())
         labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
         mask_BT = loss_mask(labels_BT, inputs)
         losses = self._token_losses(model, inputs, labels_BT.masked_fill(~mask_BT, -100))
@@ -168,8 +169,10 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if training:
             self._meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
         else:
-            gather = self.accelerator.gather_for_metrics
-            self._eval_meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT, gather)
+            # By units instead of by batches, so that neither their size nor packing matters to the numbers.
+            self._eval_meter.add(
+                losses.loss_BT, roles_BT, mask_BT, weights_BT * units, units_B, self.accelerator.gather_for_metrics
+            )
         record_token_metrics(self, inputs, losses, mask_BT)
         if training and self._step_units is not None:
             loss = loss * self.accelerator.num_processes  # DDP averages gradients over processes
@@ -186,6 +189,13 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         self._eval_meter = RoleMeter()  # a prediction before this may have left something
         forget_metrics(self, "eval")
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        weighted_loss = self._eval_meter.weighted_loss()
+        if (
+            weighted_loss is not None
+            and f"{metric_key_prefix}_loss" in output.metrics
+            and not wants_router_logits(self)
+        ):
+            output.metrics[f"{metric_key_prefix}_loss"] = weighted_loss
         output.metrics.update(self._eval_meter.take(prefix=f"{metric_key_prefix}_"))
         return output
 
@@ -204,16 +214,16 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         head = self.accelerator.unwrap_model(model).get_output_embeddings()
         return selected_losses(model, head, inputs, labels_BT)
 
-    def _units(self, inputs: dict[str, Any]) -> int:
-        """Samples or tokens with loss in a micro-batch."""
+    def _units(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Samples or tokens with loss in each row of a micro-batch, int64 of shape (B,)."""
         mask_BT = loss_mask(inputs["labels"], inputs)
         if self.weighting.unit == "token":
-            return int(mask_BT.sum())
+            return mask_BT.sum(dim=1)
         segments_BT = segments(inputs)
         if segments_BT is None:
-            return int(mask_BT.any(dim=1).sum())
-        rows_BT = torch.arange(len(mask_BT), device=mask_BT.device)[:, None].expand_as(mask_BT)
-        return len(torch.unique(torch.stack([rows_BT[mask_BT], segments_BT[mask_BT]]), dim=1).T)
+            return mask_BT.any(dim=1).long()
+        counts = [len(torch.unique(of_row[mask])) for of_row, mask in zip(segments_BT, mask_BT, strict=True)]
+        return torch.tensor(counts, device=mask_BT.device)
 
 
 def check_weighted(args: SFTConfig) -> None:

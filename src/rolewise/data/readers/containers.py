@@ -4,15 +4,18 @@ JSON Lines and Parquet are read piece by piece, data sets from memory-mapped fil
 larger than memory. A JSON list is read whole.
 """
 
+import datetime
 import gzip
 import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rolewise.core.errors import InputError
+from rolewise.data.json_text import read_json
 from rolewise.data.message_fields import without_surrogates
 from rolewise.data.readers.formats import FORMATS
 
@@ -172,10 +175,10 @@ def _parse(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise _ParseError(f"not UTF-8 (byte {error.start}); save it as UTF-8") from error
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except json.JSONDecodeError as error:
         raise _ParseError(f"broken JSON: {error.msg}", error.lineno, error.colno) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested brackets
+    except ValueError as error:  # a number of thousands of digits, thousands of nested brackets
         raise _ParseError(f"JSON that can't be read: {error}") from error
     # A lone surrogate can only come from a \u escape; no tokenizer takes it.
     return without_surrogates(value) if "\\u" in text else value
@@ -195,12 +198,16 @@ def _parquet_records(path: Path) -> Iterator[Record]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A value without the keys that are None: Arrow gives each object of a column the keys of all."""
+    """A value without the keys that are None (Arrow gives each object of a column the keys of all), as JSON has it."""
     if isinstance(value, dict):
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
-    return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if isinstance(value, str | int | float | bool) else str(value)
 
 
 def _load_directory(path: str) -> Any:

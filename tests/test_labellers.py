@@ -1,0 +1,75 @@
+"""Labellers of a user's own: what they give is checked, and how they fail is told in one line."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.progress import Progress
+
+from rolewise.core.errors import InputError
+from rolewise.core.role import Role
+from rolewise.data.generator import generate
+from rolewise.data.labelled import TokenLabels
+from rolewise.data.render import Renderer
+from rolewise.labelling.labellers import LabellingContext, by_regex, checked, find_labeller, register_labeller
+
+
+@pytest.fixture(scope="module")
+def samples(bench):
+    renderer = Renderer(bench.tokenizer())
+    return [sample for conversation in generate(3, seed=0) for sample in renderer.render(conversation)]
+
+
+def all_reasoning(samples):
+    return [
+        TokenLabels.without_losses(np.where(s.loss_mask, Role.REASONING, Role.CONTEXT).astype(np.uint8))
+        for s in samples
+    ]
+
+
+def failing(samples):
+    yield all_reasoning(samples)[0]
+    raise KeyError("weights")
+
+
+def spoilt(samples, change):
+    labels = all_reasoning(samples)
+    return [labels[0], replace(labels[1], roles_T=change(labels[1].roles_T)), *labels[2:]]
+
+
+def test_what_fits_passes(samples):
+    labels = all_reasoning(samples)
+    assert list(checked(labels, samples, "mine")) == labels
+    context = LabellingContext("model", False, None, Progress(disable=True))
+    assert len(list(checked(by_regex(samples, context), samples, "regex"))) == len(samples)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda s: all_reasoning(s)[:-1], "gave no labels for this sample"),
+        (lambda s: [*all_reasoning(s), all_reasoning(s)[0]], "labels for more samples than there are"),
+        (lambda s: spoilt(s, lambda roles: roles[:-1]), "not one `Role` per token"),
+        (lambda s: spoilt(s, lambda roles: roles + np.uint8(90)), "not one `Role` per token"),
+        (lambda s: spoilt(s, lambda roles: roles.astype(np.int64) - 5), "not one `Role` per token"),
+        (lambda s: spoilt(s, lambda roles: roles.astype(float)), "a NumPy array of integers"),
+        (lambda s: spoilt(s, lambda roles: roles.tolist()), "a NumPy array of integers"),
+        (lambda s: spoilt(s, np.zeros_like), "must give a role to every loss token"),
+        (lambda s: spoilt(s, np.ones_like), "CONTEXT to every other"),
+        (failing, "the labeller mine failed: KeyError: 'weights'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(labels, message, samples):
+    with pytest.raises(InputError, match=message):
+        list(checked(labels(samples), samples, "mine"))
+
+
+def test_names(registries):
+    labeller = SimpleNamespace()
+    register_labeller("mine", labeller)
+    assert find_labeller("mine") is labeller
+    with pytest.raises(ValueError, match="taken"):
+        register_labeller("shad", labeller)
+    with pytest.raises(InputError, match="method 'other' is not known; choose one of shad, regex, mine"):
+        find_labeller("other")
