@@ -245,3 +245,12 @@ def test_a_folder_whose_name_looks_like_a_share(tmp_path, monkeypatch):
     Path("year=2024").mkdir()
     assert parse_sources("year=2024") == [Source("year=2024", None)]
     assert parse_sources("year=0.5,b=0.5") == [Source("year", 0.5), Source("b", 0.5)]
+
+
+@pytest.mark.parametrize("opening", ['{"data": [', '{ "name": "mine", "records": [', "{"])
+def test_a_json_object_may_begin_its_list_on_the_first_line(opening, tmp_path):
+    record = json.dumps({"instruction": "Which day is it?", "output": "Monday."})
+    opening = opening if opening != "{" else '{\n"data": ['
+    path = tmp_path / "data.json"
+    path.write_text(f"{opening}\n{record},\n{record}\n]}}\n")
+    assert len(read_conversations(path).conversations) == 2

@@ -117,7 +117,8 @@ def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[R
             break
     else:
         return
-    if head.lstrip()[:1] == b"[" or (head.strip() == b"{" and path.name.removesuffix(".gz").endswith(".json")):
+    is_json = path.name.removesuffix(".gz").endswith(".json")
+    if head.lstrip()[:1] == b"[" or (is_json and _line_record(path, number, head).error):  # an object over many lines
         yield from _whole_file(path, head + b"".join(line for _, line in lines))
         return
     first = _line_record(path, number, head.lstrip(b"\r\n"))
