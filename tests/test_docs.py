@@ -58,12 +58,13 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
     names: dict[str, object] = {"__name__": page.name}
     for number, block in enumerate(blocks(page, "python"), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+    assert number == len(blocks(page, "python"))  # a block that fails has raised
 
 
 @pytest.mark.parametrize(("where", "arguments"), [pytest.param(*line, id=line[0]) for line in command_lines()])
 def test_a_command_line_parses(where: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # where the example files are named from
-    read_command(arguments)
+    assert read_command(arguments) is not None
 
 
 def test_command_lines_are_found() -> None:

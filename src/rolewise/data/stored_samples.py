@@ -3,16 +3,15 @@
 import pickle
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
-from typing import overload
 
 from rolewise.core.errors import InputError
+from rolewise.core.lazy_sequence import LazySequence
 from rolewise.data.render import RenderedSample
 
 BYTES_IN_MEMORY = 1 << 26
 
 
-class StoredSamples(Sequence[RenderedSample]):
+class StoredSamples(LazySequence[RenderedSample]):
     """Rendered samples in order; each is read when it is asked for.
 
     Beyond some megabytes they lie in a temporary file without a name (in `TMPDIR`), which is gone when this object or
@@ -51,20 +50,9 @@ class StoredSamples(Sequence[RenderedSample]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> RenderedSample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[RenderedSample]: ...
-    def __getitem__(self, index: int | slice) -> RenderedSample | list[RenderedSample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        place = index % len(self)
+    def item(self, place: int) -> RenderedSample:
+        """The sample at a place from 0."""
         start, stop = self._bounds[place], self._bounds[place + 1]
         self._file.seek(start)
         sample: RenderedSample = pickle.loads(self._file.read(stop - start))
         return sample
-
-    def __iter__(self) -> Iterator[RenderedSample]:
-        return (self[i] for i in range(len(self)))

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
 from rolewise.core.errors import InputError
+from rolewise.core.lazy_sequence import LazySequence
 from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.data.labelled import TokenLabels
 
@@ -27,7 +27,7 @@ def classify(
     return np.where(mask_T, roles_T, Role.CONTEXT).astype(np.uint8)
 
 
-class LossLabels(Sequence[TokenLabels]):
+class LossLabels(LazySequence[TokenLabels]):
     """Labels of samples whose losses are known; each is made when it is asked for.
 
     Boilerplate splits by its base loss: below the quantile of all samples' boilerplate FORMAT, the rest TEMPLATE. The
@@ -46,14 +46,9 @@ class LossLabels(Sequence[TokenLabels]):
     def __len__(self) -> int:
         return len(self._losses)
 
-    @overload
-    def __getitem__(self, index: int) -> TokenLabels: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenLabels]: ...
-    def __getitem__(self, index: int | slice) -> TokenLabels | list[TokenLabels]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._label(self._losses[index])
+    def item(self, place: int) -> TokenLabels:
+        """The labels of the sample at a place from 0."""
+        return self._label(self._losses[place])
 
     def __iter__(self) -> Iterator[TokenLabels]:
         return map(self._label, self._losses)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, overload
+from typing import IO
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import nn
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_arrays
+from rolewise.core.lazy_sequence import LazySequence
 from rolewise.data.render import RenderedSample
 from rolewise.labelling.classify import SampleLosses
 from rolewise.training.token_losses import selected_logits
@@ -146,7 +147,7 @@ def score(
         write_arrays(shard.path(directory), base=np.concatenate(base), tuned=np.concatenate(tuned))
 
 
-class MeasuredLosses(Sequence[SampleLosses]):
+class MeasuredLosses(LazySequence[SampleLosses]):
     """Base losses, tuned losses and mask of every sample, from the shards' files; read when asked for.
 
     Losses are NaN outside the mask, and for samples that no shard holds. They lie in a temporary file without a name,
@@ -183,21 +184,13 @@ class MeasuredLosses(Sequence[SampleLosses]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    @overload
-    def __getitem__(self, index: int) -> SampleLosses: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[SampleLosses]: ...
-    def __getitem__(self, index: int | slice) -> SampleLosses | list[SampleLosses]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        index %= len(self)
-        mask_T = self._samples[index].loss_mask
+    def item(self, place: int) -> SampleLosses:
+        """The losses of the sample at a place from 0."""
+        mask_T = self._samples[place].loss_mask
         positions = np.flatnonzero(mask_T)
         positions = positions[positions > 0]
         losses_2T = np.full((2, len(mask_T)), np.nan, dtype=np.float32)
-        losses_2T[:, positions] = self._losses_2N[:, self._starts[index] : self._starts[index + 1]]
+        losses_2T[:, positions] = self._losses_2N[:, self._starts[place] : self._starts[place + 1]]
         return losses_2T[0], losses_2T[1], mask_T
 
 
