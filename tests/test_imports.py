@@ -15,6 +15,7 @@ FLOORS = {
     "data": 1,
     "roles": 2,
     "weighting": 2,
+    "engines": 2,
     "training": 3,
     "labelling": 4,
     "evaluation": 4,

@@ -1,0 +1,162 @@
+"""Accuracies with their intervals, weighted overall scores, pass@k and maj@k, and the comparison of two runs."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from rolewise.evaluation.statistics import Interval, paired_interval, wilson
+
+if TYPE_CHECKING:
+    from rolewise.evaluation.suite import Example, Verdict
+
+_FLIPS = 9999  # random sign flips where all of them are too many
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of a suite's summary.
+
+    Attributes:
+        name: `overall`, a category, `pass@4` …
+        value: the estimate, as a share.
+        low, high: ends of its 95 % interval; NaN where there is none.
+        count: examples it rests on.
+        note: what a reader must know, e.g. `partial: without multi_turn`.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    count: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same examples.
+
+    Attributes:
+        difference: mean of the second's scores less the first's, with its 95 % interval.
+        p: chance of a difference at least so large if the two were alike (two-sided).
+        test: how `p` was got.
+        count: examples that both have.
+    """
+
+    difference: Interval
+    p: float
+    test: str
+    count: int
+
+
+def mean_score(name: str, scores: Sequence[float], note: str = "") -> Score:
+    """The mean of per-example scores in [0, 1] with its 95 % interval.
+
+    Wilson's for scores that are all 0 or 1; else Student's t over examples, cut to [0, 1], too narrow below some
+    thirty examples.
+
+    Raises:
+        ValueError: for no scores, or one outside [0, 1].
+    """
+    if any(not 0 <= score <= 1 for score in scores):
+        raise ValueError(f"{name}: a score lies outside [0, 1]")
+    if all(score in (0, 1) for score in scores):
+        interval = wilson(int(sum(scores)), len(scores))
+    else:
+        wide = paired_interval(scores)
+        interval = Interval(wide.estimate, max(wide.low, 0.0), min(wide.high, 1.0))
+    return Score(name, interval.estimate, interval.low, interval.high, len(scores), note)
+
+
+def mean_scores(results: Sequence[tuple["Example", "Verdict"]]) -> list[Score]:
+    """The overall mean, then the mean of each category in the order in which they come; no overall line for one."""
+    categories: dict[str, list[float]] = {}
+    for example, verdict in results:
+        categories.setdefault(example.category, []).append(verdict.score)
+    overall = mean_score("overall", [verdict.score for _, verdict in results])
+    if len(categories) == 1:
+        return [overall]
+    return [overall, *(mean_score(name, scores) for name, scores in categories.items())]
+
+
+def weighted_score(name: str, parts: Sequence[tuple[float, Score]], note: str = "") -> Score:
+    """A weighted mean of scores that rest on different examples; weights are brought to the sum 1.
+
+    The interval is recovered from the parts' own (Zou and Donner 2008): the squared distances of their ends from their
+    estimates add up as variances do. NaN ends of a part make NaN ends.
+
+    Raises:
+        ValueError: for no parts, or weights that are negative or all zero.
+    """
+    total = sum(weight for weight, _ in parts)
+    if not total > 0 or any(weight < 0 for weight, _ in parts):
+        raise ValueError(f"{name}: the weights are {[weight for weight, _ in parts]}")
+    value = sum(weight * part.value for weight, part in parts) / total
+    below = math.sqrt(sum((weight / total * (part.value - part.low)) ** 2 for weight, part in parts))
+    above = math.sqrt(sum((weight / total * (part.high - part.value)) ** 2 for weight, part in parts))
+    return Score(name, value, value - below, value + above, sum(part.count for _, part in parts), note)
+
+
+def pass_at_k(right: int, samples: int, k: int) -> float:
+    """Chance that one of k samples is right, without bias, from `right` of `samples` (arXiv 2107.03374, eq. 1).
+
+    Raises:
+        ValueError: unless 0 <= right <= samples and 1 <= k <= samples.
+    """
+    if not 0 <= right <= samples or not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} from {right} right of {samples}")
+    if samples - right < k:
+        return 1.0
+    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
+
+
+def majority(answers: Sequence[Hashable | None]) -> int | None:
+    """Index of the first sample that gives the answer most samples give; None counts as no answer.
+
+    Returns:
+        None if no sample has an answer. Of answers with equally many votes the one that was given first wins.
+    """
+    votes: dict[Hashable, list[int]] = {}
+    for index, answer in enumerate(answers):
+        if answer is not None:
+            votes.setdefault(answer, []).append(index)
+    return max(votes.values(), key=len)[0] if votes else None
+
+
+def compare_runs(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Comparison:
+    """Compare the scores of two runs, example by example, on those that both have.
+
+    McNemar's exact test where all scores are 0 or 1, else random sign flips of the differences. The interval is
+    Student's t over the differences.
+
+    Args:
+        first, second: example id → score.
+        seed: of the flips.
+
+    Raises:
+        ValueError: if they share no example.
+    """
+    shared = [key for key in first if key in second]
+    if not shared:
+        raise ValueError("the two runs share no example")
+    a_S, b_S = np.array([first[key] for key in shared]), np.array([second[key] for key in shared])
+    difference = paired_interval(b_S - a_S)
+    if np.isin(a_S, (0, 1)).all() and np.isin(b_S, (0, 1)).all():
+        gained, lost = int((b_S > a_S).sum()), int((b_S < a_S).sum())
+        p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+        return Comparison(difference, p, "McNemar, exact", len(shared))
+    if len(shared) == 1:
+        return Comparison(difference, 1.0, "sign flips", 1)
+    result = stats.permutation_test(
+        (b_S, a_S),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=_FLIPS,
+        rng=np.random.default_rng(seed),
+    )
+    return Comparison(difference, float(result.pvalue), "sign flips", len(shared))

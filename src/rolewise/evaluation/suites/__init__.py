@@ -1,0 +1,55 @@
+"""The benchmark suites by name; each is loaded when it is asked for."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from rolewise.core.errors import InputError
+from rolewise.evaluation.suite import Suite, SuiteSettings
+
+SuiteFactory = Callable[[SuiteSettings], Suite]
+
+_HOMES = {
+    "bfcl": "rolewise.evaluation.suites.bfcl",
+    "api_bank": "rolewise.evaluation.suites.api_bank",
+    "gsm8k": "rolewise.evaluation.suites.mathematics",
+    "math500": "rolewise.evaluation.suites.mathematics",
+    "aime": "rolewise.evaluation.suites.mathematics",
+    "amc": "rolewise.evaluation.suites.mathematics",
+    "olympiad": "rolewise.evaluation.suites.mathematics",
+    "minerva": "rolewise.evaluation.suites.mathematics",
+    "stable_toolbench": "rolewise.evaluation.suites.stable_toolbench",
+    "t_eval": "rolewise.evaluation.suites.t_eval",
+    "nexus": "rolewise.evaluation.suites.nexus",
+}
+"""Suite → module with `make(name, settings)`, which returns the suite of that name."""
+
+SUITES = tuple(_HOMES)
+
+_registered: dict[str, SuiteFactory] = {}
+
+
+def register_suite(name: str, make: SuiteFactory) -> None:
+    """Make a suite of your own known by a name, which `rolewise eval --suite` then takes.
+
+    Raises:
+        ValueError: for a name of `SUITES`.
+    """
+    if name in _HOMES:
+        raise ValueError(f"the name {name!r} is taken by a suite of Rolewise's own; choose another")
+    _registered[name] = make
+
+
+def make_suite(name: str, settings: SuiteSettings) -> Suite:
+    """The suite called `name`; what it takes beyond its name stands after a colon, as in `bfcl:simple_python`.
+
+    Raises:
+        InputError: for a name that is not known.
+    """
+    base = name.partition(":")[0]
+    if base in _registered:
+        return _registered[base](settings)
+    if base not in _HOMES:
+        known = ", ".join([*SUITES, *_registered])
+        raise InputError(f"suite {name!r} is not known; choose from {known}, or name the --plugin that adds it")
+    suite: Suite = import_module(_HOMES[base]).make(name, settings)
+    return suite
