@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write labelled data as weights for other trainers",
     "push": "push a labelled data set to the Hugging Face hub, with its card",
     "sft": "fine-tune a model on labelled data with a weighting",
+    "eval": "measure a model on benchmark suites",
     "view": "show a labelled data set as one HTML page",
 }
 

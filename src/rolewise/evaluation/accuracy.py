@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -34,6 +34,20 @@ class Score:
     high: float
     count: int
     note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, with null for NaN."""
+        return {key: None if value != value else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Score":
+        """What `to_json` gave.
+
+        Raises:
+            KeyError, TypeError: for anything else.
+        """
+        value, low, high = (math.nan if fields[key] is None else float(fields[key]) for key in ("value", "low", "high"))
+        return cls(str(fields["name"]), value, low, high, int(fields["count"]), str(fields["note"]))
 
 
 @dataclass(frozen=True)

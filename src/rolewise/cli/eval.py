@@ -1,0 +1,40 @@
+"""`rolewise eval`."""
+
+from collections.abc import Sequence
+
+from rolewise.cli.parser import build_parser, parse
+from rolewise.jobs.eval_options import EvalOptions
+
+DESCRIPTION = """Measure a model on benchmark suites.
+
+Answers, verdicts and a summary with 95 % intervals are written to a directory. A run that was
+stopped goes on where it was when the same command is given again. BFCL is scored by its official
+checker; mathematics by math-verify.
+
+  rolewise eval --model tuned --suite bfcl,api_bank,gsm8k --limit 100 --output scores
+  rolewise eval --model tuned --suite bfcl --output scores --against scores-before
+  rolewise eval --model Qwen/Qwen3-0.6B --server http://localhost:8000/v1 --suite gsm8k --output scores
+"""
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, play, print."""
+    options, _ = parse(build_parser("rolewise eval", DESCRIPTION, EvalOptions), EvalOptions, argv)
+
+    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.jobs.eval_report import comparison_table, scores_table
+    from rolewise.jobs.evaluate import evaluate, read_eval
+
+    quieten_libraries()
+    other = read_eval(options.against) if options.against else None
+    with progress() as bars:
+        result = evaluate(options, bars)
+    for text in result.notes:
+        note(f"note: {text}")
+    for name, scores in result.scores.items():
+        show(scores_table(result.titles[name], scores, untested=name in result.untested))
+    if other is not None:
+        show(comparison_table(other, result))
+    if result.was_finished:
+        note(f"{result.path}: was evaluated already, with these settings; nothing was done")
+    out.print(f"results: {result.path}\nreport:  {result.path / 'report.html'}", soft_wrap=True)

@@ -1,0 +1,69 @@
+"""The examples of a suite that were played, kept as they end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rolewise.core.files import unwritable
+from rolewise.evaluation.runner import Played
+
+
+class PlayedLog:
+    """The examples that were played, a line each, so that a kill loses none that had ended.
+
+    Attributes:
+        ids: of the examples that are done.
+        total: sum of their scores.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: IO[bytes] | None = None
+        self.ids: set[str] = set()
+        self.total = 0.0
+        if path.exists():
+            self._drop_torn_line()
+            for record in self.records():
+                self.ids.add(record["id"])
+                self.total += record["score"]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Every line, in the order in which examples ended."""
+        with self._path.open(encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
+
+    def add(self, played: Played) -> None:
+        """Write an example down."""
+        assert self._stream is not None  # used within `with`
+        example, verdict = played.example, played.verdict
+        record = {
+            "id": example.id,
+            "category": example.category,
+            "score": verdict.score,
+            "reason": verdict.reason,
+            "detail": verdict.detail,
+            "asked": played.asked,
+        }
+        try:
+            self._stream.write(json.dumps(record).encode() + b"\n")
+            self._stream.flush()
+        except OSError as error:
+            raise unwritable(self._path, error) from error
+        self.ids.add(example.id)
+
+    def __enter__(self) -> "PlayedLog":
+        self._stream = self._path.open("ab")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def _drop_torn_line(self) -> None:
+        """A kill, or a full disk, may have come in the middle of a line."""
+        content = self._path.read_bytes()
+        if not content.endswith(b"\n") and content:
+            with self._path.open("r+b") as stream:
+                stream.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,73 @@
+"""From a conversation to the prompt's token ids, and from generated ids to the answer's text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rolewise.core.errors import InputError
+from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.conversation import Conversation
+from rolewise.engines.base import Sample
+
+
+class Prompter:
+    """Writes prompts with a tokenizer's chat template and reads answers.
+
+    Attributes:
+        stop_token_ids: tokens that end an assistant's turn in this template.
+        notes: what is written differently because the template has no place for it, of what was asked so far.
+    """
+
+    def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format: str | None = None) -> None:
+        """Probe the template; arguments as for `data.render.Renderer`.
+
+        Raises:
+            InputError: if there is no template, or it can't be used.
+        """
+        self._tokenizer = tokenizer
+        self._template = ChatTemplate(tokenizer, chat_template, tool_format)
+        ends = [tokenizer(end, add_special_tokens=False)["input_ids"] for end in self._template.turn_ends]
+        self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(ids[-1] for ids in ends if ids))
+        self._ends = {*self.stop_token_ids, *tokenizer.all_special_ids}
+        self.notes: list[str] = []
+
+    def prompt_text(self, messages: Messages, tools: Tools = None) -> str:
+        """The conversation so far with the header of the assistant's next turn.
+
+        Raises:
+            InputError: where the template refuses it.
+        """
+        adapted, given_tools = self._template.adapt(Conversation(messages, tools))
+        self._note(messages, tools)
+        text = self._template.render(adapted, given_tools, generation_prompt=True)
+        return text + self._template.generation_prompt if self._template.ignores_generation_prompt else text
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of a prompt's text; the template has written the special tokens already."""
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def answer_text(self, sample: Sample, stop: Sequence[str] = ()) -> str:
+        """A sample's text with the special tokens in it, but without the one that ended it, and up to a stop text."""
+        ids = sample.ids
+        if sample.finish_reason == "stop" and ids and ids[-1] in self._ends:
+            ids = ids[:-1]
+        text = str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return text[: min((at for end in stop if (at := text.find(end)) >= 0), default=len(text))]
+
+    def _note(self, messages: Messages, tools: Tools) -> None:
+        calls = bool(tools) or any(message.get("tool_calls") for message in messages)
+        results = any(message["role"] == "tool" for message in messages)
+        said = [*(self._template.call_notes if calls else []), *(self._template.result_notes if results else [])]
+        self.notes += [note for note in said if note not in self.notes]
+
+
+def check_messages(messages: Messages) -> None:
+    """Refuse a question that a template would render wrongly without a word.
+
+    Raises:
+        InputError: for no messages, or one without text.
+    """
+    if not messages:
+        raise InputError("a suite asked with no messages")
+    for message in messages:
+        if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
+            raise InputError(f"a suite asked with a {message.get('role')} message that has no text")

@@ -1,0 +1,152 @@
+"""Plays a suite's examples on an engine, many at once, and hands over each as it ends."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rolewise.engines.base import Completion, Engine, Sampling
+from rolewise.evaluation.prompting import Prompter, check_messages
+from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, Verdict
+
+
+@dataclass(frozen=True)
+class Played:
+    """An example that was played to its end.
+
+    Attributes:
+        example: the task.
+        verdict: how it ended.
+        asked: what the model was asked and what it said, step by step, as JSON values.
+    """
+
+    example: Example
+    verdict: Verdict
+    asked: list[dict[str, Any]]
+
+
+@dataclass
+class _Underway:
+    example: Example
+    play: Play
+    ask: Ask
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    messages_before: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Runner:
+    """Plays examples on an engine.
+
+    Args:
+        engine: answers.
+        prompter: writes the prompts; its notes tell what the template has no place for.
+        sampling: for every answer; `n`, `stop`, `stop_token_ids` and, unless given here, the length are the ask's.
+        max_new_tokens: for every answer, whatever the suite asks for; None leaves it to the suite.
+    """
+
+    def __init__(
+        self, engine: Engine, prompter: Prompter, sampling: Sampling, max_new_tokens: int | None = None
+    ) -> None:
+        self._engine = engine
+        self._prompter = prompter
+        self._sampling = sampling
+        self._max_new_tokens = max_new_tokens
+
+    def play(self, suite: Suite, examples: Iterable[Example]) -> Iterator[Played]:
+        """Play the examples, as many at once as the engine takes; each is yielded when it ends, in any order.
+
+        Raises:
+            EngineError: if the engine can't go on.
+            InputError: if the template refuses a question, or what the suite stands on (a judge, say) is gone.
+        """
+        waiting = iter(examples)
+        underway: dict[int, _Underway] = {}
+        number = 0
+        while True:
+            while len(underway) < self._engine.concurrency and (example := next(waiting, None)) is not None:
+                started = suite.play(example)
+                state = _Underway(example, started, next(started))
+                underway[number] = state
+                self._submit(number, state)
+                number += 1
+            if not underway:
+                return
+            for completion in self._engine.collect():
+                assert isinstance(completion.key, int)  # as submitted
+                state = underway[completion.key]
+                verdict = self._go_on(completion.key, state, completion)
+                if verdict is not None:
+                    del underway[completion.key]
+                    yield Played(state.example, verdict, state.asked)
+
+    def _submit(self, number: int, state: _Underway) -> None:
+        ask = state.ask
+        check_messages(ask.messages)
+        text = self._prompter.prompt_text(ask.messages, ask.tools)
+        ids = self._prompter.ids(text)
+        known = len(state.messages_before) if ask.messages[: len(state.messages_before)] == state.messages_before else 0
+        record: dict[str, Any] = {"messages": ask.messages[known:], "prompt_tokens": len(ids)}
+        state.asked.append({"prompt": text, **record} if not state.asked else record)
+        state.messages_before = list(ask.messages)
+        sampling = replace(
+            self._sampling,
+            max_new_tokens=self._max_new_tokens or ask.max_new_tokens,
+            temperature=self._sampling.temperature if ask.temperature is None else ask.temperature,
+            n=ask.n,
+            stop=ask.stop,
+            stop_token_ids=self._prompter.stop_token_ids,
+        )
+        self._engine.submit(number, ids, sampling)
+
+    def _go_on(self, number: int, state: _Underway, completion: Completion) -> Verdict | None:
+        """Give the answer to the play; its verdict if it ended, else None with its next question handed in."""
+        texts = [self._prompter.answer_text(sample, state.ask.stop) for sample in completion.samples]
+        state.asked[-1] |= {
+            "answers": texts,
+            "ids": [sample.ids for sample in completion.samples],
+            "finish_reasons": [sample.finish_reason for sample in completion.samples],
+        }
+        if completion.error is not None:
+            state.asked[-1]["error"] = completion.error
+        try:
+            state.ask = state.play.send(Answer(texts, completion.samples, completion.error))
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+        self._submit(number, state)
+        return None
+
+
+def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """At most `limit` examples, spread over the categories by their sizes, in their order; all for None.
+
+    Every category gets its share of `limit`, rounded so that the total fits, and at least one example where there are
+    as many places as categories. Within a category the draw is random but for the seed.
+    """
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    members: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        members.setdefault(example.category, []).append(index)
+    counts = _shares([len(indices) for indices in members.values()], limit)
+    generator = np.random.default_rng(seed)
+    chosen = [
+        int(index)
+        for indices, count in zip(members.values(), counts, strict=True)
+        for index in generator.choice(indices, size=count, replace=False)
+    ]
+    return [examples[index] for index in sorted(chosen)]
+
+
+def _shares(sizes: Sequence[int], total: int) -> list[int]:
+    """Whole numbers that sum to `total` (below the sum of sizes), in proportion to sizes, none above its size.
+
+    Place by place, to whoever is furthest below its exact share.
+    """
+    counts = [1 if total >= len(sizes) else 0] * len(sizes)
+    exact = [size * total / sum(sizes) for size in sizes]
+    for _ in range(total - sum(counts)):
+        room = [i for i, size in enumerate(sizes) if counts[i] < size]
+        counts[max(room, key=lambda i: (exact[i] - counts[i], -i))] += 1
+    return counts

@@ -1,0 +1,125 @@
+"""The engine that a command's options name: a model in this process, with or without an adapter, or a server."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from rolewise.core.errors import InputError
+from rolewise.core.options import split_list
+from rolewise.engines.base import Engine
+from rolewise.engines.transformers_engine import TransformersEngine
+from rolewise.jobs.eval_options import EvalOptions
+from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def open_engine(options: EvalOptions, tokenizer: PreTrainedTokenizerBase) -> Engine:
+    """The engine of these options; whoever opens it closes it.
+
+    Raises:
+        InputError: if there is no such model, or a key is missing.
+        EngineError: if the server can't be reached or used.
+    """
+    if options.server is not None:
+        from rolewise.engines.server import ServerEngine
+
+        return ServerEngine(
+            split_list(options.server),
+            tokenizer,
+            model=options.served_model,
+            api_key=_key(options.api_key),
+            concurrency=options.concurrency,
+        )
+    model = _load(options)
+    batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
+    return TransformersEngine(model, tokenizer, **batch_size)
+
+
+def engine_fingerprint(options: EvalOptions) -> str:
+    """What a run's answers depend on of the model: its weights' hash, an adapter's with its base's; of a server the
+    name under which the model is served, since no more can be known.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    if options.server is not None:
+        return f"served: {options.served_model}"
+    trust = options.trust_remote_code
+    base = adapter_base(options.model)
+    if base is None:
+        return model_fingerprint(options.model, trust_remote_code=trust)
+    adapter = model_fingerprint(options.model, trust_remote_code=trust)
+    return f"{adapter} on {model_fingerprint(base, trust_remote_code=trust)}"
+
+
+def open_tokenizer(options: EvalOptions) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model, or of an adapter: its own where it has one, else its base's.
+
+    Raises:
+        InputError: if there is none.
+    """
+    base = adapter_base(options.model)
+    if base is None:
+        return load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    if not (Path(options.model) / "tokenizer_config.json").is_file():
+        return load_tokenizer(base, trust_remote_code=options.trust_remote_code)
+    try:
+        return AutoTokenizer.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{options.model}: the adapter's tokenizer can't be loaded ({_first_line(error)})") from error
+
+
+def adapter_base(name: str) -> str | None:
+    """The model that an adapter's directory was trained on; None if it is no such directory.
+
+    Raises:
+        InputError: if the adapter does not say.
+    """
+    config = Path(name) / ADAPTER_CONFIG
+    if not config.is_file() or (Path(name) / "config.json").is_file():
+        return None
+    try:
+        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{config}: can't be read as an adapter's config ({_first_line(error)})") from error
+    if not base:
+        raise InputError(f"{config}: does not name the model that it belongs to (base_model_name_or_path)")
+    return str(base)
+
+
+def _load(options: EvalOptions) -> Any:
+    common: dict[str, Any] = {
+        "dtype": options.dtype,
+        "device": default_device(),
+        "trust_remote_code": options.trust_remote_code,
+    }
+    base = adapter_base(options.model)
+    if base is None:
+        return load_model(options.model, **common)
+    try:
+        model = load_model(base, **common)
+    except InputError as error:
+        raise InputError(f"{options.model}: an adapter of {base}, and {error}") from error
+    try:
+        # Not merged: in 16 bits merging rounds, and the answers would be another model's.
+        return PeftModel.from_pretrained(model, options.model).eval()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{options.model}: this adapter does not fit {base} ({_first_line(error)})") from error
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise InputError(f"api_key names the environment variable {variable}, which is not set; export it first")
+    return os.environ[variable]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,292 @@
+"""The evaluation job: suites played by a model, with raw answers, verdicts and a summary. What `rolewise eval` runs."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from rolewise import __version__
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins, plugin_digests
+from rolewise.core.run_directory import RunDirectory
+from rolewise.data.render import tokenizer_fingerprint
+from rolewise.engines.base import Sampling
+from rolewise.evaluation.accuracy import Score
+from rolewise.evaluation.played_log import PlayedLog
+from rolewise.evaluation.prompting import Prompter
+from rolewise.evaluation.runner import Runner, draw
+from rolewise.evaluation.suite import Example, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suites import make_suite
+from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.eval_options import EvalOptions
+from rolewise.jobs.eval_report import write_eval_report
+
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+ANSWERS_FOLDER = "answers"
+VERDICTS_FOLDER = "verdicts"
+OFFICIAL_FOLDER = "official"
+ENGINE_FILE = "engine.json"
+NOTES_FILE = "notes.json"
+ELSEWHERE = {
+    *("model", "output", "against", "server", "api_key", "concurrency"),
+    *("data_dir", "cache_dir", "batch_size", "plugin", "judge"),
+}
+"""Options that say where things lie, who is compared with and how fast it goes: they change nothing in the answers."""
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """A finished evaluation.
+
+    Attributes:
+        path: its directory.
+        scores: of each suite, its summary.
+        examples: of each suite, every example's score by its id.
+        titles: of each suite, what a table calls it.
+        untested: suites that have only been run on made-up data.
+        notes: what a reader must know, e.g. what the chat template has no place for.
+        was_finished: whether nothing was left to do.
+    """
+
+    path: Path
+    scores: dict[str, list[Score]]
+    examples: dict[str, dict[str, float]]
+    titles: dict[str, str]
+    untested: list[str]
+    notes: list[str]
+    was_finished: bool
+
+
+def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResult:
+    """Play suites and write the result to `options.output`, whole or not at all; a killed run loses no example.
+
+    Args:
+        options: what to play, with which model.
+        progress: where to show it; None shows nothing.
+
+    Raises:
+        InputError: for a suite, model, data or judge that can't be used, or an output that holds something else.
+        EngineError: if the server goes away.
+    """
+    load_plugins(split_list(options.plugin or ""))
+    names = split_list(options.suite)
+    if len(set(names)) < len(names):
+        raise InputError(f"suite {options.suite!r} names one twice; each is played once")
+    tokenizer = open_tokenizer(options)
+    prompter = Prompter(tokenizer, options.chat_template, options.tool_format)
+    settings = suite_settings(options)
+    with ExitStack() as stack:
+        suites: dict[str, Suite] = {}
+        for name in names:
+            suites[name] = make_suite(name, settings)
+            stack.callback(suites[name].close)
+        drawn = {name: draw(suite.examples(), options.limit, options.seed) for name, suite in suites.items()}
+        for name, examples in drawn.items():
+            if not examples:
+                raise InputError(f"suite {name} has no examples")
+        run = _run_directory(options, suites, tokenizer_fingerprint(tokenizer))
+        if run.finished():
+            return read_eval(run.output, was_finished=True)
+        with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+            _play(options, suites, drawn, prompter, tokenizer, run, progress or Progress(disable=True))
+    return read_eval(run.output, was_finished=False)
+
+
+def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
+    """The result in a directory that `evaluate` wrote.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = Path(path)
+    try:
+        summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        scores = {
+            name: [Score.from_json(line) for line in entry["scores"]] for name, entry in summary["suites"].items()
+        }
+        examples = {
+            name: {record["id"]: float(record["score"]) for record in _read_lines(_verdict_file(path, name))}
+            for name in scores
+        }
+        titles = {name: entry["title"] for name, entry in summary["suites"].items()}
+        untested = [name for name, entry in summary["suites"].items() if entry["untested"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: holds no finished evaluation; give the --output of a rolewise eval") from error
+    return EvalResult(path, scores, examples, titles, untested, summary["notes"], was_finished)
+
+
+def suite_settings(options: EvalOptions) -> SuiteSettings:
+    """What the suites may read of the options and of the environment.
+
+    Raises:
+        InputError: for a judge that is not written as `name=value,…`, or a data folder that is not there.
+    """
+    data = options.data_dir or os.environ.get("ROLEWISE_DATA")
+    if data is not None and not Path(data).is_dir():
+        raise InputError(f"{data}: no such folder; it is to hold local copies of data sets (data_dir, ROLEWISE_DATA)")
+    default_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rolewise"
+    return SuiteSettings(
+        data=None if data is None else Path(data),
+        cache=Path(options.cache_dir or os.environ.get("ROLEWISE_CACHE") or default_cache),
+        native_tools=options.native_tools,
+        samples=options.samples,
+        judge=_mapping(options.judge),
+    )
+
+
+def _play(
+    options: EvalOptions,
+    suites: Mapping[str, Suite],
+    drawn: Mapping[str, list[Example]],
+    prompter: Prompter,
+    tokenizer: Any,
+    run: RunDirectory,
+    progress: Progress,
+) -> None:
+    logs = {name: PlayedLog(run.work / f"{number}.jsonl") for number, name in enumerate(suites)}
+    engine_facts: dict[str, Any] | None = None
+    if any(len(logs[name].ids) < len(drawn[name]) for name in suites):
+        with open_engine(options, tokenizer) as engine:
+            sampling = Sampling(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
+            runner = Runner(engine, prompter, sampling, options.max_new_tokens)
+            engine_facts = engine.describe()
+            write_json(run.work / ENGINE_FILE, engine_facts)
+            for name, suite in suites.items():
+                with run.timed(name), logs[name] as log:
+                    _play_suite(name, suite, drawn[name], runner, log, progress)
+                # Those of an earlier start, too: what is said depends on what was asked.
+                notes = dict.fromkeys([*_kept(run.work / NOTES_FILE, []), *prompter.notes])
+                write_json(run.work / NOTES_FILE, list(notes))
+    facts = engine_facts or _kept(run.work / ENGINE_FILE, {})
+    _write_results(suites, drawn, logs, _kept(run.work / NOTES_FILE, []), run)
+    run.publish({"model": options.model, "engine": facts})
+
+
+def _play_suite(
+    name: str, suite: Suite, examples: Sequence[Example], runner: Runner, log: PlayedLog, progress: Progress
+) -> None:
+    total, count = log.total, len(log.ids)
+    task = progress.add_task(_said(name, total, count), total=len(examples), completed=count)
+    for played in runner.play(suite, [example for example in examples if example.id not in log.ids]):
+        log.add(played)
+        total, count = total + played.verdict.score, count + 1
+        progress.update(task, completed=count, description=_said(name, total, count))
+
+
+def _said(name: str, total: float, count: int) -> str:
+    return f"{name} · {total / count:.1%}" if count else name
+
+
+def _write_results(
+    suites: Mapping[str, Suite],
+    drawn: Mapping[str, list[Example]],
+    logs: Mapping[str, PlayedLog],
+    notes: list[str],
+    run: RunDirectory,
+) -> None:
+    summary: dict[str, Any] = {"suites": {}, "notes": notes}
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for name, suite in suites.items():
+        # In the suite's order whatever the order in which they ended, so that equal runs give equal files.
+        by_id = {record["id"]: record for record in logs[name].records()}
+        records = [by_id[example.id] for example in drawn[name]]
+        results = [
+            (example, Verdict(record["score"], record["reason"], record["detail"]))
+            for example, record in zip(drawn[name], records, strict=True)
+        ]
+        answers = ({"id": r["id"], "category": r["category"], "asked": r["asked"]} for r in records)
+        verdicts = ({key: r[key] for key in ("id", "category", "score", "reason", "detail")} for r in records)
+        _write_lines(run.results / ANSWERS_FOLDER / f"{_file_name(name)}.jsonl", answers)
+        _write_lines(_verdict_file(run.results, name), verdicts)
+        with _owned(run.results / OFFICIAL_FOLDER / _file_name(name)) as folder:
+            suite.write_official(results, folder)
+        summary["suites"][name] = {
+            "title": suite.title,
+            "untested": suite.untested,
+            "examples": len(records),
+            "scores": [score.to_json() for score in suite.summarise(results)],
+            "version": suite.version(),
+        }
+        shown[name] = records
+    write_json(run.results / SUMMARY_FILE, summary)
+    write_eval_report(run.results / REPORT_FILE, run.output.name, summary, shown)
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[Path]:
+    """A folder that is gone again if nothing was put into it."""
+    folder.mkdir(parents=True)
+    yield folder
+    for path in (folder, folder.parent):
+        if not any(path.iterdir()):
+            path.rmdir()
+
+
+def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> RunDirectory:
+    settings = asdict(options)
+    judge = {key: value for key, value in _mapping(options.judge).items() if key not in ("url", "key")}
+    identity = {
+        "model": engine_fingerprint(options),
+        "tokenizer": tokenizer,
+        "settings": {key: value for key, value in settings.items() if key not in ELSEWHERE},
+        "judge": judge,
+        "suites": {name: suite.version() for name, suite in suites.items()},
+        "plugins": plugin_digests(split_list(options.plugin or "")),
+        "version": __version__,
+    }
+    return RunDirectory(options.output, "eval", settings, identity)
+
+
+def _kept(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
+
+
+def _mapping(text: str | None) -> dict[str, str]:
+    """`a=1,b=2`, or a mapping as JSON, as a YAML file gives it.
+
+    Raises:
+        InputError: for another form.
+    """
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        return {str(key): str(entry) for key, entry in value.items()}
+    pairs = [entry.partition("=") for entry in split_list(text)]
+    if not all(equals and name and entry for name, equals, entry in pairs):
+        raise InputError(f"judge is {text!r}; give it as url=http://localhost:8000/v1,model=NAME")
+    return {name: entry for name, _, entry in pairs}
+
+
+def _verdict_file(path: Path, name: str) -> Path:
+    return path / VERDICTS_FOLDER / f"{_file_name(name)}.jsonl"
+
+
+def _file_name(suite: str) -> str:
+    """A suite's name as a file name: parts after a colon may be many, so a digest stands for long ones."""
+    base, colon, parts = suite.partition(":")
+    if not colon:
+        return base
+    kept = "".join(c if c.isalnum() or c in "_+-" else "_" for c in parts)
+    return f"{base}-{kept}" if len(kept) <= 60 else f"{base}-{digest(suite)}"
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            yield json.loads(line)

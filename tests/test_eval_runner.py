@@ -1,0 +1,130 @@
+"""Playing suites on an engine: prompts, many examples at once, the draw of examples, what is kept."""
+
+import json
+import math
+from collections import Counter
+
+import pytest
+from engines_at_hand import CountingSuite, ScriptedEngine
+
+from rolewise.core.errors import InputError
+from rolewise.engines.base import Sample, Sampling
+from rolewise.evaluation.played_log import PlayedLog
+from rolewise.evaluation.prompting import Prompter, check_messages
+from rolewise.evaluation.runner import Runner, draw
+from rolewise.evaluation.suite import Example
+
+
+def count_questions(prompt, sample):
+    """The right answer to the last question of `CountingSuite`, with something after the stop text."""
+    return prompt.rsplit("<|im_end|>", 1)[0].rsplit(" ", 1)[1] + "! and more"
+
+
+@pytest.fixture
+def counting():
+    return CountingSuite([Example(f"e{i}", "ab"[i % 2], (i % 3 + 1, f"question {i}:")) for i in range(9)])
+
+
+def play(suite, tokenizer, answer=count_questions, concurrency=3, **sampling):
+    engine = ScriptedEngine(tokenizer, answer, concurrency)
+    prompter = Prompter(tokenizer)
+    return engine, list(Runner(engine, prompter, Sampling(**sampling)).play(suite, suite.examples()))
+
+
+def test_every_example_ends_in_its_own_verdict_whatever_the_order(counting, chatml_tokenizer):
+    engine, played = play(counting, chatml_tokenizer)
+    assert sorted(p.example.id for p in played) == [f"e{i}" for i in range(9)]
+    assert all(p.verdict.score == 1 and len(p.asked) == p.example.data[0] for p in played)
+    assert engine.most_underway == 3
+
+
+def test_wrong_answers_score_nothing_and_one_wrong_of_three_a_part(counting, chatml_tokenizer):
+    _, played = play(counting, chatml_tokenizer, lambda prompt, _: "0")
+    assert {p.example.data[0]: p.verdict.score for p in played} == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)}
+
+
+def test_a_question_is_asked_as_the_suite_says(counting, chatml_tokenizer):
+    engine, _ = play(counting, chatml_tokenizer, temperature=0.5, seed=3)
+    third = next(sampling for text, sampling in engine.asked if text.count("<|im_start|>user") == 3)
+    end = chatml_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert third == Sampling(max_new_tokens=9, temperature=0.5, seed=3, stop=("!",), stop_token_ids=(end,))
+    first = engine.asked[0][0]
+    assert first == "<|im_start|>user\nquestion 0: 0<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_what_was_asked_is_kept_once(counting, chatml_tokenizer):
+    _, played = play(counting, chatml_tokenizer)
+    asked = next(p.asked for p in played if p.example.id == "e2")
+    assert [[m["content"] for m in step["messages"]] for step in asked] == [
+        ["question 2: 0"],
+        ["0", "question 2: 1"],
+        ["1", "question 2: 2"],
+    ]
+    assert [step["answers"] for step in asked] == [["0"], ["1"], ["2"]]
+    assert "prompt" in asked[0]
+    assert "prompt" not in asked[1]
+    assert json.loads(json.dumps(asked)) == asked
+
+
+def test_an_answer_that_the_engine_can_not_give_is_the_suites_to_judge(chatml_tokenizer):
+    suite = CountingSuite([Example("a", "x", (1, "too long")), Example("b", "x", (1, "fine"))])
+    _, played = play(suite, chatml_tokenizer)
+    verdicts = {p.example.id: (p.verdict.score, p.verdict.reason) for p in played}
+    assert verdicts == {"a": (0.0, "the prompt has more tokens than the model takes"), "b": (1.0, "")}
+
+
+def test_an_answers_text_ends_before_its_end_token_and_its_stop_text(chatml_tokenizer):
+    prompter = Prompter(chatml_tokenizer)
+    ids = chatml_tokenizer("yes STOP no", add_special_tokens=False)["input_ids"]
+    end = chatml_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert prompter.answer_text(Sample([*ids, end], None, "stop")) == "yes STOP no"
+    assert prompter.answer_text(Sample([*ids, end], None, "length")) == "yes STOP no<|im_end|>"
+    assert prompter.answer_text(Sample(ids, None, "stop"), ("no", "STOP")) == "yes "
+
+
+def test_tools_that_the_template_drops_are_written_and_that_is_said(chatml_tokenizer):
+    prompter = Prompter(chatml_tokenizer)
+    tools = [{"type": "function", "function": {"name": "weather_of", "parameters": {"type": "object"}}}]
+    assert "weather_of" in prompter.prompt_text([{"role": "user", "content": "hi"}], tools)
+    assert any("no place for tools" in note for note in prompter.notes)
+    assert len(prompter.notes) == 1
+
+
+@pytest.mark.parametrize("messages", [[], [{"role": "user"}], [{"role": "user", "content": None}]])
+def test_a_question_without_text_is_refused(messages):
+    with pytest.raises(InputError, match=r"no messages|no text"):
+        check_messages(messages)
+
+
+def test_a_draw_spreads_over_categories_keeps_the_order_and_follows_the_seed():
+    examples = [Example(str(i), "large" if i < 80 else "middle" if i < 98 else "small", None) for i in range(100)]
+    drawn = draw(examples, 20, seed=1)
+    assert Counter(e.category for e in drawn) == {"large": 16, "middle": 3, "small": 1}
+    assert [int(e.id) for e in drawn] == sorted(int(e.id) for e in drawn)
+    assert draw(examples, 20, seed=1) == drawn
+    assert draw(examples, 20, seed=2) != drawn
+    assert draw(examples, None, 0) == draw(examples, 1000, 0) == examples
+
+
+@pytest.mark.parametrize("limit", range(1, 12))
+def test_a_draw_takes_exactly_as_many_as_asked(limit):
+    examples = [Example(f"{c}{i}", c, None) for c, n in (("a", 1), ("b", 1), ("c", 9), ("d", 1)) for i in range(n)]
+    drawn = draw(examples, limit, seed=0)
+    assert len({e.id for e in drawn}) == limit
+    if limit >= 4:
+        assert {e.category for e in drawn} == set("abcd")
+
+
+def test_a_log_that_was_cut_off_in_a_line_goes_on_with_the_example_it_lost(tmp_path, counting, chatml_tokenizer):
+    _, played = play(counting, chatml_tokenizer)
+    with PlayedLog(tmp_path / "log") as log:
+        for one in played[:4]:
+            log.add(one)
+    whole = (tmp_path / "log").read_bytes()
+    (tmp_path / "log").write_bytes(whole[:-5])
+    again = PlayedLog(tmp_path / "log")
+    assert again.ids == {p.example.id for p in played[:3]}
+    assert math.isclose(again.total, 3)
+    with again:
+        again.add(played[3])
+    assert (tmp_path / "log").read_bytes() == whole
