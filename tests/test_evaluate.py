@@ -1,0 +1,174 @@
+"""`rolewise eval` on a tiny model: what it writes, resuming, adapters, comparing, and what it refuses."""
+
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from workbench import command_line, environment, lasting_files_of, rolewise
+
+from rolewise.cli.main import main
+from rolewise.core.errors import InputError
+from rolewise.jobs.eval_options import EvalOptions
+from rolewise.jobs.evaluate import evaluate, read_eval, suite_settings
+
+PLUGIN = Path(__file__).with_name("suite_plugin.py")
+
+
+def arguments(bench, output, *more):
+    given = ["eval", "--model", bench.model, "--suite", "short_answers", "--plugin", PLUGIN, "--output", output, *more]
+    return [str(argument) for argument in given]
+
+
+@pytest.fixture(scope="module")
+def evaluated(bench, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluated") / "scores"
+    result = rolewise(*arguments(bench, output))
+    assert result.returncode == 0, result.stderr
+    return output, result
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_answers_verdicts_and_summary_are_written(evaluated):
+    output, result = evaluated
+    answers = lines_of(output / "answers" / "short_answers.jsonl")
+    verdicts = lines_of(output / "verdicts" / "short_answers.jsonl")
+    assert [line["id"] for line in answers] == [line["id"] for line in verdicts] == [f"q{i}" for i in range(30)]
+    assert answers[4]["asked"][0]["prompt"] == "<|im_start|>user\nSay 4 words.<|im_end|>\n<|im_start|>assistant\n"
+    assert len(answers[4]["asked"][0]["ids"][0]) == verdicts[4]["detail"]["length"]
+    summary = json.loads((output / "summary.json").read_text())["suites"]["short_answers"]
+    overall = sum(line["score"] for line in verdicts) / 30
+    assert [s["name"] for s in summary["scores"]] == ["overall", "category 0", "category 1", "category 2"]
+    assert summary["scores"][0]["value"] == pytest.approx(overall)
+    assert summary["scores"][0]["low"] < overall < summary["scores"][0]["high"]
+    official = (output / "official" / "short_answers" / "lengths.txt").read_text().split()
+    assert official == [str(line["detail"]["length"]) for line in verdicts]
+    assert "Short answers" in (output / "report.html").read_text()
+    assert f"{overall:.1%}" in result.stdout
+    assert json.loads((output / "run.json").read_text())["engine"]
+
+
+def test_the_same_command_again_does_nothing(bench, evaluated):
+    output, _ = evaluated
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    again = rolewise(*arguments(bench, output))
+    assert "was evaluated already" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_killed_run_loses_nothing_and_gives_the_same(bench, evaluated, tmp_path):
+    whole, _ = evaluated
+    output = tmp_path / "scores"
+    marker = tmp_path / "marker"
+    killing = environment(KILLED_AT="q20", KILLED_MARKER=str(marker))
+    command = command_line(*arguments(bench, output, "--batch-size", 1))
+    first = subprocess.run(command, env=killing, capture_output=True, text=True, timeout=300, check=False)
+    assert first.returncode == -signal.SIGKILL
+    kept = len((output.with_name("scores.partial") / "work" / "0.jsonl").read_bytes().splitlines())
+    second = subprocess.run(command, env=killing, capture_output=True, text=True, timeout=300, check=False)
+    assert second.returncode == 0, second.stderr
+    assert f"{kept} of 30" in second.stderr or kept == 0
+    ours, theirs = lasting_files_of(output), lasting_files_of(whole)
+    # The page has the run's name, the config where it lay and what it was run with.
+    assert {k: v for k, v in ours.items() if k != "config.yaml"} == {
+        k: v for k, v in theirs.items() if k != "config.yaml"
+    }
+    assert not output.with_name("scores.partial").exists()
+
+
+def test_a_limit_draws_over_categories(bench, tmp_path):
+    options = EvalOptions(
+        model=str(bench.model), suite="short_answers", plugin=str(PLUGIN), output=str(tmp_path / "o"), limit=6
+    )
+    result = evaluate(options)
+    assert [score.count for score in result.scores["short_answers"]] == [6, 2, 2, 2]
+
+
+def test_an_adapter_is_loaded_on_its_base(bench, evaluated, tmp_path):
+    adapter = tmp_path / "adapter"
+    base = AutoModelForCausalLM.from_pretrained(bench.model)
+    torch.manual_seed(0)
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    model.save_pretrained(adapter)
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(bench.model)
+    result = evaluate(
+        EvalOptions(model=str(adapter), suite="short_answers", plugin=str(PLUGIN), output=str(tmp_path / "tuned"))
+    )
+    merged = tmp_path / "merged"
+    shutil.copytree(bench.model, merged)
+    model.merge_and_unload().save_pretrained(merged)
+    same = evaluate(
+        EvalOptions(model=str(merged), suite="short_answers", plugin=str(PLUGIN), output=str(tmp_path / "whole"))
+    )
+    base_answers = (evaluated[0] / "answers" / "short_answers.jsonl").read_text()
+    tuned_answers = (result.path / "answers" / "short_answers.jsonl").read_text()
+    assert tuned_answers == (same.path / "answers" / "short_answers.jsonl").read_text()
+    assert tuned_answers != base_answers
+
+
+def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, capsys):
+    output, _ = evaluated
+    assert main(arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output))) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Compared on the examples of both" in printed
+    assert "McNemar, exact" in printed
+    assert "+0.0% [+0.0%, +0.0%]" in printed
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--suite", "bfc"], "suite 'bfc' is not known; choose from bfcl, api_bank"),
+        (["--suite", "short_answers,short_answers"], "names one twice"),
+        (["--samples", "4"], "give a temperature"),
+        (["--limit", "0"], "limit is 0"),
+        (["--data-dir", "nowhere"], "nowhere: no such folder"),
+        (["--judge", "url"], "judge is 'url'; give it as url="),
+        (["--served-model", "x"], "served_model needs server"),
+        (["--against", "nowhere"], "nowhere: holds no finished evaluation"),
+        (["--model", "nowhere"], "nowhere: no tokenizer found"),
+        (["--server", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
+        (["--server", "http://127.0.0.1:9/v1", "--api-key", "NOT_SET_HERE"], "NOT_SET_HERE, which is not set"),
+    ],
+)
+def test_what_can_not_be_done_is_refused_in_one_line(bench, tmp_path, monkeypatch, capsys, more, message):
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments(bench, "out"), *more]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1, captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_a_template_wants_one(bench, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(bench.model, bare)
+    (bare / "chat_template.jinja").unlink()
+    assert main(arguments(bench, tmp_path / "out", "--model", str(bare))) == 2
+    assert "pass --chat-template" in capsys.readouterr().err
+    assert main(arguments(bench, tmp_path / "out", "--model", str(bare), "--chat-template", "chatml")) == 0
+
+
+def test_judge_and_folders_reach_the_suites(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROLEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ROLEWISE_DATA", str(tmp_path))
+    options = EvalOptions(model="m", suite="s", output="o", judge="url=http://localhost/v1,model=a=b")
+    settings = suite_settings(options)
+    assert settings.judge == {"url": "http://localhost/v1", "model": "a=b"}
+    assert (settings.cache, settings.data) == (tmp_path / "cache", tmp_path)
+    assert suite_settings(EvalOptions(model="m", suite="s", output="o", judge='{"model": "x,y"}')).judge == {
+        "model": "x,y"
+    }
+
+
+def test_a_folder_that_is_no_evaluation_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no finished evaluation"):
+        read_eval(tmp_path)
