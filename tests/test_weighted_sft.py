@@ -99,7 +99,8 @@ def reference_step(
 ) -> tuple[dict[str, torch.Tensor], float, np.ndarray, np.ndarray]:
     """One SGD step by hand; also the loss, the token losses and the weights."""
     loss_BT, mask_BT, _ = full_logits_losses(model, batch)
-    weights_BT = reference_weights(weighting, loss_BT.detach().numpy(), batch["token_roles"].numpy(), mask_BT.numpy())
+    arrays = loss_BT.detach().numpy(), batch["token_roles"].numpy(), mask_BT.numpy()
+    weights_BT = reference_weights(weighting, *arrays, scores_BT=batch["token_scores"].numpy())
     loss = (torch.from_numpy(weights_BT).float() * loss_BT).sum()
     loss.backward()
     stepped = {name: (p - p.grad).detach() for name, p in model.named_parameters()}
@@ -177,6 +178,40 @@ def test_weightings_differ(tokenizer, arguments) -> None:
     assert len({round(loss, 3) for loss in losses.values()}) == len(WEIGHTINGS), losses
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_dft_equals_trls_own(kind, tokenizer, arguments) -> None:
+    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    dataset = data(tokenizer)
+    prepared = {"loss_type": "dft", "dataset_kwargs": {"skip_prepare_dataset": True}}
+    trls = SFTTrainer(
+        model_for(tokenizer, kind),
+        arguments(SFTConfig, **prepared, **options),
+        train_dataset=dataset.select_columns(["input_ids", "labels"]),
+        processing_class=tokenizer,
+    )
+    trls.train()
+    parameters, lines = train(tokenizer, arguments(weighting="dft", **options), dataset, kind=kind)
+    assert lines[0]["loss"] == pytest.approx(trls.state.log_history[0]["loss"], abs=1e-6)
+    start = dict(model_for(tokenizer, kind).named_parameters())
+    for name, expected in trls.model.named_parameters():  # the learning rate is 1: differences are gradients
+        torch.testing.assert_close(parameters[name], expected.detach(), rtol=0, atol=1e-6)
+    assert max((parameters[name] - start[name]).abs().max() for name in start) > 1e-4
+
+
+def test_micro_batches_of_which_nothing_is_kept_weigh_nothing(tokenizer, arguments) -> None:
+    """The second sample is all boilerplate: its micro-batch counts 0, and a step of it alone changes nothing."""
+    dataset = data(tokenizer)
+    options = {"weighting": "rho", "per_device_train_batch_size": 1}
+    parameters, lines = train(tokenizer, arguments(**options), dataset.select([1]))
+    assert_same_parameters(parameters, dict(model_for(tokenizer).named_parameters()))
+    assert lines[0]["loss"] == 0
+
+
+def test_data_without_losses_is_refused_by_reward(tokenizer, arguments) -> None:
+    dataset = data(tokenizer).remove_columns("tuned_loss")
+    assert "the train data lacks tuned_loss" in refusal(tokenizer, arguments(weighting="reward"), dataset)
+
+
 def test_the_last_step_of_an_epoch_with_fewer_samples(tokenizer, arguments) -> None:
     """Five samples where a step would take sixteen: micro-batches of 2, 2 and 1."""
     dataset = data(tokenizer).select(range(5))
@@ -203,7 +238,7 @@ def test_weighting_none_equals_trls_own_trainer(kind, tokenizer, arguments) -> N
     plain = SFTTrainer(
         model_for(tokenizer, kind),
         arguments(SFTConfig, dataset_kwargs={"skip_prepare_dataset": True}, **options),
-        train_dataset=dataset.remove_columns("token_roles"),
+        train_dataset=dataset.select_columns(["input_ids", "labels"]),
         processing_class=tokenizer,
     )
     plain.train()
@@ -241,7 +276,7 @@ def expected_line(loss_BT: np.ndarray, weights_BT: np.ndarray, batch: dict[str, 
         members = mask_BT & np.isin(roles_BT, [int(role) for role in roles])
         line[f"loss_{name}"] = loss_BT[members].mean()
         line[f"share_{name}"] = members.sum() / mask_BT.sum()
-        line[f"weight_{name}"] = weights_BT[members].sum()
+        line[f"weight_{name}"] = weights_BT[members].sum() / weights_BT.sum()
     return line
 
 

@@ -32,6 +32,11 @@ def random_batch(
     return loss_BT, roles_BT, mask_BT
 
 
+def scores_of(loss_BT: np.ndarray, roles_BT: np.ndarray) -> np.ndarray:
+    """Rewards between −10 and 82 nats that follow from a token alone; PLAIN tokens have none."""
+    return np.where(roles_BT == Role.PLAIN, np.nan, 10 * np.log1p(loss_BT) - 10).astype(np.float32)
+
+
 def ours(scheme: str, loss_BT: np.ndarray, roles_BT: np.ndarray, mask_BT: np.ndarray, **options: object) -> np.ndarray:
     segments = options.pop("segments_BT", None)
     weights_BT = make_weighting(scheme, **options).weights(
@@ -39,6 +44,7 @@ def ours(scheme: str, loss_BT: np.ndarray, roles_BT: np.ndarray, mask_BT: np.nda
         torch.from_numpy(roles_BT),
         torch.from_numpy(mask_BT),
         segments_BT=None if segments is None else torch.from_numpy(segments),
+        scores_BT=torch.from_numpy(scores_of(loss_BT, roles_BT)),
     )
     return weights_BT.numpy()
 
@@ -57,25 +63,34 @@ def ours(scheme: str, loss_BT: np.ndarray, roles_BT: np.ndarray, mask_BT: np.nda
         ("rft", {"inv_tau": 0.0}),
         ("rft", {"inv_tau": 2.0}),
         ("rft", {"inv_tau": 1e3}),
+        ("regex", {}),
+        ("regex", {"format_weight": 0.0}),
+        ("regex", {"format_weight": 3.0}),
+        ("rho", {}),
+        ("reward", {}),
+        ("dft", {}),
     ],
 )
 def test_weights_equal_the_equations(scheme: str, options: dict[str, float], seed: int, extreme: bool) -> None:
     batch = random_batch(seed, extreme=extreme)
-    np.testing.assert_allclose(
-        ours(scheme, *batch, **options), reference_weights(scheme, *batch, **options), rtol=2e-4, atol=1e-7
-    )
+    expected = reference_weights(scheme, *batch, scores_BT=scores_of(*batch[:2]), **options)
+    np.testing.assert_allclose(ours(scheme, *batch, **options), expected, rtol=2e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("scheme", WEIGHTINGS)
 def test_weights_are_detached_float32_nonnegative_zero_outside_the_mask_and_sum_to_one(scheme: str) -> None:
     loss_BT, roles_BT, mask_BT = (torch.from_numpy(array) for array in random_batch(1))
     loss_BT = torch.where(mask_BT, loss_BT, torch.nan).to(torch.bfloat16).requires_grad_()
-    weights_BT = make_weighting(scheme).weights(loss_BT, roles_BT, mask_BT)
+    scores_BT = torch.from_numpy(scores_of(*random_batch(1)[:2]))
+    weights_BT = make_weighting(scheme).weights(loss_BT, roles_BT, mask_BT, scores_BT=scores_BT)
     assert weights_BT.dtype == torch.float32
     assert not weights_BT.requires_grad
     assert (weights_BT[~mask_BT] == 0).all()
     assert (weights_BT >= 0).all()
-    assert weights_BT.sum().item() == pytest.approx(1, abs=1e-6)
+    if scheme == "dft":  # its weights are probabilities
+        assert 0 < weights_BT.sum().item() < 1
+    else:
+        assert weights_BT.sum().item() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("scheme", WEIGHTINGS)
@@ -85,7 +100,7 @@ def test_a_batch_without_loss_tokens_weighs_nothing(scheme: str) -> None:
     assert (weights_BT == 0).all()
 
 
-@pytest.mark.parametrize("scheme", ["alpha", "rft"])
+@pytest.mark.parametrize("scheme", ["alpha", "rft", "reward"])
 def test_each_sample_gets_one_share_of_the_weight(scheme: str) -> None:
     loss_BT, roles_BT, mask_BT = random_batch(3)
     rows = ours(scheme, loss_BT, roles_BT, mask_BT).sum(axis=1)
@@ -122,15 +137,17 @@ def test_micro_batches_scaled_by_their_share_of_units_add_up(scheme: str) -> Non
     loss_BT, roles_BT, mask_BT = random_batch(4)
     whole = ours(scheme, loss_BT, roles_BT, mask_BT)
 
-    def units(mask_BT: np.ndarray) -> int:
-        by_sample = make_weighting(scheme).unit == "sample"
-        return int((mask_BT.any(axis=1) if by_sample else mask_BT).sum())
+    def units(rows: slice) -> float:
+        weighting = make_weighting(scheme)
+        if weighting.unit == "sample":
+            return float(mask_BT[rows].any(axis=1).sum())
+        return float(weighting.counts(torch.from_numpy(roles_BT[rows]), torch.from_numpy(mask_BT[rows])).sum())
 
     splits = _splits(len(mask_BT))
     assert len(splits) == 64
     for split in splits:
         parts = [
-            ours(scheme, loss_BT[rows], roles_BT[rows], mask_BT[rows]) * units(mask_BT[rows]) / units(mask_BT)
+            ours(scheme, loss_BT[rows], roles_BT[rows], mask_BT[rows]) * units(rows) / units(slice(None))
             for rows in split
         ]
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-5, atol=1e-8, err_msg=str(split))
@@ -154,9 +171,8 @@ def test_packed_rows_equal_the_same_samples_unpacked(scheme: str) -> None:
     packed = [pack(array) for array in batch]
     weights = ours(scheme, *packed, segments_BT=segments_BT)
     np.testing.assert_allclose(weights, pack(unpacked), rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(
-        weights, reference_weights(scheme, *packed, segments_BT=segments_BT), rtol=2e-4, atol=1e-7
-    )
+    expected = reference_weights(scheme, *packed, segments_BT=segments_BT, scores_BT=scores_of(*packed[:2]))
+    np.testing.assert_allclose(weights, expected, rtol=2e-4, atol=1e-7)
 
 
 def test_higher_inverse_temperature_follows_the_higher_loss() -> None:
@@ -180,6 +196,18 @@ def test_alpha_out_of_range_is_refused(value: float) -> None:
 def test_inverse_temperature_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(InputError, match="inv_tau is"):
         RFT(value)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_format_weight_out_of_range_is_refused(value: float) -> None:
+    with pytest.raises(InputError, match="format_weight is"):
+        make_weighting("regex", format_weight=value)
+
+
+def test_rewards_that_are_not_there_are_refused() -> None:
+    loss_BT, roles_BT, mask_BT = map(torch.from_numpy, random_batch(7))
+    with pytest.raises(InputError, match="a score for every token"):
+        make_weighting("reward").weights(loss_BT, roles_BT, mask_BT)
 
 
 def test_an_unknown_scheme_is_refused_with_the_names() -> None:

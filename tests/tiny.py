@@ -51,7 +51,8 @@ def tiny_model(kind: str = "llama", *, vocab_size: int = 203, seed: int = 0) -> 
 def labelled_dataset(lengths: Sequence[int], *, vocab_size: int = 203, seed: int = 0) -> Dataset:
     """Random ids with labels and roles as `rolewise label` writes them; each sample starts with some context.
 
-    Among the first samples one lacks boilerplate, one lacks reasoning, one is all PLAIN and one has a little of it.
+    Losses are drawn at random, NaN for PLAIN tokens. Among the first samples one lacks boilerplate, one lacks
+    reasoning, one is all PLAIN and one has a little of it.
     """
     rng = np.random.default_rng(seed)
     kinds = [
@@ -61,7 +62,9 @@ def labelled_dataset(lengths: Sequence[int], *, vocab_size: int = 203, seed: int
         [Role.REASONING, Role.BOILERPLATE, Role.PLAIN],
         [Role.REASONING, Role.BOILERPLATE, Role.FORMAT, Role.TEMPLATE],
     ]
-    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "token_roles": []}
+    columns: dict[str, list[list[float]]] = {
+        name: [] for name in ("input_ids", "labels", "token_roles", "base_loss", "tuned_loss")
+    }
     for i, length in enumerate(lengths):
         ids = rng.integers(3, vocab_size, length)
         roles = rng.choice([int(role) for role in kinds[min(i, 4)]], length)
@@ -71,6 +74,9 @@ def labelled_dataset(lengths: Sequence[int], *, vocab_size: int = 203, seed: int
         columns["input_ids"].append(ids.tolist())
         columns["labels"].append(np.where(context, -100, ids).tolist())
         columns["token_roles"].append(np.where(context, int(Role.CONTEXT), roles).tolist())
+        unknown = context | (roles == Role.PLAIN)
+        for name in ("base_loss", "tuned_loss"):
+            columns[name].append(np.where(unknown, np.nan, 3 * rng.random(length)).tolist())
     return Dataset.from_dict(columns)
 
 
@@ -81,10 +87,14 @@ def reference_weights(
     mask_BT: np.ndarray,
     *,
     segments_BT: np.ndarray | None = None,
+    scores_BT: np.ndarray | None = None,
     inv_tau: float = 0.3,
     alpha: float = 0.3,
+    format_weight: float = 0.5,
 ) -> np.ndarray:
     """The weights (float64) as the equations have them, sample by sample (arXiv 2412.14780, eq. 4 to 6)."""
+    if scheme in ("regex", "rho", "dft"):
+        return _reference_token_mean(scheme, loss_BT, roles_BT, mask_BT, format_weight)
     samples: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for b, t in zip(*np.nonzero(mask_BT), strict=True):
         segment = 0 if segments_BT is None else int(segments_BT[b, t])
@@ -96,6 +106,15 @@ def reference_weights(
                 weights_BT[place] = 1 / int(mask_BT.sum())
             elif scheme == "sample-mean":
                 weights_BT[place] = 1 / len(places) / len(samples)
+        if scheme == "reward":
+            assert scores_BT is not None
+            judged = [place for place in places if not math.isnan(scores_BT[place])]
+            top = max((scores_BT[place] for place in judged), default=0.0)
+            total = sum(math.exp(scores_BT[place] - top) for place in judged)
+            for place in places:
+                weights_BT[place] = 1 / len(places) / len(samples)
+                if place in judged:
+                    weights_BT[place] *= len(judged) * math.exp(scores_BT[place] - top) / total
         if scheme not in ("rft", "alpha"):
             continue
         reasoning = [place for place in places if roles_BT[place] == Role.REASONING]
@@ -119,11 +138,23 @@ def reference_weights(
     return weights_BT
 
 
+def _reference_token_mean(
+    scheme: str, loss_BT: np.ndarray, roles_BT: np.ndarray, mask_BT: np.ndarray, format_weight: float
+) -> np.ndarray:
+    """Σ c · loss / Σ c with each scheme's c; DFT's tokens times their own probability."""
+    counts_BT = np.zeros(mask_BT.shape)
+    for b, t in zip(*np.nonzero(mask_BT), strict=True):
+        is_boilerplate = roles_BT[b, t] in (Role.BOILERPLATE, Role.FORMAT, Role.TEMPLATE)
+        counts_BT[b, t] = {"regex": format_weight, "rho": 0.0, "dft": 1.0}[scheme] if is_boilerplate else 1.0
+    weights_BT = counts_BT / (counts_BT.sum() or 1.0)
+    return weights_BT * np.exp(-loss_BT.astype(np.float64)) if scheme == "dft" else weights_BT
+
+
 def collated(dataset: Dataset, pad_id: int = 0) -> dict[str, torch.Tensor]:
-    """The whole data set as one right-padded batch: ids, mask, labels and roles, each (B, T)."""
+    """The whole data set as one right-padded batch: ids, mask, labels, roles and scores, each (B, T)."""
     longest = max(len(row) for row in dataset["input_ids"])
 
-    def padded(column: str, value: int) -> torch.Tensor:
+    def padded(column: str, value: float) -> torch.Tensor:
         return torch.tensor([row + [value] * (longest - len(row)) for row in dataset[column]])
 
     lengths = torch.tensor([len(row) for row in dataset["input_ids"]])
@@ -132,6 +163,7 @@ def collated(dataset: Dataset, pad_id: int = 0) -> dict[str, torch.Tensor]:
         "attention_mask": (torch.arange(longest) < lengths[:, None]).long(),
         "labels": padded("labels", -100),
         "token_roles": padded("token_roles", int(Role.CONTEXT)),
+        "token_scores": padded("base_loss", math.nan) - padded("tuned_loss", math.nan),
     }
 
 

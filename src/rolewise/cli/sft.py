@@ -86,6 +86,7 @@ def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
     measured = ["--eval_strategy=epoch"] if options.eval_data or options.eval_share else []
     ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
     ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]
+    ours += [f"--format_weight={options.format_weight}"]
     ours += [f"--max_length={options.max_length or MAX_LENGTH}"]
     try:
         config, unknown = parser.parse_args_into_dataclasses(

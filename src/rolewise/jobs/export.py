@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import atomic_path
@@ -26,6 +27,8 @@ from rolewise.jobs.options import ExportOptions
 from rolewise.reporting.views import weights_before_training
 from rolewise.weighting import Weighting, make_weighting
 
+BY_LOSS = ("rft", "dft")
+"""Weightings that follow the losses of the model in training."""
 ROWS_AT_ONCE = 256
 """Rows held in memory, and a Parquet row group."""
 
@@ -52,9 +55,9 @@ def export(options: ExportOptions) -> ExportResult:
     """Write a labelled data set for another trainer, whole or not at all.
 
     `weights` (float32, one per token) are scaled to a mean of 1 over the loss tokens of the whole data set and are 0
-    elsewhere, so that mean(weights · loss) over loss tokens is Rolewise's loss, whichever the scheme averages over.
-    RFT's weights depend on the losses of the model in training; exported are those at the stored base losses, which
-    is where training starts.
+    elsewhere, so that mean(weights · loss) over loss tokens is Rolewise's loss, whichever the scheme averages over;
+    DFT's, which are probabilities, have a smaller mean. RFT's and DFT's weights depend on the losses of the model in
+    training; exported are those at the stored base losses, which is where training starts.
 
     Formats:
         parquet: `input_ids`, `labels`, `weights`, `token_roles`, `base_loss`, `char_start`, `char_end`, `text`,
@@ -69,7 +72,9 @@ def export(options: ExportOptions) -> ExportResult:
             conversations that are not there, or the format can't express them.
     """
     load_plugins(split_list(options.plugin or ""))
-    weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
+    weighting = make_weighting(
+        options.weighting, inv_tau=options.inv_tau, alpha=options.alpha, format_weight=options.format_weight
+    )
     _check_expressible(options)
     labelled = load_labelled(options.data)
     path = Path(options.output)
@@ -83,7 +88,11 @@ def export(options: ExportOptions) -> ExportResult:
 
 
 def _check_expressible(options: ExportOptions) -> None:
-    is_binary = options.weighting == "none" or (options.weighting == "alpha" and options.alpha in (0, 1))
+    is_binary = (
+        options.weighting in ("none", "rho")
+        or (options.weighting == "alpha" and options.alpha in (0, 1))
+        or (options.weighting == "regex" and options.format_weight in (0, 1))
+    )
     if options.to == "axolotl" and not is_binary:
         raise InputError(
             f"Axolotl's data switches tokens on and off; weights of {options.weighting} are neither. Take --weighting "
@@ -98,8 +107,11 @@ def _check_expressible(options: ExportOptions) -> None:
 
 def _notes(options: ExportOptions) -> list[str]:
     notes = []
-    if options.weighting == "rft":
-        notes.append("RFT's weights are those at the stored base losses; in training they would follow the model's.")
+    if options.weighting in BY_LOSS:
+        name = options.weighting.upper()
+        notes.append(
+            f"{name}'s weights are those at the stored base losses; in training they would follow the model's."
+        )
     if options.to == "trl" and options.weighting != "none":
         notes.append(
             "TRL's SFTTrainer drops the column `weights`: read it in a collator and a loss of your own (with "
@@ -112,17 +124,24 @@ def _notes(options: ExportOptions) -> list[str]:
 
 def _weighted(labelled: LabelledData, weighting: Weighting, name: str) -> Iterator[_Weighted]:
     """Samples with their weights, scaled as `export` says."""
-    with_loss = [int((np.asarray(row["labels"])[1:] != -100).sum()) for row in _numpy_rows(labelled, ["labels"])]
-    tokens, rows = sum(with_loss), sum(count > 0 for count in with_loss)
-    for sample, row in zip(labelled.samples(), _numpy_rows(labelled, ["input_ids"]), strict=True):
-        if name == "rft":
-            _check_losses(sample)
+    rows = _numpy_rows(labelled, ["labels", "token_roles"])
+    tokens, units = zip(*(_units(row["labels"] != -100, row["token_roles"], weighting) for row in rows), strict=True)
+    # Alone, a sample is a whole batch, whose weights are divided by its own units; they belong divided by all units.
+    scale = sum(tokens) / (sum(units) or 1.0)
+    for sample, row, own in zip(labelled.samples(), _numpy_rows(labelled, ["input_ids"]), units, strict=True):
+        _check_losses(sample, name)
         mask_T = sample.mask_T.copy()
         mask_T[:1] = False  # nothing predicts the first token
         weights_T = weights_before_training(replace(sample, mask_T=mask_T), weighting)
-        # Alone, a sample's weights sum to 1: it is a whole batch. A scheme that averages over tokens means 1/N.
-        scale = tokens / rows if weighting.unit == "sample" else int(mask_T.sum())
-        yield _Weighted(sample, np.asarray(row["input_ids"]), weights_T * np.float32(scale))
+        yield _Weighted(sample, np.asarray(row["input_ids"]), weights_T * np.float32(scale * own))
+
+
+def _units(mask_T: np.ndarray, roles_T: np.ndarray, weighting: Weighting) -> tuple[int, float]:
+    """A sample's loss tokens, and what it counts in the mean that the scheme takes."""
+    mask = torch.from_numpy(np.append(False, mask_T[1:]))  # nothing predicts the first token
+    if weighting.unit == "token":
+        return int(mask.sum()), float(weighting.counts(torch.from_numpy(roles_T), mask).sum())
+    return int(mask.sum()), float(mask.any())
 
 
 def _numpy_rows(labelled: LabelledData, columns: list[str]) -> Iterable[Row]:
@@ -130,12 +149,14 @@ def _numpy_rows(labelled: LabelledData, columns: list[str]) -> Iterable[Row]:
     return rows
 
 
-def _check_losses(sample: LabelledSample) -> None:
+def _check_losses(sample: LabelledSample, weighting: str) -> None:
+    if weighting not in BY_LOSS:
+        return
     grouped_T = sample.mask_T & (sample.roles_T != Role.PLAIN)
     if np.isnan(sample.base_loss_T[grouped_T]).any():
         raise InputError(
-            f"{sample.source}: rft weighs by base losses, and not every token has one (the regex measures none, few "
-            "survive a transfer); take --weighting alpha, or label with SHAD"
+            f"{sample.source}: {weighting} weighs by base losses, and not every token has one (the regex measures "
+            "none, few survive a transfer); take --weighting alpha, or label with SHAD"
         )
 
 

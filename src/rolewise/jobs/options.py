@@ -10,7 +10,7 @@ from rolewise.core.options import option, required
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_LENGTH = 3072
 """Tokens that conversations are cut to, and labelled data has been: the paper's own limit."""
-WEIGHTINGS = ("rft", "alpha", "sample-mean", "none")
+WEIGHTINGS = ("rft", "alpha", "regex", "rho", "reward", "dft", "sample-mean", "none")
 FORMAT_HELP = (
     "Of conversations: messages, sharegpt, glaive, xlam, prompt-completion, trajectory, alpaca, self-instruct, "
     "question-answer, or a plugin's; found out by looking unless given."
@@ -161,6 +161,7 @@ class ExportOptions:
     )
     inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
     alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 1; 0 switches boilerplate off.")
+    format_weight: float = option(0.5, "regex: what a format token counts in the mean; other tokens count 1.")
     plugin: str | None = option(None, "Python files that add weightings of your own: a.py,b.py (in YAML a list).")
 
     def __post_init__(self) -> None:
@@ -190,11 +191,13 @@ class SFTOptions:
     output: str = required("Directory to make: the model or adapter with its report.")
     weighting: str = option(
         "rft",
-        "rft: adaptive weights by role. alpha: fixed ones. sample-mean, none: plain losses; or a plugin's.",
+        "rft: adaptive weights by role. alpha: fixed ones. regex: format tokens count less. rho: kept tokens only. "
+        "reward: by token rewards. dft: by probability. sample-mean, none: plain losses; or a plugin's.",
         choices=WEIGHTINGS,
     )
     inv_tau: float = option(0.3, "rft: 1/τ. 0 gives both groups equal weight, more follows the higher loss.")
     alpha: float = option(0.3, "alpha: boilerplate's share of the loss, 0 to 1 (the paper: up to 0.5).")
+    format_weight: float = option(0.5, "regex: what a format token counts in the mean; other tokens count 1.")
 
     eval_data: str | None = option(None, "Labelled data set to measure on while training.", group="data")
     eval_share: float = option(0.0, "Or: hold out this share of the data for it.", group="data")

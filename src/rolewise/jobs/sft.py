@@ -74,7 +74,9 @@ def fine_tune(
     processes.start()
     if options.load_in_4bit and processes.count() > 1:
         raise InputError("load_in_4bit spreads the model over the devices that it finds; start one process")
-    weighting = make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha)
+    weighting = make_weighting(
+        options.weighting, inv_tau=options.inv_tau, alpha=options.alpha, format_weight=options.format_weight
+    )
     data = data or load_training_data(options)
     if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
         raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")

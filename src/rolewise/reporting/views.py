@@ -45,6 +45,7 @@ def weights_before_training(sample: LabelledSample, weighting: Weighting) -> np.
         torch.from_numpy(np.nan_to_num(sample.base_loss_T))[None],
         torch.from_numpy(sample.roles_T.astype(np.int64))[None],
         torch.from_numpy(sample.mask_T)[None],
+        scores_BT=torch.from_numpy(sample.base_loss_T - sample.tuned_loss_T)[None],
     )
     weights_T: np.ndarray = weights_1T[0].numpy()
     return weights_T

@@ -4,6 +4,7 @@ TRL packs every list column alike, so roles stay beside their tokens. Positions 
 attention and weights tell the samples apart.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow.compute as pc
@@ -14,20 +15,22 @@ from trl import SFTConfig, pack_dataset
 from rolewise.core.errors import InputError
 
 COLUMNS = ("input_ids", "labels", "token_roles")
+SCORE_COLUMNS = ("base_loss", "tuned_loss")
+"""What a weighting that needs scores reads besides."""
 STRATEGY = "bfd"
 """Best fit decreasing, which cuts no sample in two; TRL's other strategies do."""
 
 
-def pack_rows(rows: Dataset, length: int | None) -> Dataset:
+def pack_rows(rows: Dataset, length: int | None, columns: Sequence[str] = COLUMNS) -> Dataset:
     """Labelled rows packed into rows of `length` tokens, or of the longest sample's where that is longer or None.
 
-    The result has the columns of `COLUMNS` and `seq_lengths`. It is held in memory, since datasets would otherwise
+    The result has the `columns` and `seq_lengths`. It is held in memory, since datasets would otherwise
     write it as a cache file into the directory of the labelled data.
     """
     ids = rows.select_columns("input_ids").with_format("arrow")
     longest = max(pc.max(pc.list_value_length(batch["input_ids"])).as_py() for batch in ids.iter(1000))
     return pack_dataset(
-        rows.select_columns(list(COLUMNS)), max(longest, length or 0), STRATEGY, {"keep_in_memory": True}
+        rows.select_columns(list(columns)), max(longest, length or 0), STRATEGY, {"keep_in_memory": True}
     )
 
 

@@ -1,6 +1,7 @@
 """Supervised fine-tuning with a weighting: TRL's `SFTTrainer`, its loss replaced by Σ weights · loss."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import noted_tokenizer
 from rolewise.data.render import tokenizer_fingerprint
-from rolewise.training.packing import check_strategy, loss_mask, pack_rows, segments
+from rolewise.training.packing import COLUMNS, SCORE_COLUMNS, check_strategy, loss_mask, pack_rows, segments
 from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
@@ -23,7 +24,7 @@ from rolewise.training.trl_adapter import (
     scaled_aux_loss,
     wants_router_logits,
 )
-from rolewise.weighting import Weighting, make_weighting
+from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
 
 LM_HEADS = ("auto", "fused", "selected")
 
@@ -34,13 +35,16 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
 
     weighting: str = field(
         default="rft",
-        metadata={"help": "How tokens count: none, sample-mean, alpha, rft, or a registered name."},
+        metadata={"help": f"How tokens count: {', '.join(WEIGHTINGS)}, or a registered name."},
     )
     inv_tau: float = field(
         default=0.3, metadata={"help": "rft: 1/τ. 0 gives both groups equal weight; larger follows the higher loss."}
     )
     alpha: float = field(
         default=0.3, metadata={"help": "alpha: boilerplate's fixed share of the loss, 0 to 1 (the paper: up to 0.5)."}
+    )
+    format_weight: float = field(
+        default=0.5, metadata={"help": "regex: what a format token counts in the mean, where another token counts 1."}
     )
     lm_head: str = field(
         default="auto",
@@ -94,7 +98,9 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if weighting is None:
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
-            weighting = make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha)
+            weighting = make_weighting(
+                args.weighting, inv_tau=args.inv_tau, alpha=args.alpha, format_weight=args.format_weight
+            )
         if not isinstance(weighting, Weighting) or getattr(weighting, "unit", None) not in ("sample", "token"):
             raise InputError(
                 f"weighting {weighting!r} is no Weighting with a unit, sample or token; pass an object of such a class"
@@ -105,8 +111,9 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         padding_free = bool(args.padding_free or args.packing or args.eval_packing)
         if _is_labelled(train_dataset):
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
-            _check_labelled(train_dataset, eval_dataset)
-            train_dataset, eval_dataset = _packed(args, train_dataset, eval_dataset)
+            columns = (*COLUMNS, *SCORE_COLUMNS) if weighting.needs_scores else COLUMNS
+            _check_labelled(train_dataset, eval_dataset, columns)
+            train_dataset, eval_dataset = _packed(args, train_dataset, eval_dataset, columns)
             args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
@@ -116,10 +123,10 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
                 "the evaluation data is labelled and the training data is not, so it would lose its roles; label both, "
                 "or remove the column `token_roles`"
             )
-        elif weighting.needs_roles:
+        elif weighting.needs_roles or weighting.needs_scores:
             raise InputError(
                 "the training data has no `token_roles`; label it first (rolewise label), or use a weighting that "
-                "reads no roles (none, sample-mean)"
+                "reads no labels (none, sample-mean, dft)"
             )
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         if isinstance(self.model, PeftModel) and self.model.active_peft_config.is_prompt_learning:
@@ -128,7 +135,9 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             _check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:
             given = vars(self.data_collator)  # type: ignore[has-type]  # set by the untyped parent
-            self.data_collator = RoleCollator(**{**given, "padding_free": padding_free})
+            self.data_collator = RoleCollator(
+                **{**given, "padding_free": padding_free}, with_scores=weighting.needs_scores
+            )
         if self.compute_loss_func is not None and callable(self.compute_loss_func):
             raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
         lm_head = getattr(args, "lm_head", "auto")
@@ -139,7 +148,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """Fetch a step's micro-batches and count their samples or tokens, over all processes."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        units = torch.tensor(sum(int(self._units(batch).sum()) for batch in batches), device=device)
+        units = torch.tensor(sum(float(self._units(batch).sum()) for batch in batches), device=device)
         self._step_units = float(self.accelerator.reduce(units, reduction="sum"))
         return batches, num_items
 
@@ -148,23 +157,23 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     ) -> Any:
         """Σ weights · loss of a micro-batch, scaled to its share of the optimizer step."""
         training = self.model.training
-        inputs = dict(inputs)
-        if "token_roles" not in inputs:
-            if self.weighting.needs_roles:
-                raise InputError(
-                    "the data collator gives no `token_roles`; leave data_collator out, or pad them in yours"
-                )
-            inputs["token_roles"] = torch.where(inputs["labels"] != -100, Role.PLAIN, Role.CONTEXT)
+        inputs = {**inputs, "token_roles": self._roles(inputs)}
         units_B = self._units(inputs)
-        units = int(units_B.sum())
+        units = float(units_B.sum())
         labels_BT, roles_BT = inputs.pop("labels"), inputs.pop("token_roles")
+        scores_BT = inputs.pop("token_scores", None)
         mask_BT = loss_mask(labels_BT, inputs)
         losses = self._token_losses(model, inputs, labels_BT.masked_fill(~mask_BT, -100))
         weights_BT = self.weighting.weights(
-            losses.loss_BT, roles_BT, mask_BT, segments_BT=segments(inputs), step=self.state.global_step
+            losses.loss_BT,
+            roles_BT,
+            mask_BT,
+            segments_BT=segments(inputs),
+            scores_BT=scores_BT,
+            step=self.state.global_step,
         )
         if training and self._step_units is not None:
-            weights_BT = weights_BT * (units / max(self._step_units, 1))
+            weights_BT = weights_BT * (units / self._step_units if self._step_units else 0.0)
         loss = (weights_BT * losses.loss_BT).sum()
         if training:
             self._meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
@@ -215,15 +224,24 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         return selected_losses(model, head, inputs, labels_BT)
 
     def _units(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Samples or tokens with loss in each row of a micro-batch, int64 of shape (B,)."""
+        """Samples with loss, or what the tokens count together, in each row of a micro-batch; float of shape (B,)."""
         mask_BT = loss_mask(inputs["labels"], inputs)
         if self.weighting.unit == "token":
-            return mask_BT.sum(dim=1)
+            return self.weighting.counts(self._roles(inputs), mask_BT).sum(dim=1)
         segments_BT = segments(inputs)
         if segments_BT is None:
-            return mask_BT.any(dim=1).long()
+            return mask_BT.any(dim=1).float()
         counts = [len(torch.unique(of_row[mask])) for of_row, mask in zip(segments_BT, mask_BT, strict=True)]
-        return torch.tensor(counts, device=mask_BT.device)
+        return torch.tensor(counts, dtype=torch.float32, device=mask_BT.device)
+
+    def _roles(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Roles of a micro-batch; PLAIN where a collator of the user's own gives none and none are read."""
+        roles_BT = inputs.get("token_roles")
+        if roles_BT is not None:
+            return roles_BT
+        if self.weighting.needs_roles:
+            raise InputError("the data collator gives no `token_roles`; leave data_collator out, or pad them in yours")
+        return torch.where(inputs["labels"] != -100, Role.PLAIN, Role.CONTEXT)
 
 
 def check_weighted(args: SFTConfig) -> None:
@@ -241,15 +259,15 @@ def check_weighted(args: SFTConfig) -> None:
         raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")
 
 
-def _packed(args: SFTConfig, train: Any, evaluation: Any) -> tuple[Any, Any]:
+def _packed(args: SFTConfig, train: Any, evaluation: Any, columns: Sequence[str]) -> tuple[Any, Any]:
     """Labelled data as `args` ask for it: packed or as it is."""
     if args.packing:
-        train = pack_rows(train, args.max_length)
+        train = pack_rows(train, args.max_length, columns)
     if args.packing if args.eval_packing is None else args.eval_packing:
         if isinstance(evaluation, dict):
-            evaluation = {name: pack_rows(rows, args.max_length) for name, rows in evaluation.items()}
+            evaluation = {name: pack_rows(rows, args.max_length, columns) for name, rows in evaluation.items()}
         elif evaluation is not None:
-            evaluation = pack_rows(evaluation, args.max_length)
+            evaluation = pack_rows(evaluation, args.max_length, columns)
     return train, evaluation
 
 
@@ -264,12 +282,12 @@ def _is_labelled(dataset: Any) -> bool:
     return "token_roles" in (getattr(dataset, "column_names", None) or ())
 
 
-def _check_labelled(train: Any, evaluation: Any) -> None:
+def _check_labelled(train: Any, evaluation: Any, columns: Sequence[str]) -> None:
     """Refuse what the trainer could only stumble over later."""
     for name, dataset in {"train": train, **_named(evaluation)}.items():
         if not isinstance(dataset, Dataset):
             raise InputError(f"the {name} data is labelled but streamed; load it with datasets.load_from_disk")
-        missing = {"input_ids", "labels", "token_roles"} - set(dataset.column_names)
+        missing = set(columns) - set(dataset.column_names)
         if missing:
             raise InputError(f"the {name} data lacks {', '.join(sorted(missing))}; label it as the training data was")
 

@@ -21,7 +21,13 @@ from rolewise.training.token_losses import TokenLosses
 
 @dataclass
 class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL is untyped
-    """TRL's collator, with `token_roles` padded beside the labels (uint8, shape (B, T))."""
+    """TRL's collator, with `token_roles` padded beside the labels (uint8, shape (B, T)).
+
+    With `with_scores` also `token_scores` (float32, NaN where unknown): what a token's loss fell by while the
+    labeller's model was tuned, `base_loss` − `tuned_loss`.
+    """
+
+    with_scores: bool = False
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = super().torch_call(examples)
@@ -29,13 +35,19 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
         if "token_roles" not in examples[0]:
             roles_BT = torch.where(labels_BT != -100, Role.PLAIN, Role.CONTEXT).to(torch.uint8)
             return {**batch, "token_roles": roles_BT}
-        rows = [self._roles(example) for example in examples]
-        if self.padding_free:
-            rows = [torch.cat(rows)]
-        roles_BT = torch.zeros_like(labels_BT, dtype=torch.uint8)
-        for row, roles_T in enumerate(rows):
-            roles_BT[row, : len(roles_T)] = roles_T
-        return {**batch, "token_roles": roles_BT}
+        roles = [self._roles(example) for example in examples]
+        batch["token_roles"] = self._padded(roles, torch.zeros_like(labels_BT, dtype=torch.uint8))
+        if self.with_scores:
+            scores = [_scores(example) for example in examples]
+            unknown_BT = torch.full(labels_BT.shape, torch.nan, device=labels_BT.device)
+            batch["token_scores"] = self._padded(scores, unknown_BT)
+        return batch
+
+    def _padded(self, rows: list[torch.Tensor], padding_BT: torch.Tensor) -> torch.Tensor:
+        """Rows of one tensor per token in place of the padding's beginnings."""
+        for row, values_T in enumerate([torch.cat(rows)] if self.padding_free else rows):
+            padding_BT[row, : len(values_T)] = values_T
+        return padding_BT
 
     def _roles(self, example: dict[str, Any]) -> torch.Tensor:
         """Roles of one row, checked."""
@@ -46,6 +58,12 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
         if not any(label != -100 for label in example["labels"][1:]):
             raise InputError(f"{where}: no token carries loss, so there is nothing to train on; leave it out")
         return roles_T
+
+
+def _scores(example: dict[str, Any]) -> torch.Tensor:
+    """What the loss of each of a row's tokens fell by, float32."""
+    base_T, tuned_T = (torch.as_tensor(example[name], dtype=torch.float32) for name in ("base_loss", "tuned_loss"))
+    return base_T - tuned_T
 
 
 def record_token_metrics(

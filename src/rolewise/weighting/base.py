@@ -20,7 +20,7 @@ class TokenBatch:
         mask_BT: bool, true where a token carries loss.
         sample_BT: int64, the number of each token's sample within the batch, below `sample_bound`.
         sample_bound: more than any sample's number; numbers of samples without a loss token may lie unused.
-        scores_BT: float per token for schemes that need one, or None.
+        scores_BT: float per token for schemes that need one, NaN where there is none; or None.
         step: optimizer steps done.
     """
 
@@ -38,13 +38,28 @@ class Weighting(ABC):
 
     Every scheme is a mean over *units*, samples or tokens, and says which in `unit`. The weights that it returns are
     normalised over the batch it is given; a trainer that sees a step in several micro-batches scales each one by its
-    share of the step's units, so the result does not depend on how a batch is cut, packed or spread.
+    share of the step's units, so the result does not depend on how a batch is cut, packed or spread. Tokens may count
+    unequally as units; see `counts`.
     """
 
     unit: Literal["sample", "token"]
     """What the loss is a mean over."""
     needs_roles: bool = True
     """Whether data without roles can't be what the user meant."""
+    needs_scores: bool = False
+    """Whether data without both losses of each token can't be: their difference is the score."""
+
+    def counts(self, roles_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """What each token counts in a mean over tokens (`unit` token): here 1 if it carries loss.
+
+        Args:
+            roles_BT: integer `Role` values.
+            mask_BT: bool, true where a token carries loss.
+
+        Returns:
+            float32 of shape (B, T), 0 or more, zero outside the mask.
+        """
+        return mask_BT.float()
 
     def weights(
         self,
@@ -63,7 +78,7 @@ class Weighting(ABC):
             roles_BT: integer `Role` values.
             mask_BT: bool, true where a token carries loss.
             segments_BT: integer sample ids within a packed row; None means one sample per row.
-            scores_BT: float, one number per token for schemes that need one.
+            scores_BT: float, one number per token for schemes that need one; NaN where it is not known.
             step: optimizer steps done, for schemes that follow a curriculum.
 
         Returns:

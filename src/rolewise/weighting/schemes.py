@@ -1,11 +1,10 @@
-"""Weighting schemes for supervised fine-tuning: plain means, α-FT, RFT.
+"""Weighting schemes for supervised fine-tuning that average per sample: the plain mean, α-FT, RFT, token rewards.
 
 Shapes: B rows, T tokens, S samples, G = 3 groups (boilerplate, reasoning, plain).
 """
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 
 import torch
 
@@ -14,16 +13,6 @@ from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.weighting.base import TokenBatch, Weighting
 
 _BOILERPLATE, _REASONING, _PLAIN = 0, 1, 2
-
-
-class TokenMean(Weighting):
-    """Plain fine-tuning: every loss token counts the same, 1 / N over the batch's N tokens. Roles are not read."""
-
-    unit = "token"
-    needs_roles = False
-
-    def weigh(self, batch: TokenBatch) -> torch.Tensor:
-        return batch.mask_BT / batch.mask_BT.sum().clamp(min=1)
 
 
 class SampleMean(Weighting):
@@ -100,46 +89,34 @@ class RFT(GroupWeighting):
         return torch.sigmoid((reasoning_S - boilerplate_S) * self.inv_tau)
 
 
-WEIGHTINGS = ("none", "sample-mean", "alpha", "rft")
-"""The schemes that come with Rolewise; `register_weighting` adds others."""
+class RewardSoftmax(Weighting):
+    """RewardFT (as arXiv 2412.14780 compares it): softmax of a sample's token rewards as weights of its token losses.
 
-_registered: dict[str, Callable[[], Weighting]] = {}
-
-
-def register_weighting(name: str, make: Callable[[], Weighting]) -> None:
-    """Make a scheme of your own known by a name, which `--weighting` and `WeightedSFTConfig` then take.
-
-    Args:
-        name: a second registration replaces the first; the names of `WEIGHTINGS` are taken.
-        make: called without arguments, e.g. the class itself.
-
-    Raises:
-        ValueError: for a name of `WEIGHTINGS`.
+    Rewards are the scores, log π_dpo(y_t) − log π_ref(y_t); the loss is the mean over samples of Σ softmax_t · loss_t.
+    Tokens without a reward (NaN) keep their share p of their sample, as in `GroupWeighting`: general chat, which nobody
+    judged, gets the plain loss. Roles are not read.
     """
-    if name in WEIGHTINGS:
-        raise ValueError(f"the name {name!r} is taken by a weighting of Rolewise's own; choose another")
-    _registered[name] = make
 
+    unit = "sample"
+    needs_roles = False
+    needs_scores = True
 
-def make_weighting(name: str, *, inv_tau: float = 0.3, alpha: float = 0.3) -> Weighting:
-    """The scheme called `name`, one of `WEIGHTINGS` or a registered one; `inv_tau` is read by rft, `alpha` by alpha.
+    def weigh(self, batch: TokenBatch) -> torch.Tensor:
+        if batch.scores_BT is None:
+            raise InputError("the weighting reward needs a score for every token; label the data with --method reward")
+        scores_BT, bound = batch.scores_BT.float(), batch.sample_bound
+        known_BT = batch.mask_BT & ~scores_BT.isnan()
+        scores_BT = torch.where(known_BT, scores_BT, -math.inf)
+        top_S = scores_BT.new_full((bound,), -math.inf)
+        top_S.scatter_reduce_(0, batch.sample_BT.reshape(-1), scores_BT.reshape(-1), "amax")
+        exp_BT = torch.where(known_BT, (scores_BT - top_S[batch.sample_BT]).exp(), 0.0)
+        softmax_BT = exp_BT / _sum_by(batch.sample_BT, exp_BT, bound).clamp(min=1)[batch.sample_BT]
 
-    Raises:
-        InputError: for another name or a value out of range.
-    """
-    match name:
-        case "none":
-            return TokenMean()
-        case "sample-mean":
-            return SampleMean()
-        case "alpha":
-            return AlphaFT(alpha)
-        case "rft":
-            return RFT(inv_tau)
-    if name in _registered:
-        return _registered[name]()
-    known = ", ".join([*WEIGHTINGS, *_registered])
-    raise InputError(f"weighting {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
+        total_S = _sum_by(batch.sample_BT, batch.mask_BT.float(), bound)
+        share_S = _sum_by(batch.sample_BT, known_BT.float(), bound) / total_S.clamp(min=1)
+        plain_BT = 1 / total_S.clamp(min=1)[batch.sample_BT]
+        weights_BT = torch.where(known_BT, share_S[batch.sample_BT] * softmax_BT, plain_BT)
+        return weights_BT / (total_S > 0).sum().clamp(min=1)
 
 
 def _groups(roles_BT: torch.Tensor) -> torch.Tensor:
