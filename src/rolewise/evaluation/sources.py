@@ -1,0 +1,191 @@
+"""Data files of benchmarks: a local copy, or a pinned download that is checked before anyone reads it.
+
+Git and the hub pin a file by commit and address; the SHA-256 besides says that what arrived is that file.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import atomic_path
+from rolewise.data.json_text import read_json
+from rolewise.evaluation.suite import SuiteSettings
+
+_TIMEOUT = 60.0
+"""Seconds without a byte after which a download is given up."""
+
+_CHUNK = 1 << 20
+
+_HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of a benchmark at its source.
+
+    Attributes:
+        name: its name in the cache.
+        url: where it can be downloaded, pinned to a commit. A data set's file on the Hugging Face hub,
+            `https://huggingface.co/datasets/OWNER/NAME/resolve/COMMIT/PATH`, is fetched by huggingface_hub, which knows
+            the user's token, mirror and offline mode.
+        sha256: of what is there, as 64 hex digits; None if it is pinned by the commit alone.
+        local: where a copy is looked for, relative to `SuiteSettings.data`.
+        local_sha256: of the usual local copy, where that is the same data in another form (JSON Lines of a list, say).
+    """
+
+    name: str
+    url: str
+    sha256: str | None
+    local: str
+    local_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A data file on this machine.
+
+    Attributes:
+        path: where it lies.
+        sha256: of its bytes, as 64 hex digits.
+        origin: whether it is the user's local copy, was downloaded before, or just now.
+        pinned: whether the digest is one that is known.
+    """
+
+    path: Path
+    sha256: str
+    origin: Literal["local", "cache", "download"]
+    pinned: bool
+
+    @property
+    def identity(self) -> str:
+        """Which data this is, for records of a run: the same wherever it was found."""
+        return self.sha256 if self.pinned else f"{self.sha256} (not a pinned copy)"
+
+
+def find_file(file: DataFile, settings: SuiteSettings) -> FoundFile:
+    """The user's copy of a data file, else the one in the cache, else a download.
+
+    A local copy may have any content, `FoundFile.pinned` says whether it is known; a download must fit its digest.
+
+    Raises:
+        InputError: if the file is nowhere, can't be downloaded or read, or is not what is pinned.
+    """
+    if settings.data is not None and (copy := settings.data / file.local).is_file():
+        sha256 = _sha256(copy)
+        return FoundFile(copy, sha256, "local", sha256 in (file.sha256, file.local_sha256))
+    # A file without a known digest is told from its other versions by its address, which holds the commit.
+    cached = settings.cache / "data" / (file.sha256 or hashlib.sha256(file.url.encode()).hexdigest()) / file.name
+    if cached.is_file() and (sha256 := _sha256(cached)) == (file.sha256 or sha256):
+        return FoundFile(cached, sha256, "cache", file.sha256 is not None)
+    return FoundFile(cached, _download(file, cached), "download", file.sha256 is not None)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list or of JSON Lines, whichever the file holds.
+
+    Raises:
+        InputError: naming file and line (or record), for a file that can't be read, broken JSON, or anything but
+            objects.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
+    if text.lstrip().startswith("["):
+        return [
+            _as_object(item, f"{path}: record {number}") for number, item in enumerate(_parse(text, path, 1), start=1)
+        ]
+    # Lines end at line feeds only: str.splitlines would also cut at U+2028, which JSON strings may hold.
+    return [
+        _as_object(_parse(line, path, number), f"{path}:{number}")
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _parse(text: str, path: Path, first_line: int) -> Any:
+    try:
+        return read_json(text)
+    except json.JSONDecodeError as error:
+        place = f"{path}:{first_line + error.lineno - 1}"
+        raise InputError(f"{place}: broken JSON: {error.msg} (column {error.colno}); mend the file") from error
+    except ValueError as error:
+        raise InputError(f"{path}:{first_line}: JSON that can't be read: {error}; mend the file") from error
+
+
+def _as_object(value: Any, source: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{source}: expected a JSON object, found {type(value).__name__}; mend the file")
+    return value
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _download(file: DataFile, path: Path) -> str:
+    """Fetch a file to `path`, whole or not at all, and return its SHA-256."""
+    try:
+        with atomic_path(path) as temporary:
+            hub = _HUB_DATASET.fullmatch(file.url)
+            try:
+                if hub:
+                    _fetch_from_hub(hub[1], hub[2], hub[3], temporary)
+                else:
+                    _fetch(file.url, temporary)
+            except (OSError, HTTPException) as error:
+                raise InputError(
+                    f"{file.url}: cannot download: {_reason(error)}; try again, or put a copy at {_place(file)}"
+                ) from error
+            sha256 = _sha256(temporary)
+            if file.sha256 not in (None, sha256):
+                raise InputError(
+                    f"{file.url}: the download has SHA-256 {sha256}, expected {file.sha256}; it broke on the way or "
+                    f"the source has changed: try again, or put a copy that you trust at {_place(file)}"
+                )
+    except InputError:
+        with suppress(OSError):  # it holds other files, or was never made
+            path.parent.rmdir()
+        raise
+    return sha256
+
+
+def _fetch(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
+        while chunk := response.read(_CHUNK):
+            stream.write(chunk)
+
+
+def _fetch_from_hub(repository: str, revision: str, name: str, path: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    # By way of the hub's own cache: what lies there is found without a network too.
+    shutil.copyfile(hf_hub_download(repository, name, repo_type="dataset", revision=revision), path)
+
+
+def _place(file: DataFile) -> str:
+    return f"ROLEWISE_DATA/{file.local} (the folder that the environment variable ROLEWISE_DATA names)"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(getattr(error.reason, "strerror", None) or error.reason)
+    return " ".join(str(error).split()) or type(error).__name__
