@@ -1,0 +1,257 @@
+"""A Transformers model in this process, many requests at once.
+
+Requests wait in a queue. A batch takes in the longest prompts first, so that prompts of like length meet, and lets
+others in as samples end. A prompt is read once, whatever the number of its samples.
+
+Shapes: B rows, T tokens, K positions, V vocabulary.
+"""
+
+import inspect
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from rolewise.core.errors import InputError
+from rolewise.core.versions import package_versions
+from rolewise.engines.base import Completion, Engine, EngineError, Sampling
+from rolewise.engines.decoding import Batch, CacheTraits, GrowingSample, cache_traits
+from rolewise.engines.stopping import StopTexts, end_token_ids
+
+QUEUE_PER_ROW = 4
+"""Requests that wait for each row of the batch: from many it is easier to choose some of like length."""
+SCORED_TOKENS = 4096
+"""Positions, padding included, of one forward pass that scores; each has logits over the whole vocabulary."""
+SLICE_TOKENS = 128
+"""Of them, positions of each row whose log-probabilities are worked out in float32 at once."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    key: Hashable
+    prompt_ids: list[int]
+    sampling: Sampling
+
+
+class TransformersEngine(Engine):
+    """Generates and scores with a loaded model.
+
+    A sample depends on its prompt, its settings, its seed and its number, not on what else is in the batch, up to the
+    rounding of the forward pass.
+
+    Args:
+        model: a causal language model or a PEFT model of one (LoRA and the like), loaded as it is to run: device,
+            precision, attention.
+        tokenizer: its tokenizer.
+        batch_size: samples generated at once; a request for more of them gets a batch of its own.
+        batch_tokens: prompts are let in up to so many positions, padding included; a longer one gets a batch of its
+            own.
+
+    Raises:
+        InputError: for an adapter that works through a learned prompt.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int = 32, batch_tokens: int = 32768) -> None:
+        if batch_size < 1 or batch_tokens < 1:
+            raise InputError(f"batch_size ({batch_size}) and batch_tokens ({batch_tokens}) must be at least 1")
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            raise InputError(f"an adapter of type {model.active_peft_config.peft_type.value} can't be run; use LoRA")
+        self.tokenizer = tokenizer
+        self.concurrency = QUEUE_PER_ROW * batch_size
+        self._given = model
+        # PEFT has put the adapter's layers into the model itself.
+        self._model = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._batch_size, self._batch_tokens = batch_size, batch_tokens
+        self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        config = self._model.config.get_text_config(decoder=True)
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        self._traits: CacheTraits | None = None
+        self._queue: list[_Request] = []
+        self._underway: dict[Hashable, list[GrowingSample]] = {}
+        self._done: list[Completion] = []
+        self._batch: Batch | None = None
+
+    def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
+        prompt = [int(token) for token in prompt_ids]
+        if not prompt:
+            self._done.append(Completion(key, [], "the prompt is empty; it needs at least one token"))
+        elif self._context is not None and len(prompt) >= self._context:
+            reason = f"the prompt has {len(prompt)} tokens, and the model's context holds {self._context}"
+            self._done.append(Completion(key, [], reason))
+        else:
+            self._queue.append(_Request(key, prompt, sampling))
+
+    def collect(self) -> list[Completion]:
+        with self._running():
+            while not self._done and (self._queue or self._batch):
+                self._admit()
+                if self._batch is not None:
+                    self._batch.advance()
+                    self._drop_finished()
+                self._hand_out()
+        done, self._done = self._done, []
+        return done
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        self._check_lengths(sequences)
+        scores: list[list[float]] = [[] for _ in sequences]
+        with self._running():
+            for members in self._of_like_length(sequences):
+                ids_BT, mask_BT = self._padded([sequences[i] for i in members])
+                logits_BTV = self._model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits
+                rows = _logprobs_of_next(logits_BTV, ids_BT).tolist()
+                for i, row in zip(members, rows, strict=True):
+                    scores[i] = row[: max(len(sequences[i]) - 1, 0)]
+        return scores
+
+    def next_token_logprobs(
+        self, prefixes: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        self._check_lengths(prefixes)
+        logprobs: list[list[float]] = [[] for _ in prefixes]
+        with self._running():
+            for members in self._of_like_length(prefixes):
+                ids_BT, mask_BT = self._padded([prefixes[i] for i in members])
+                logprobs_BV = self._last_logits(ids_BT, mask_BT).log_softmax(dim=-1)
+                for row, i in enumerate(members):
+                    logprobs[i] = logprobs_BV[row, list(allowed[i])].tolist()
+        return logprobs
+
+    def describe(self) -> dict[str, Any]:
+        facts = {
+            "kind": "transformers",
+            "model": self._model.config.name_or_path,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "device": str(self._model.device),
+            "attention": self._model.config._attn_implementation,
+            "batch_size": self._batch_size,
+            "batch_tokens": self._batch_tokens,
+            "versions": package_versions(),
+        }
+        if isinstance(self._given, PeftModel):
+            facts["adapter"] = self._given.active_peft_config.peft_type.value
+        return facts
+
+    def _admit(self) -> None:
+        """Let in as many waiting requests as there is room for."""
+        if self._traits is None:
+            self._traits = cache_traits(self._model, self._pad_id)
+        if self._batch is not None and not self._traits.joins:
+            return
+        taken = self._take()
+        if not taken:
+            return
+        samples = [self._begin(request) for request in taken]
+        self._underway |= {request.key: group for request, group in zip(taken, samples, strict=True)}
+        prompts = [request.prompt_ids for request in taken]
+        batch = Batch(self._model, self._pad_id, self._traits, prompts, samples)
+        batch.drop_finished()
+        if self._batch is not None and batch.samples:
+            self._batch.join(batch)
+        elif batch.samples:
+            self._batch = batch
+
+    def _take(self) -> list[_Request]:
+        """Requests that fit beside those under way, longest prompt first; at least one if none is under way."""
+        self._queue.sort(key=lambda request: len(request.prompt_ids), reverse=True)
+        rows = len(self._batch.samples) if self._batch is not None else 0
+        width = self._batch.width if self._batch is not None else 0
+        count = 0
+        for request in self._queue:
+            rows += request.sampling.n
+            width = max(width, len(request.prompt_ids))
+            too_many = rows > self._batch_size or rows * width > self._batch_tokens
+            if too_many and (self._batch is not None or count):
+                break
+            count += 1
+        taken, self._queue = self._queue[:count], self._queue[count:]
+        return taken
+
+    def _begin(self, request: _Request) -> list[GrowingSample]:
+        sampling = request.sampling
+        model_ends = end_token_ids(self._model.generation_config, self.tokenizer)
+        ends = frozenset([*model_ends, *sampling.stop_token_ids])
+        stops = StopTexts(self.tokenizer, sampling.stop)
+        budget = sampling.max_new_tokens
+        if self._context is not None:
+            budget = min(budget, self._context - len(request.prompt_ids))
+        return [GrowingSample(request.prompt_ids, sampling, i, ends, stops, budget) for i in range(sampling.n)]
+
+    def _drop_finished(self) -> None:
+        assert self._batch is not None
+        self._batch.drop_finished()
+        if not self._batch.samples:
+            self._batch = None
+
+    def _hand_out(self) -> None:
+        for key, samples in list(self._underway.items()):
+            if all(sample.finish_reason is not None for sample in samples):
+                del self._underway[key]
+                self._done.append(Completion(key, [sample.finished() for sample in samples]))
+
+    def _last_logits(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        """Logits (B, V) of what follows each row, float32."""
+        last_B = mask_BT.sum(dim=1) - 1
+        places_K, row_places_B = last_B.unique(return_inverse=True)
+        # Where the model can, only these positions go through the head.
+        only = (
+            {"logits_to_keep": places_K}
+            if "logits_to_keep" in inspect.signature(self._model.forward).parameters
+            else {}
+        )
+        logits_BKV = self._model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, **only).logits
+        rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
+        return logits_BKV[rows_B, row_places_B if only else last_B].float()
+
+    def _of_like_length(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Places of the sequences that are not empty, longest first, as many at a time as one forward pass takes."""
+        places = sorted((i for i, ids in enumerate(sequences) if len(ids)), key=lambda i: -len(sequences[i]))
+        while places:
+            count = max(1, SCORED_TOKENS // len(sequences[places[0]]))
+            yield places[:count]
+            places = places[count:]
+
+    def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask (B, T), padded on the right, where no token sees the padding."""
+        ids_BT = torch.full((len(sequences), max(len(ids) for ids in sequences)), self._pad_id)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, ids in enumerate(sequences):
+            ids_BT[row, : len(ids)] = torch.tensor(list(ids))
+            mask_BT[row, : len(ids)] = 1
+        return ids_BT.to(self._model.device), mask_BT.to(self._model.device)
+
+    def _check_lengths(self, sequences: Sequence[Sequence[int]]) -> None:
+        for number, ids in enumerate(sequences):
+            if self._context is not None and len(ids) > self._context:
+                raise EngineError(
+                    f"sequence {number} has {len(ids)} tokens, and the model's context holds {self._context}"
+                )
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Without dropout and gradients, which a trainer may have left on; memory that runs out is told in a line."""
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"the device's memory does not hold {self._batch_size} samples at once; give a smaller batch_size"
+            ) from error
+        finally:
+            self._model.train(was_training)
+
+
+def _logprobs_of_next(logits_BTV: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Log-probability (B, T - 1) of every token but the first, a slice of positions in float32 at a time."""
+    parts = []
+    for start in range(0, ids_BT.shape[1] - 1, SLICE_TOKENS):
+        stop = min(start + SLICE_TOKENS, ids_BT.shape[1] - 1)
+        logits_BKV = logits_BTV[:, start:stop].float()
+        chosen_BK = logits_BKV.gather(2, ids_BT[:, start + 1 : stop + 1, None])[..., 0]
+        parts.append(chosen_BK - logits_BKV.logsumexp(dim=-1))
+    return torch.cat(parts, dim=1) if parts else logits_BTV.new_zeros(len(ids_BT), 0)
