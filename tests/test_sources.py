@@ -65,7 +65,7 @@ def test_a_file_is_downloaded_once_and_checked(server, settings):
     assert (first.origin, second.origin) == ("download", "cache")
     assert first.path == second.path == settings.cache / "data" / sha256(CONTENT) / "test.jsonl"
     assert first.path.read_bytes() == CONTENT
-    assert (first.sha256, first.pinned, first.identity) == (sha256(CONTENT), True, sha256(CONTENT))
+    assert first.sha256 == first.known_as == first.identity == sha256(CONTENT)
     assert server.asked == ["/test.jsonl"]
 
 
@@ -81,26 +81,26 @@ def test_a_file_pinned_by_its_commit_alone_says_what_came(server, settings):
     first, second = find_file(file, settings), find_file(file, settings)
     assert (first.origin, second.origin) == ("download", "cache")
     assert first.sha256 == second.sha256 == sha256(CONTENT)
-    assert first.identity == f"{sha256(CONTENT)} (not a pinned copy)"
+    assert first.identity == f"{sha256(CONTENT)} (not a file that is known)"
     other = data_file(f"{server.url}/another/commit/test.jsonl", sha256=None)
     assert find_file(other, settings).origin == "download"
 
 
 @pytest.mark.parametrize(
-    ("content", "fields", "pinned"),
+    ("content", "fields", "identity"),
     [
-        (CONTENT, {}, True),
-        (b"[]", {"local_sha256": sha256(b"[]")}, True),
-        (b"[]", {}, False),
-        (b"[]", {"sha256": None}, False),
+        (CONTENT, {}, sha256(CONTENT)),
+        (b"[]", {"local_sha256": sha256(b"[]")}, sha256(CONTENT)),  # the same data in another form
+        (b"[]", {}, f"{sha256(b'[]')} (not a file that is known)"),
+        (b"[]", {"sha256": None}, f"{sha256(b'[]')} (not a file that is known)"),
     ],
 )
-def test_a_local_copy_wins_and_says_whether_it_is_known(settings, content, fields, pinned):
+def test_a_local_copy_wins_and_says_whether_it_is_known(settings, content, fields, identity):
     copy = settings.data / "set" / "test.jsonl"
     copy.parent.mkdir()
     copy.write_bytes(content)
     found = find_file(data_file("http://127.0.0.1:9/never", **fields), settings)
-    assert (found.path, found.sha256, found.origin, found.pinned) == (copy, sha256(content), "local", pinned)
+    assert (found.path, found.sha256, found.origin, found.identity) == (copy, sha256(content), "local", identity)
 
 
 def test_another_content_is_refused_and_nothing_stays(server, settings):

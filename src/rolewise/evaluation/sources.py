@@ -57,36 +57,37 @@ class FoundFile:
         path: where it lies.
         sha256: of its bytes, as 64 hex digits.
         origin: whether it is the user's local copy, was downloaded before, or just now.
-        pinned: whether the digest is one that is known.
+        known_as: the source's digest, if this is the same data; None if it is not known to be.
     """
 
     path: Path
     sha256: str
     origin: Literal["local", "cache", "download"]
-    pinned: bool
+    known_as: str | None
 
     @property
     def identity(self) -> str:
-        """Which data this is, for records of a run: the same wherever it was found."""
-        return self.sha256 if self.pinned else f"{self.sha256} (not a pinned copy)"
+        """Which data this is, for records of a run: the same for a known file wherever it was found."""
+        return self.known_as or f"{self.sha256} (not a file that is known)"
 
 
 def find_file(file: DataFile, settings: SuiteSettings) -> FoundFile:
     """The user's copy of a data file, else the one in the cache, else a download.
 
-    A local copy may have any content, `FoundFile.pinned` says whether it is known; a download must fit its digest.
+    A local copy may have any content, `FoundFile.known_as` says whether it is known; a download must fit its digest.
 
     Raises:
         InputError: if the file is nowhere, can't be downloaded or read, or is not what is pinned.
     """
     if settings.data is not None and (copy := settings.data / file.local).is_file():
         sha256 = _sha256(copy)
-        return FoundFile(copy, sha256, "local", sha256 in (file.sha256, file.local_sha256))
+        known = sha256 in (file.sha256, file.local_sha256)
+        return FoundFile(copy, sha256, "local", (file.sha256 or sha256) if known else None)
     # A file without a known digest is told from its other versions by its address, which holds the commit.
     cached = settings.cache / "data" / (file.sha256 or hashlib.sha256(file.url.encode()).hexdigest()) / file.name
     if cached.is_file() and (sha256 := _sha256(cached)) == (file.sha256 or sha256):
-        return FoundFile(cached, sha256, "cache", file.sha256 is not None)
-    return FoundFile(cached, _download(file, cached), "download", file.sha256 is not None)
+        return FoundFile(cached, sha256, "cache", file.sha256)
+    return FoundFile(cached, _download(file, cached), "download", file.sha256)
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
