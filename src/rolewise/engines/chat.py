@@ -1,0 +1,236 @@
+"""Models that are asked in text: a judge, or the simulator of an API. On a server, or an engine in this process."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from rolewise.core.errors import InputError
+from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.conversation import Conversation
+from rolewise.engines.base import Engine, EngineError, Sampling
+
+_RETRIES = 5
+"""After a lost connection, a refusal for too many requests (429) or a server's error; the client waits longer each
+time, up to 8 seconds."""
+
+_TIMEOUT = 300.0
+"""Seconds for one answer."""
+
+_NO_KEY = "none"
+"""What servers that want no key are sent, since the client insists on one."""
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Chat(Protocol):
+    """A model that answers conversations with text."""
+
+    def check(self) -> None:
+        """See whether it can be asked.
+
+        Raises:
+            InputError: if the user must change something: an address, a name, a key.
+            EngineError: if it can't be asked now.
+        """
+
+    def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
+        """Answers to one conversation, drawn independently.
+
+        Args:
+            messages: with `role` and `content`.
+            temperature: 0 takes the likeliest token every time.
+            n: how many answers.
+            max_tokens: of each answer at most.
+
+        Returns:
+            n texts, any of which may be empty.
+
+        Raises:
+            InputError, EngineError: as `check`.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """What a record of a run should say of it, as JSON values."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class ChatClient:
+    """A model on a server that speaks OpenAI's protocol (`/v1/chat/completions`).
+
+    Args:
+        url: up to and with `/v1`.
+        model: its name there.
+        api_key: the key itself; None for a server that wants none.
+        who: what it is for, to name it in messages, e.g. `judge`.
+        retries: how often a request is sent again that failed for a passing reason.
+
+    Raises:
+        InputError: if the package `openai` is missing, or the address is none.
+    """
+
+    def __init__(
+        self, url: str, model: str, api_key: str | None = None, *, who: str = "chat model", retries: int = _RETRIES
+    ) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise InputError(f"the {who} needs the package openai: pip install 'rolewise[openai]'") from error
+        if not url.startswith(("http://", "https://")):
+            raise InputError(f"the {who}'s url is {url!r}; give it whole, as http://localhost:8000/v1")
+        self._openai = openai
+        self._url, self._model, self._who = url, model, who
+        # Without a key the client would take OPENAI_API_KEY from the environment; a key goes only where it is meant to.
+        self._client = openai.OpenAI(base_url=url, api_key=api_key or _NO_KEY, timeout=_TIMEOUT, max_retries=retries)
+        self._pool = ThreadPoolExecutor(thread_name_prefix=who)
+
+    def check(self) -> None:
+        """Ask for one token; see `Chat`."""
+        self.ask([{"role": "user", "content": "Say yes."}], max_tokens=1)
+
+    def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
+        """See `Chat`. One request per answer, at once: not every server knows the field `n`."""
+        requests = [self._pool.submit(self._ask_once, messages, temperature, max_tokens) for _ in range(n)]
+        return [request.result() for request in requests]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Chat`. The address is left out: the same model elsewhere is the same judge."""
+        return {"kind": "server", "model": self._model}
+
+    def close(self) -> None:
+        """End the connections."""
+        self._pool.shutdown()
+        self._client.close()
+
+    def _ask_once(self, messages: Messages, temperature: float, max_tokens: int) -> str:
+        request: dict[str, Any] = {"model": self._model, "messages": [dict(message) for message in messages]}
+        try:
+            reply = self._client.chat.completions.create(**request, temperature=temperature, max_tokens=max_tokens)
+        except (self._openai.AuthenticationError, self._openai.PermissionDeniedError) as error:
+            raise InputError(
+                f"the {self._who} at {self._url} wants another key ({error.status_code}): export it as an environment "
+                f"variable and give that variable's name as the {self._who}'s key"
+            ) from error
+        except self._openai.NotFoundError as error:
+            raise InputError(
+                f"the {self._who} at {self._url} has no model {self._model!r} or no chat completions (404); "
+                "check url (up to and with /v1) and model"
+            ) from error
+        except self._openai.APIStatusError as error:
+            raise EngineError(
+                f"the {self._who} at {self._url} answered {error.status_code}: {_one_line(error)}"
+            ) from error
+        except self._openai.OpenAIError as error:
+            raise EngineError(f"the {self._who} at {self._url} can't be reached: {_one_line(error)}") from error
+        except ValueError as error:
+            raise EngineError(f"the {self._who} at {self._url} sent no JSON: {_one_line(error)}") from error
+        choices = getattr(reply, "choices", None)
+        message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+        if message is None:
+            raise EngineError(
+                f"the {self._who} at {self._url} sent a reply without choices; is it a server of chat completions?"
+            )
+        return str(message.content or "")
+
+
+class EngineChat:
+    """A model behind an engine, asked through its chat template.
+
+    Args:
+        engine: one of its own: while it is asked, nobody else may have requests under way there.
+        name: what records call it.
+        seed: of sampling; the next question has the next one.
+
+    Raises:
+        InputError: if the tokenizer's template can't be used.
+    """
+
+    def __init__(self, engine: Engine, name: str, seed: int = 0) -> None:
+        self._engine = engine
+        self._name = name
+        self._seed = seed
+        self._tokenizer = engine.tokenizer
+        self._template = ChatTemplate(engine.tokenizer)
+        ends = [self._ids(end) for end in self._template.turn_ends]
+        self._stop_token_ids = tuple(dict.fromkeys(ids[-1] for ids in ends if ids))
+
+    def check(self) -> None:
+        """Nothing: an engine that is open can be asked."""
+
+    def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
+        """See `Chat`."""
+        adapted, tools = self._template.adapt(Conversation([dict(message) for message in messages], None))
+        text = self._template.render(adapted, tools, generation_prompt=True)
+        if self._template.ignores_generation_prompt:
+            text += self._template.generation_prompt
+        sampling = Sampling(
+            max_new_tokens=max_tokens,
+            temperature=temperature,
+            n=n,
+            seed=self._seed,
+            stop_token_ids=self._stop_token_ids,
+        )
+        self._seed += 1
+        [samples] = self._engine.generate([self._ids(text)], sampling)
+        return [str(self._tokenizer.decode(sample.ids, skip_special_tokens=True)).strip() for sample in samples]
+
+    def describe(self) -> dict[str, Any]:
+        """See `Chat`."""
+        return {"kind": "engine", "model": self._name, "engine": self._engine.describe()}
+
+    def close(self) -> None:
+        """Close the engine."""
+        self._engine.close()
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def chat_from_settings(settings: Mapping[str, str], prefix: str, who: str, url: str | None = None) -> ChatClient | None:
+    """The model on a server that the options `{prefix}url`, `{prefix}model` and `{prefix}key` name.
+
+    `key` is the name of an environment variable, so that no key gets into a run's records.
+
+    Args:
+        settings: options by name.
+        prefix: before each option's name.
+        who: what the model is for.
+        url: the address if the options give none.
+
+    Returns:
+        None if none of the options is there.
+
+    Raises:
+        InputError: for an option that is missing, or a variable that is not set.
+    """
+    given = {name: settings.get(prefix + name) for name in ("url", "model", "key")}
+    if not any(given.values()):
+        return None
+    url = given["url"] or url
+    model = given["model"]
+    if not url or not model:
+        missing = prefix + ("url" if not url else "model")
+        raise InputError(
+            f"the {who} has no {missing}; give {prefix}url=http://localhost:8000/v1 and {prefix}model=NAME"
+        )
+    return ChatClient(url, model, _key_in_environment(given["key"], prefix, who), who=who)
+
+
+def _key_in_environment(variable: str | None, prefix: str, who: str) -> str | None:
+    if variable is None:
+        return None
+    if not variable.isidentifier():
+        # It may be the key itself, which must not be shown.
+        raise InputError(f"the {who}'s {prefix}key must be the name of an environment variable that holds the key")
+    if not os.environ.get(variable):
+        raise InputError(
+            f"the {who}'s {prefix}key names the environment variable {variable}, which is not set; export it first"
+        )
+    return os.environ[variable]
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}…"
