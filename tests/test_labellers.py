@@ -71,5 +71,7 @@ def test_names(registries):
     assert find_labeller("mine") is labeller
     with pytest.raises(ValueError, match="taken"):
         register_labeller("shad", labeller)
-    with pytest.raises(InputError, match=r"method 'other' is not known; choose one of shad, regex, .*mine"):
+    with pytest.raises(
+        InputError, match=r"method 'other' is not known; choose one of shad, rho, reward, regex, .*mine"
+    ):
         find_labeller("other")

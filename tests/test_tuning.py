@@ -9,7 +9,8 @@ import torch
 from rolewise.core.errors import InputError
 from rolewise.data.render import RenderedSample, Turn
 from rolewise.labelling.scoring import MeasuredLosses, plan_shards, score
-from rolewise.labelling.tuning import TuningConfig, _arguments
+from rolewise.labelling.tuning import TuningConfig, trainer_arguments
+from rolewise.training.sft import WeightedSFTConfig
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 6, 7, 32])
@@ -19,7 +20,7 @@ def test_a_step_takes_as_many_pairs_as_asked_for(batch_size: int, tmp_path: Path
         batch_size=batch_size,
         micro_batch_size=4,
     )
-    arguments = _arguments(tmp_path, config, on_gpu=False)
+    arguments = WeightedSFTConfig(**trainer_arguments(tmp_path, config, on_gpu=False))
     assert arguments.per_device_train_batch_size <= 4
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == batch_size
 

@@ -14,6 +14,8 @@ DESCRIPTION = """Label the tokens of conversations.
 SHAD tunes the model a little on conversations whose answers were shuffled. Tokens that this
 makes easier to predict are boilerplate (format, stock phrases); the rest is reasoning. The
 result is a Hugging Face data set with a role and both losses for every token, and a report.
+Other methods are those that SHAD is compared with: regex, rho (tokens whose loss falls when the
+model is tuned on a little of the data) and reward (by a model that was tuned by DPO).
 A run that was stopped goes on where it was when the same command is given again.
 
   rolewise label --model Qwen/Qwen3-0.6B --data conversations.jsonl --output labelled
@@ -35,10 +37,12 @@ def run(argv: Sequence[str]) -> None:
     plan = plan_labelling(options)
     for text in plan.data.notes:
         note(f"note: {text}")
-    for line in describe_rejects(plan.data.rejected):
+    for line in describe_rejects(plan.rejected):
         note(line)
-    if plan.shad is not None and (pairs := min(map(len, plan.shad.pairs))) < options.min_pairs:
-        note(f"note: {pairs} shuffled pairs, not the {options.min_pairs} that are asked for: the data gives no more")
+    asked = {"shad": options.min_pairs, "rho": options.min_references}.get(options.method, 0)
+    if plan.measured is not None and (drawn := min(plan.measured.plan.examples, default=asked)) < asked:
+        kind = plan.measured.plan.kind
+        note(f"note: {drawn} {kind}, not the {asked} that are asked for: the data gives no more")
     if options.plan:
         show(plan_table(options, plan))
         return

@@ -17,32 +17,36 @@ from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledInfo, TokenLabels, load_labelled, save_labelled
 from rolewise.data.prepare import PreparedData, prepare
-from rolewise.data.readers import write_rejected
+from rolewise.data.readers import Rejected, write_rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
+from rolewise.jobs.label_methods import Measured, plan_measuring
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.checks import Checks
 from rolewise.labelling.cost import estimate_cost
-from rolewise.labelling.labellers import SHAD as SHAD_METHOD
-from rolewise.labelling.labellers import LabellingContext, checked, find_labeller
-from rolewise.labelling.shad import SHAD, SHADConfig, SHADPlan
+from rolewise.labelling.labellers import PLANNED, LabellingContext, checked, find_labeller
 from rolewise.reporting.html import Table
 from rolewise.training import processes
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
-INPUTS = ("model", "data", "general", "chat_template", "plugin", "output")
+INPUTS = ("model", "data", "general", "chat_template", "plugin", "output", "preferences", "reward_model")
 """Options that say where something lies. What is read there counts, by its hash, not its place."""
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What a labelling job would do; `shad` is None for the regex."""
+    """What a labelling job would do; `measured` is None for the regex and other labellers that only read."""
 
     data: PreparedData
     renderer: Renderer
     tokenizer: Any
-    shad: SHADPlan | None
+    measured: Measured | None
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """Conversations and preference pairs that are left out."""
+        return [*self.data.rejected, *(self.measured.rejected if self.measured else [])]
 
 
 def plan_labelling(options: LabelOptions) -> LabelPlan:
@@ -53,7 +57,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     """
     processes.start()  # they meet before the long work, and what depends on their number comes after
     load_plugins(split_list(options.plugin or ""))
-    if options.method != SHAD_METHOD:
+    if options.method not in PLANNED:
         find_labeller(options.method)  # an unknown name is told before anything is read
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     renderer = Renderer(
@@ -71,8 +75,8 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         general=options.general,
         general_share=options.general_share,
     )
-    shad = _shad(options).plan(data.samples) if options.method == SHAD_METHOD else None
-    return LabelPlan(data, renderer, tokenizer, shad)
+    measured = plan_measuring(options, tokenizer, renderer, data.samples) if options.method in PLANNED else None
+    return LabelPlan(data, renderer, tokenizer, measured)
 
 
 def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPlan | None = None) -> LabelResult:
@@ -86,12 +90,14 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     progress = progress or Progress(disable=True)
     settings = {name: value for name, value in asdict(options).items() if name != "plan"}
     choices = {name: value for name, value in settings.items() if name not in INPUTS}
-    model_hash = model_fingerprint(options.model, trust_remote_code=options.trust_remote_code) if plan.shad else ""
+    trust = options.trust_remote_code
+    model_hash = model_fingerprint(options.model, trust_remote_code=trust) if plan.measured else ""
     identity = {
         "model": model_hash,
         "data": plan.data.sha256,
         "rendering": plan.renderer.fingerprint(),
         "plugins": plugin_digests(split_list(options.plugin or "")),
+        "rewards": plan.measured.inputs if plan.measured else "",
         # What defaults came to as well: they may depend on the machine, and differ in another version.
         "settings": {**choices, **_settled(plan)},
         "version": __version__,
@@ -111,8 +117,8 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 model_hash=model_hash,
                 tokenizer=tokenizer_fingerprint(plan.tokenizer),
                 rendering=plan.renderer.fingerprint(),
-                threshold=options.threshold if plan.shad else None,
-                format_quantile=options.format_quantile if plan.shad else None,
+                threshold=options.threshold if options.method == "shad" else None,
+                format_quantile=options.format_quantile if options.method == "shad" else None,
                 counts={},
                 settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
                 versions=package_versions(),
@@ -121,10 +127,10 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
             )
             with run.timed("write"):
                 save_labelled(run.results, plan.data.all_samples, labels, excluded, info)
-                write_rejected(plan.data.rejected, run.results)
+                write_rejected(plan.rejected, run.results)
                 report = run.results / REPORT_FILE
                 checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
-            run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.data.rejected)})
+            run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.rejected)})
         processes.wait()  # for the results
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
@@ -136,8 +142,8 @@ def _label(
     samples, general = plan.data.samples, plan.data.general
     labels: Iterable[TokenLabels]
     excluded: Iterable[bool]
-    if plan.shad is not None:
-        labels, excluded = _shad(options).label(samples, work, progress, plan.shad)
+    if plan.measured is not None:
+        labels, excluded = plan.measured.labeller.label(samples, work, progress, plan.measured.plan)
     else:
         context = LabellingContext(options.model, options.trust_remote_code, work, progress)
         labels = checked(find_labeller(options.method)(samples, context), samples, options.method)
@@ -147,14 +153,14 @@ def _label(
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:
     """Settings whose defaults depended on the data or the machine, as they were in the end."""
-    if plan.shad is None:
+    if plan.measured is None:
         return {}
-    tuning = plan.shad.tuning
+    work = plan.measured.plan
     return {
-        "learning_rate": tuning.learning_rate,
-        "batch_size": tuning.batch_size,
-        "batch_tokens": plan.shad.batch_tokens,
-        "pairs": [len(pairs) for pairs in plan.shad.pairs],
+        "learning_rate": work.tuning.learning_rate,
+        "batch_size": work.tuning.batch_size,
+        "batch_tokens": work.batch_tokens,
+        work.kind.rpartition(" ")[2]: work.examples,
     }
 
 
@@ -170,15 +176,17 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
         ["tokens", data.tokens],
         ["of them with loss", data.loss_tokens],
     ]
-    if plan.shad is not None:
+    if plan.measured is not None:
+        work = plan.measured.plan
         parameters, text_config = count_parameters(options.model, trust_remote_code=options.trust_remote_code)
-        cost = estimate_cost(plan.shad, parameters, text_config, data.loss_tokens / data.tokens)
+        cost = estimate_cost(work, parameters, text_config, data.loss_tokens / data.tokens)
+        rows.append(["models to tune", len(work.examples)])
+        if work.examples:
+            rows.append([f"{work.kind}, each", work.examples[0]])
         rows += [
-            ["models to tune", len(plan.shad.pairs)],
-            ["shuffled pairs, each", len(plan.shad.pairs[0])],
-            ["tokens to tune on", plan.shad.tokens_to_tune],
-            ["tokens to score, twice", plan.shad.tokens_to_score],
-            ["device", plan.shad.device],
+            ["tokens to tune on", work.tokens_to_tune],
+            ["tokens to score, twice", work.tokens_to_score],
+            ["device", work.device],
             ["time, roughly", f"{max(0.1, cost.seconds / 60):.1f} min"],
             ["memory, roughly", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],
         ]
@@ -187,13 +195,3 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
 
 def _plain_labels(sample: RenderedSample) -> TokenLabels:
     return TokenLabels.without_losses(np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8))
-
-
-def _shad(options: LabelOptions) -> SHAD:
-    names = SHADConfig.__dataclass_fields__.keys() & options.__dataclass_fields__.keys()
-    return SHAD(
-        options.model,
-        SHADConfig(**{name: getattr(options, name) for name in names}),
-        max_length=options.max_length,
-        trust_remote_code=options.trust_remote_code,
-    )

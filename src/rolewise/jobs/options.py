@@ -43,7 +43,7 @@ class LabelOptions:
         "with `:SPLIT` where it has several. Several sources: a,b or, mixed by shares, a=0.7,b=0.3 (in YAML a list)."
     )
     output: str = required("Directory to make: the labelled data set with its report.")
-    method: str = option("shad", "shad, regex (format tokens against the rest), or a plugin's.")
+    method: str = option("shad", "shad, regex (format tokens against the rest), rho, reward, or a plugin's.")
     plan: bool = option(False, "Say what would be done and what it would cost, and do nothing.")
 
     format: str | None = option(None, FORMAT_HELP, group="data")
@@ -68,16 +68,35 @@ class LabelOptions:
 
     shuffle_share: float = option(0.01, "Share of the assistant turns that is shuffled.", group="shad")
     min_pairs: int = option(64, "Shuffled pairs at least, per tuned model, if the data gives them.", group="shad")
-    cross_fit: bool = option(True, "Judge each half of the data with the model tuned on the other.", group="shad")
-    tuning: str = option("lora", "How the model learns the shuffled pairs.", choices=("lora", "full"), group="shad")
-    learning_rate: float | None = option(None, "Of that tuning; depends on the kind of tuning.", group="shad")
-    rank: int = option(16, "Rank of the LoRA matrices.", group="shad")
-    batch_size: int | None = option(None, "Pairs per optimizer step; 2 below 1,000 pairs, else 32.", group="shad")
-    epochs: int = option(1, "Passes over the shuffled pairs.", group="shad")
     threshold: float = option(0.0, "A loss that rises by more than this (nats) means reasoning.", group="shad")
     format_quantile: float | None = option(
         0.5, "Boilerplate with a base loss below this quantile is format, the rest template.", group="shad"
     )
+
+    reference_share: float = option(0.05, "Share of the samples that a reference is tuned on.", group="rho")
+    min_references: int = option(64, "Such samples at least, per reference, if the data gives them.", group="rho")
+    keep_share: float = option(0.6, "Share of the tokens that is kept: those whose loss fell most.", group="rho")
+
+    preferences: str | None = option(
+        None, "Pairs to tune on by DPO: prompt, chosen, rejected; sources as for data.", group="reward"
+    )
+    reward_model: str | None = option(
+        None, "Instead of them: an adapter of the model, or a model, that was tuned by DPO.", group="reward"
+    )
+    beta: float = option(0.1, "Of DPO: how strongly the model is held to the reference.", group="reward")
+
+    cross_fit: bool = option(
+        True, "shad, rho: judge each half of the data with the model tuned on the other.", group="tuning"
+    )
+    tuning: str = option("lora", "How the model learns what it is tuned on.", choices=("lora", "full"), group="tuning")
+    learning_rate: float | None = option(
+        None, "By the number of examples and the kind of tuning, unless given; reward: 5e-5.", group="tuning"
+    )
+    rank: int = option(16, "Rank of the LoRA matrices.", group="tuning")
+    batch_size: int | None = option(
+        None, "Examples per optimizer step; 2 below 1,000 examples, else 32; reward: 8.", group="tuning"
+    )
+    epochs: int = option(1, "Passes over the examples.", group="tuning")
 
     dtype: str = option("float32", "Of weights and arithmetic. Coarser ones flip labels.", group="machine")
     batch_tokens: int | None = option(None, "Tokens scored at once; 2048 on a CPU, 16384 on a GPU.", group="machine")
@@ -96,6 +115,13 @@ class LabelOptions:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
         _check_dtype(self.dtype)
+        given = [name for name in ("preferences", "reward_model") if getattr(self, name)]
+        if self.method == "reward" and len(given) != 1:
+            raise InputError(
+                "method reward needs either preferences, to tune on by DPO, or a reward_model, tuned already"
+            )
+        if given and self.method != "reward":
+            raise InputError(f"{given[0]} would change nothing with method {self.method}; leave it out")
 
 
 @dataclass(kw_only=True)

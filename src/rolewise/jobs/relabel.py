@@ -49,8 +49,9 @@ def relabel(
     labelled = load_labelled(path)
     has_losses = labelled.info.threshold is not None
     if not has_losses and (threshold is not None or format_quantile != KEEP or not patches):
+        lacks = "has no threshold to move" if labelled.info.model_hash else "measures no losses"
         raise InputError(
-            f"{path}: labelled by {labelled.info.method}, which measures no losses; there is nothing to classify anew"
+            f"{path}: labelled by {labelled.info.method}, which {lacks}; there is nothing to classify anew"
         )
     choices: dict[str, Any] = {
         "threshold": labelled.info.threshold if threshold is None else threshold,

@@ -12,12 +12,13 @@ from rolewise.core.files import digest
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.role import BOILERPLATE_ROLES, Role
-from rolewise.data.labelled import LabelledInfo, is_labelled, load_labelled
+from rolewise.data.labelled import LabelledData, LabelledInfo, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.data.sources import parse_sources
 from rolewise.jobs.options import MAX_LENGTH, SFTOptions
+from rolewise.labelling.labellers import PLANNED
 from rolewise.training.models import load_tokenizer
 from rolewise.weighting import make_weighting
 
@@ -97,16 +98,19 @@ def _split(data: TrainingData, share: float) -> TrainingData:
 
 
 def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
-    needs_roles = make_weighting(options.weighting).needs_roles
+    weighting = make_weighting(options.weighting)
+    needs_labels = weighting.needs_roles or weighting.needs_scores
     locations = [source.location for source in parse_sources(path)]
     if len(locations) > 1 and any(map(is_labelled, locations)):
         raise InputError(f"{path}: fine-tuning takes one labelled data set; mix the sources when you label them")
-    if is_labelled(path) or (needs_roles and Path(path).is_dir()):
+    if is_labelled(path) or (needs_labels and Path(path).is_dir()):
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         info = labelled.info
+        if weighting.needs_scores:
+            _check_scores(path, labelled, options)
         notes = [*info.notes, *_notes_on_roles(path, info, options)]
         return TrainingData(tokenizer, labelled.rows, None, digest(asdict(info)), info.chat_template, notes)
-    if needs_roles:
+    if needs_labels:
         if not Path(path).exists():
             raise InputError(f"{path}: no such directory")
         raise InputError(
@@ -129,6 +133,18 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
     notes = [*data.notes, *describe_rejects(data.rejected)]
     rows = Dataset.from_dict(columns)
     return TrainingData(tokenizer, rows, None, contents, renderer.given_template, notes, data.rejected)
+
+
+def _check_scores(path: str, labelled: LabelledData, options: SFTOptions) -> None:
+    """Refuse losses that mean something else, or that nobody measured."""
+    method = labelled.info.method
+    other = method in (*PLANNED, "regex", "transfer") and method != options.weighting
+    losses = labelled.rows.select_columns("tuned_loss").with_format("numpy")
+    if other or all(np.isnan(row["tuned_loss"]).all() for row in losses):
+        raise InputError(
+            f"{path}: labelled by {method}, which gives no token rewards for weighting {options.weighting}; label with "
+            "--method reward"
+        )
 
 
 def _notes_on_roles(path: str, info: LabelledInfo, options: SFTOptions) -> list[str]:

@@ -59,7 +59,7 @@ def write_labelled_report(
         path: the HTML file.
         title: heading of the page.
         samples: how many to show.
-        threshold: where the slider starts; None for the data set's own.
+        threshold: where the slider starts; None for the data set's own, without which there is no slider.
         inv_tau: 1/τ of RFT, whose weights are shown.
         other: labelling B of the same tokens.
 
@@ -79,7 +79,7 @@ def write_labelled_report(
         subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
         summary=[*agreement, roles_table(info.counts), *([table] if table else []), settings_table(info)],
         samples=views,
-        threshold=threshold if threshold is not None else (info.threshold or 0.0),
+        threshold=threshold if threshold is not None else info.threshold,
         notes=[
             *info.notes,
             f"{shown:,} of {len(labelled.rows):,} samples are shown"

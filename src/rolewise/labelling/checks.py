@@ -15,6 +15,8 @@ from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
 
+FALLS = {"rho": "fall", "reward": "reward"}
+"""Methods that score a token by what its loss fell by, and what they call it; others score by LD, what it rose by."""
 TRUTH_SAMPLES = 1000
 """Samples with known truth that are looked at: areas under the curve need all their scores in memory."""
 
@@ -34,8 +36,8 @@ class TruthCheck:
 
     Attributes:
         tokens: whose truth is known, and `reasoning_share` of them truly reasoning.
-        auroc: per score (LD, base loss, regex): the chance that a reasoning token scores above a boilerplate token,
-            with an interval from resampling whole samples.
+        auroc: per score (LD or what the method has in its place, base loss, regex): the chance that a reasoning token
+            scores above a boilerplate token, with an interval from resampling whole samples.
         accuracy: share of tokens whose group was told right at the threshold.
     """
 
@@ -54,7 +56,7 @@ def check_labels(labelled: LabelledData) -> Checks:
     of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
     if "true_roles" not in labelled.rows.column_names:
         return of_format, None
-    return of_format, check_truth(islice(labelled.samples(), TRUTH_SAMPLES))
+    return of_format, check_truth(islice(labelled.samples(), TRUTH_SAMPLES), method=labelled.info.method)
 
 
 def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
@@ -71,10 +73,11 @@ def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
     return FormatCheck(tokens, errors, wilson(errors, tokens)) if tokens else None
 
 
-def check_truth(samples: Iterable[LabelledSample], *, resamples: int = 1000) -> TruthCheck | None:
+def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resamples: int = 1000) -> TruthCheck | None:
     """Check against true roles; None if no sample has both kinds of known truth."""
+    score, sign = (FALLS[method], -1) if method in FALLS else ("LD", 1)
     positives: list[np.ndarray] = []
-    scores: dict[str, list[np.ndarray]] = {"LD": [], "base loss": [], "regex": []}
+    scores: dict[str, list[np.ndarray]] = {score: [], "base loss": [], "regex": []}
     right = 0
     for sample in samples:
         if sample.true_roles_T is None or sample.excluded:
@@ -83,7 +86,7 @@ def check_truth(samples: Iterable[LabelledSample], *, resamples: int = 1000) -> 
         known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T)) & ~np.isnan(sample.base_loss_T)
         regex_T = label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)
         positives.append(reasoning_T[known_T])
-        scores["LD"].append((sample.tuned_loss_T - sample.base_loss_T)[known_T])
+        scores[score].append(sign * (sample.tuned_loss_T - sample.base_loss_T)[known_T])
         scores["base loss"].append(sample.base_loss_T[known_T])
         scores["regex"].append((regex_T != Role.FORMAT)[known_T].astype(np.float64))
         right += int(((sample.roles_T == Role.REASONING) == reasoning_T)[known_T].sum())

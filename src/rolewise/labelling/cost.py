@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from rolewise.labelling.shad import SHADPlan
+from rolewise.labelling.tuned_losses import TunedLossesPlan
 from rolewise.training.models import DTYPES
 
 FORWARD_FLOPS = 2
@@ -25,7 +25,7 @@ class CostEstimate:
     memory_bytes: float
 
 
-def estimate_cost(plan: SHADPlan, parameters: int, text_config: Any, loss_share: float) -> CostEstimate:
+def estimate_cost(plan: TunedLossesPlan, parameters: int, text_config: Any, loss_share: float) -> CostEstimate:
     """Estimate time and peak memory of tuning and scoring on this machine.
 
     Args:
@@ -41,7 +41,7 @@ def estimate_cost(plan: SHADPlan, parameters: int, text_config: Any, loss_share:
     width = 4 if plan.tuning.dtype == "float32" else 2
     weights = parameters * width * (1 if plan.tuning.method == "lora" else 2)
     optimizer = 0 if plan.tuning.method == "lora" else parameters * (width + 8)
-    tuning_tokens = plan.tuning.micro_batch_size * plan.longest_pair
+    tuning_tokens = plan.tuning.micro_batch_size * plan.longest_example
     # Logits of the loss tokens, once in the model's precision, once in float32, once as probabilities.
     logits = max(plan.batch_tokens, tuning_tokens) * loss_share * text_config.vocab_size * (width + 8)
     # About a dozen vectors of hidden size per layer and token wait for the backward pass.

@@ -13,8 +13,8 @@ from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.roles.regex import label_format
 
-SHAD = "shad"
-"""The name of the labeller that plans its work first; see `labelling.shad`."""
+PLANNED = ("shad", "rho", "reward")
+"""The names of the labellers that plan their work first; see `labelling.tuned_losses`."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def register_labeller(name: str, labeller: Labeller) -> None:
     """Make a labeller of your own known by a name, which `rolewise label --method` then takes.
 
     Args:
-        name: a second registration replaces the first; `shad` is taken.
+        name: a second registration replaces the first; those of `PLANNED` are taken.
         labeller: see `Labeller`.
 
     Raises:
-        ValueError: for the name `shad`.
+        ValueError: for a name of `PLANNED`.
     """
-    if name == SHAD:
-        raise ValueError("the name 'shad' is taken; choose another")
+    if name in PLANNED:
+        raise ValueError(f"the name {name!r} is taken; choose another")
     _labellers[name] = labeller
 
 
@@ -75,7 +75,7 @@ def find_labeller(name: str) -> Labeller:
         InputError: if there is none.
     """
     if name not in _labellers:
-        known = ", ".join([SHAD, *_labellers])
+        known = ", ".join([*PLANNED, *_labellers])
         raise InputError(f"method {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
     return _labellers[name]
 

@@ -139,7 +139,7 @@ def score(
             if not (np.isfinite(base_N).all() and np.isfinite(tuned_N).all()):
                 raise InputError(
                     f"{rows[0].source}: losses of this sample or its batch are not finite; use --dtype float32, or a "
-                    "lower learning rate for SHAD's tuning"
+                    "lower learning rate for the tuning"
                 )
             base.append(base_N)
             tuned.append(tuned_N)

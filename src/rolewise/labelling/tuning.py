@@ -1,13 +1,18 @@
-"""SHAD's second step: tune the model on shuffled pairs with the plain causal loss (arXiv 2412.14780, eq. 1)."""
+"""Tune a model a little, with the plain causal loss, so that its losses before and after can be compared.
+
+SHAD's second step (arXiv 2412.14780, eq. 1) and Rho-1's first (arXiv 2404.07965, section 2.2) differ in the rows only.
+"""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from rich.progress import Progress
-from transformers import set_seed
+from transformers import Trainer, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from rolewise.core.role import Role
@@ -25,15 +30,15 @@ SAVE_EVERY = 50
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """How the shuffled pairs are learnt. The paper gives no settings for this step; these were found by trial.
+    """How the examples are learnt. SHAD's paper gives no settings for this step; these were found by trial.
 
     Attributes:
         method: `lora`, which needs one copy of the weights, or `full`.
         learning_rate: of AdamW, constant.
         rank: of the LoRA matrices on all linear layers; their alpha is twice as large.
-        batch_size: pairs per optimizer step.
-        micro_batch_size: pairs that go through the model together, at most.
-        epochs: passes over the pairs.
+        batch_size: examples per optimizer step.
+        micro_batch_size: examples that go through the model together, at most.
+        epochs: passes over the examples.
         dtype: of the weights, the same as for scoring.
     """
 
@@ -49,20 +54,19 @@ class TuningConfig:
 
 def tune(
     model: str,
-    pairs: Sequence[ShuffledPair],
-    samples: Sequence[RenderedSample],
+    rows: Callable[[], Dataset],
     output: Path,
     config: TuningConfig,
     *,
-    max_length: int | None,
     device: str,
     trust_remote_code: bool = False,
     progress: Progress,
     description: str,
 ) -> None:
-    """Tune `model` on shuffled pairs and save the adapter (or the full model) as the directory `output`.
+    """Tune `model` on the rows of `rows()` and save the adapter (or the full model) as the directory `output`.
 
-    `output` appears when all is done. Until then checkpoints lie beside it, from which a killed run goes on.
+    Rows have `input_ids`, `labels` and `token_roles`, and are made only if they are needed. `output` appears when all
+    is done. Until then checkpoints lie beside it, from which a killed run goes on.
     """
     if output.exists():
         return
@@ -70,12 +74,17 @@ def tune(
     set_seed(config.seed)
     trainer = WeightedSFTTrainer(
         model=load_model(model, dtype=config.dtype, device=device, trust_remote_code=trust_remote_code),
-        args=_arguments(work, config, on_gpu=device != "cpu"),
-        train_dataset=_pairs_dataset(pairs, samples, max_length),
+        args=WeightedSFTConfig(**trainer_arguments(work, config, on_gpu=device != "cpu"), weighting="none"),
+        train_dataset=rows(),
         processing_class=load_tokenizer(model, trust_remote_code=trust_remote_code),
         peft_config=lora_config(config.rank) if config.method == "lora" else None,
         callbacks=[RichProgressCallback(progress, description)],
     )
+    run_to_end(trainer, work, output)
+
+
+def run_to_end(trainer: Trainer, work: Path, output: Path) -> None:
+    """Train from the last checkpoint in `work`, then save the result as the directory `output` and remove `work`."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.train(resume_from_checkpoint=last_checkpoint(work))
@@ -87,31 +96,32 @@ def tune(
     processes.wait()
 
 
-def _arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> WeightedSFTConfig:
-    # A divisor, or a step would take fewer pairs than asked for.
+def trainer_arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> dict[str, Any]:
+    """What any of TRL's trainers is told of a tuning."""
+    # A divisor, or a step would take fewer examples than asked for.
     share = config.batch_size // processes.count()
     micro = next(m for m in range(config.micro_batch_size, 0, -1) if share % m == 0)
-    return WeightedSFTConfig(
-        output_dir=str(work),
-        weighting="none",
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=share // micro,
-        num_train_epochs=config.epochs,
-        save_steps=SAVE_EVERY,
-        save_total_limit=1,
-        logging_steps=1,
-        seed=config.seed,
-        bf16=False,
+    return {
+        "output_dir": str(work),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant",
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": share // micro,
+        "num_train_epochs": config.epochs,
+        "save_steps": SAVE_EVERY,
+        "save_total_limit": 1,
+        "logging_steps": 1,
+        "seed": config.seed,
+        "bf16": False,
         # Memory is what a GPU runs out of; on a CPU recomputation would only cost time.
-        gradient_checkpointing=on_gpu,
-        use_cpu=not on_gpu,
-        report_to="none",
-    )
+        "gradient_checkpointing": on_gpu,
+        "use_cpu": not on_gpu,
+        "report_to": "none",
+    }
 
 
-def _pairs_dataset(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSample], max_length: int | None) -> Dataset:
+def pair_rows(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSample], max_length: int | None) -> Dataset:
+    """Shuffled pairs as rows; their outputs carry loss."""
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "token_roles": []}
     for pair in pairs:
         ids, start = pair_ids(pair, samples, max_length)
@@ -119,4 +129,15 @@ def _pairs_dataset(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSamp
         columns["input_ids"].append(ids)
         columns["labels"].append([-100] * start + ids[start:])
         columns["token_roles"].append([int(Role.CONTEXT)] * start + [int(Role.PLAIN)] * output_length)
+    return Dataset.from_dict(columns)
+
+
+def sample_rows(numbers: Sequence[int], samples: Sequence[RenderedSample]) -> Dataset:
+    """The samples of these numbers as rows; all their loss tokens carry loss."""
+    columns: dict[str, list[np.ndarray]] = {"input_ids": [], "labels": [], "token_roles": []}
+    for number in numbers:
+        sample = samples[number]
+        columns["input_ids"].append(sample.input_ids)
+        columns["labels"].append(np.where(sample.loss_mask, sample.input_ids, -100))
+        columns["token_roles"].append(np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8))
     return Dataset.from_dict(columns)

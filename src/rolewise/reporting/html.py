@@ -36,7 +36,7 @@ def write_report(
     subtitle: str = "",
     summary: Sequence[Table],
     samples: Sequence[SampleView],
-    threshold: float = 0.0,
+    threshold: float | None = 0.0,
     curves: Sequence[Chart] = (),
     generations: Sequence[Generation] = (),
     notes: Sequence[str] = (),
@@ -52,7 +52,8 @@ def write_report(
         summary: tables at the top.
         samples: the labelled samples of the token viewer.
         threshold: the LD (tuned − base loss, nats) at which the samples were labelled: above it is reasoning
-            (arXiv 2412.14780, section 3). The page shows the roles as given until its slider leaves this value.
+            (arXiv 2412.14780, section 3). The page shows the roles as given until its slider leaves this value. None:
+            the roles came otherwise, and there is no slider.
         curves: line charts.
         generations: answers of several models side by side.
         notes: remarks shown below the tables.
@@ -64,7 +65,7 @@ def write_report(
         ValueError: if `threshold` is not finite, or some samples have an `other` and not all, or there are no names.
         InputError: if the file system refuses, naming the file.
     """
-    if not math.isfinite(threshold):
+    if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite number, not {threshold}")
     compared = {sample.other is not None for sample in samples}
     if len(compared) > 1 or len(names) != (2 if True in compared else 0):

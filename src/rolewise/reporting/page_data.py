@@ -29,7 +29,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 def page_data(
     samples: Sequence[SampleView],
-    threshold: float,
+    threshold: float | None,
     curves: Sequence[Chart],
     *,
     fingerprint: str | None = None,
@@ -37,7 +37,7 @@ def page_data(
 ) -> dict[str, Any]:
     """The page's data as JSON-serialisable values; arguments as in `write_report`."""
     return {
-        "threshold": threshold,
+        "threshold": threshold or 0.0,
         "roles": [role.label for role in Role],
         "fingerprint": fingerprint,
         "names": [visible(name) for name in names],
@@ -127,7 +127,7 @@ def _base64(array: np.ndarray) -> str:
     return base64.b64encode(array.tobytes()).decode()
 
 
-def _scales(samples: Sequence[SampleView], threshold: float) -> dict[str, Any]:
+def _scales(samples: Sequence[SampleView], threshold: float | None) -> dict[str, Any]:
     """Ends of the colour scales (98 % quantiles), the slider's range and the histogram above it, over loss tokens."""
     parts: dict[str, list[np.ndarray]] = {"ld": [], "base": [], "weight": []}
     for sample in samples:
@@ -144,7 +144,7 @@ def _scales(samples: Sequence[SampleView], threshold: float) -> dict[str, Any]:
                     parts[name].append(values[carries_loss & ~np.isnan(values)])
     ld, base, weight = (np.concatenate([np.zeros(0), *parts[name]]) for name in ("ld", "base", "weight"))
     scales = {"ld": _high(np.abs(ld)), "base": _high(base), "weight": _high(weight)}
-    if not len(ld):
+    if not len(ld) or threshold is None:
         return {"scales": scales, "histogram": None}
     nats = ld / LOSS_SCALE
     widest = max(*np.abs(np.quantile(nats, [0.01, 0.99])), abs(threshold), 0.1)

@@ -64,8 +64,10 @@ def settings_table(info: LabelledInfo) -> Table:
     rows: list[list[str | float]] = [["method", info.method], ["model", info.model]]
     if info.threshold is not None:
         rows.append(["threshold (nats)", str(info.threshold)])
-        for name in ("tuning", "learning_rate", "rank", "pairs", "epochs", "cross_fit", "dtype", "seed"):
-            rows.append([name.replace("_", " "), str(info.settings.get(name))])
+    if info.model_hash:  # it was tuned
+        names = ["tuning", "learning_rate", "rank", "pairs", "samples", "epochs", "cross_fit", "dtype", "seed"]
+        names += {"rho": ["keep_share"], "reward": ["beta"]}.get(info.method, [])
+        rows += [[name.replace("_", " "), str(info.settings[name])] for name in names if name in info.settings]
     return Table("Settings", ["setting", "value"], rows)
 
 

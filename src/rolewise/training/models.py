@@ -73,7 +73,7 @@ def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int
 
 
 def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
-    """SHA-256 of a model directory's config and weights, or the commit of a hub model (its id, if the hub gave none).
+    """SHA-256 of a model's or adapter's config and weights; of a hub model the commit (its id, if the hub gave none).
 
     Raises:
         InputError: if there is no such model.
@@ -81,7 +81,8 @@ def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
     directory = Path(name)
     if directory.is_dir():
         hasher = hashlib.sha256()
-        for path in sorted(p for p in directory.iterdir() if p.name == "config.json" or p.suffix == ".safetensors"):
+        configs = ("config.json", "adapter_config.json")
+        for path in sorted(p for p in directory.iterdir() if p.name in configs or p.suffix == ".safetensors"):
             hasher.update(path.name.encode())
             with path.open("rb") as stream:
                 while chunk := stream.read(1 << 24):

@@ -1,0 +1,122 @@
+"""Token rewards, as RewardFT weighs by them in the comparison of arXiv 2412.14780.
+
+A model tuned by DPO on general preference data gives each token the reward log π_dpo(y_t) − log π_ref(y_t), which is
+what the token's loss fell by: base loss − tuned loss. No data of the target set is tuned on, so there is no folding.
+The comparison names the preference data (Orca DPO, UltraFeedback) and no settings; a LoRA adapter at 5e-5 and β = 0.1
+are usual.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.progress import Progress
+from transformers import PreTrainedTokenizerBase
+
+from rolewise.core.errors import InputError
+from rolewise.data.labelled import TokenLabels
+from rolewise.data.preferences import Preferences
+from rolewise.data.render import RenderedSample
+from rolewise.labelling.classify import KeptLabels
+from rolewise.labelling.preference_tuning import tune_by_preferences
+from rolewise.labelling.tuned_losses import TunedLossesConfig, TunedLossesPlan, TuningLabeller
+from rolewise.labelling.tuning import TuningConfig
+from rolewise.training import processes
+
+LEARNING_RATE = 5e-5
+BATCH_SIZE = 8
+"""Pairs per optimizer step, unless given."""
+CHARACTERS_PER_TOKEN = 4
+"""For estimates of the cost only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig(TunedLossesConfig):
+    """Settings of the DPO and of the scoring.
+
+    Attributes:
+        beta: of DPO: how strongly the tuned model is held to the reference.
+    """
+
+    beta: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.beta > 0:
+            raise InputError(f"beta is {self.beta}; it must be above 0")
+        if self.tuning != "lora":
+            raise InputError("method reward tunes a LoRA adapter, without which the model is the reference; use lora")
+
+    def tuning_of(self, examples: int) -> TuningConfig:
+        """Settings of the DPO."""
+        given = replace(self, learning_rate=self.learning_rate or LEARNING_RATE)
+        if self.batch_size is None and examples:
+            given = replace(given, batch_size=min(BATCH_SIZE, examples) * processes.count())
+        return TunedLossesConfig.tuning_of(given, examples)
+
+
+class Reward(TuningLabeller):
+    """Labels a token REASONING if its reward is 0 or more, else BOILERPLATE; the rewards are what training reads.
+
+    Args:
+        model: as `TuningLabeller`'s: the reference.
+        tokenizer: of the model, with the chat template to write conversations with.
+        preferences: pairs to tune on; None with a `reward_model`.
+        reward_model: an adapter of the model, or a model of the same tokenizer, that was tuned by DPO already.
+        config: settings.
+        max_length: of prompt and answer together, in tokens.
+        trust_remote_code: passed on to Transformers.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        preferences: Preferences | None = None,
+        reward_model: str | None = None,
+        config: RewardConfig | None = None,
+        max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ):
+        self.config = config or RewardConfig()
+        super().__init__(model, self.config, max_length=max_length, trust_remote_code=trust_remote_code)
+        self.tokenizer = tokenizer
+        self.preferences = preferences
+        self.reward_model = reward_model
+
+    def plan(self, samples: Sequence[RenderedSample]) -> TunedLossesPlan:
+        """Cut the batches, without loading a model."""
+        rows = self.preferences.rows if self.preferences is not None else []
+        lengths = [min(len(str(row)) // CHARACTERS_PER_TOKEN, self.max_length or 1 << 30) for row in rows]
+        return TunedLossesPlan(
+            **self.layout(samples, [0] * len(samples)),
+            tuning=self.config.tuning_of(len(rows)),
+            examples=[len(rows)] if rows else [],
+            kind="preference pairs",
+            longest_example=max(lengths, default=0),
+            tokens_to_tune=self.config.epochs * sum(lengths),
+        )
+
+    def label(
+        self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
+    ) -> tuple[Sequence[TokenLabels], list[bool]]:
+        """Roles and losses of every sample; the reported metrics leave none out."""
+        processes.start()
+        plan = plan or self.plan(samples)
+        tuned = Path(self.reward_model) if self.reward_model is not None else work / "tuned-0"
+        if self.preferences is not None:
+            tune_by_preferences(
+                self.model,
+                self.preferences,
+                self.tokenizer,
+                tuned,
+                plan.tuning,
+                beta=self.config.beta,
+                max_length=self.max_length,
+                device=plan.device,
+                trust_remote_code=self.trust_remote_code,
+                progress=progress,
+            )
+        measured = self.measure(samples, plan, [tuned], work, progress)
+        return KeptLabels(measured, 0.0), [False] * len(samples)
