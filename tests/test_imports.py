@@ -16,6 +16,7 @@ FLOORS = {
     "roles": 2,
     "weighting": 2,
     "engines": 2,
+    "rewards": 3,
     "training": 3,
     "labelling": 4,
     "evaluation": 4,

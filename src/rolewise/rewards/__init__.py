@@ -1,0 +1,1 @@
+"""Rewards by rule: whether a mathematical answer is right."""

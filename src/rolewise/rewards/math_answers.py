@@ -1,0 +1,155 @@
+"""Whether the answer that a text ends with is right: read from the text, compared by math-verify under a time limit."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from typing_extensions import Self
+
+from rolewise.rewards.worker_pool import LateReply, WorkerPool
+
+_LONGEST = 2000
+"""Characters of an answer; no answer of any benchmark has a tenth of them, and reading long ones takes minutes."""
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_MARKED = re.compile(r"####|\banswer(?: is|:)[:\s]*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
+_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d+(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class MathVerdict:
+    """Whether a text's answer is right.
+
+    Attributes:
+        right: whether it equals the reference.
+        answer: as it stands in the text; None where there is none.
+        reason: why it is not right, for people; empty if it is.
+    """
+
+    right: bool
+    answer: str | None
+    reason: str = ""
+
+
+class MathJudge:
+    """Judges answers in processes of its own, which start with the first question. Close it, or use it with `with`.
+
+    It may be called from several threads; one waits for the other.
+    """
+
+    def __init__(self, *, workers: int = 2, limit: float = 5.0) -> None:
+        """
+        Args:
+            workers: processes at once.
+            limit: seconds for one comparison; one that takes longer is wrong.
+        """
+        self._limit = limit
+        self._pool = WorkerPool("rolewise.rewards.math_worker", workers=workers, limit=limit)
+
+    def judge(self, text: str, reference: str, *, numeric: bool = False) -> MathVerdict:
+        """The verdict on one text; see `judge_all`."""
+        return self.judge_all([(text, reference)], numeric=numeric)[0]
+
+    def judge_all(self, pairs: Sequence[tuple[str, str]], *, numeric: bool = False) -> list[MathVerdict]:
+        """Verdicts on pairs of a text and its reference answer (LaTeX, without delimiters), in order.
+
+        Whatever the text holds, its verdict comes; a comparison that takes too long or too much memory makes it wrong.
+
+        Args:
+            numeric: see `final_answer`.
+
+        Raises:
+            RolewiseError: if the processes don't start.
+        """
+        answers = [final_answer(text, numeric=numeric) for text, _ in pairs]
+        verdicts = [_verdict_by_sight(answer, reference) for answer, (_, reference) in zip(answers, pairs, strict=True)]
+        open_pairs = [number for number, verdict in enumerate(verdicts) if verdict is None]
+        requests = [{"answer": answers[number], "reference": pairs[number][1]} for number in open_pairs]
+        for number, reply in zip(open_pairs, self._pool.ask_all(requests), strict=True):
+            verdicts[number] = self._verdict(answers[number], pairs[number][1], reply)
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def canonical_all(self, answers: Sequence[str]) -> list[str]:
+        """For each answer a text that is the same for answers read as the same expression, for votes.
+
+        0.5 and 1/2 are one; what would take algebra to see may stay apart. An answer that can't be read, or not in
+        time, is its own text.
+        """
+        short = [answer[:_LONGEST] for answer in answers]
+        replies = self._pool.ask_all([{"answer": answer} for answer in short])
+        return [
+            answer if isinstance(reply, Exception) or reply["result"] is None else reply["result"]
+            for answer, reply in zip(answers, replies, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.close()
+
+    def _verdict(self, answer: str | None, reference: str, reply: object) -> MathVerdict:
+        if isinstance(reply, LateReply):
+            return MathVerdict(False, answer, f"the comparison took over {self._limit:g} s")
+        if isinstance(reply, Exception):
+            return MathVerdict(False, answer, "the comparison broke down")
+        right = isinstance(reply, dict) and reply["result"] is True
+        return MathVerdict(right, answer, "" if right else f"not equal to {reference}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def final_answer(text: str, *, numeric: bool = False) -> str | None:
+    r"""The answer that a text ends with, or None.
+
+    It is what stands in the last `\boxed{…}` that is closed, and nothing if none is. In a text without one it is what
+    follows the last `####`, "answer is" or "answer:", to the end of the sentence.
+
+    Args:
+        text: a model's response.
+        numeric: whether the answer is a plain number. Then it is the first number of that sentence, and if there is no
+            such sentence either, the last number of the text.
+    """
+    boxed = _last_boxed(text)
+    if boxed is not None:
+        return boxed.strip() or None
+    if r"\boxed" in text:
+        return None
+    marks = list(_MARKED.finditer(text))
+    sentence = _SENTENCE_END.split(text[marks[-1].end() :].lstrip(), maxsplit=1)[0].strip(" *$") if marks else ""
+    if not numeric:
+        return sentence or None
+    numbers = _NUMBER.findall(sentence)[:1] or _NUMBER.findall(text)[-1:]
+    return numbers[0] if numbers else None
+
+
+def _last_boxed(text: str) -> str | None:
+    r"""The content of the last `\boxed{…}` or `\fbox{…}` whose braces are closed; one pass, whatever the nesting."""
+    found: tuple[int, int] | None = None
+    open_braces: list[int | None] = []  # where a box's content begins; None for other braces
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token == "}":
+            start = open_braces.pop() if open_braces else None
+            if start is not None and (found is None or start > found[0]):
+                found = start, match.start()
+        elif token.endswith("{") and token != r"\{":
+            open_braces.append(None if token == "{" else match.end())
+    return None if found is None else text[found[0] : found[1]]
+
+
+def _verdict_by_sight(answer: str | None, reference: str) -> MathVerdict | None:
+    """The verdict where no comparison is needed."""
+    if answer is None:
+        return MathVerdict(False, None, "no answer found")
+    if len(answer) > _LONGEST:
+        return MathVerdict(False, answer[:_LONGEST], f"the answer is {len(answer)} characters long")
+    if answer.split() == reference.split():
+        return MathVerdict(True, answer)
+    return None
