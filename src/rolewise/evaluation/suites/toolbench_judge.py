@@ -1,0 +1,136 @@
+"""StableToolBench's pass rate: a judge decides three times whether an answer solves the query.
+
+The rule is that of zhichengg/StableToolBench at commit 69d3145a756b52fd80c5b936d755a648cd81462f
+(`toolbench/tooleval/eval_pass_rate.py` and `evaluators/registered_cls/rtl.py`); the prompts are our own words for it.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rolewise.engines.chat import Chat
+
+Status = Literal["solved", "unsure", "unsolved"]
+
+VOTES = 3
+_TEMPERATURE = 0.2  # tooleval_gpt-3.5-turbo_default/config.yaml
+_ATTEMPTS = 3
+_SCORES: dict[Status, float] = {"solved": 1.0, "unsure": 0.5, "unsolved": 0.0}
+_STATUS = re.compile(r"\b(solved|unsure|unsolved)\b", re.IGNORECASE)
+_LABELLED = re.compile(r"status\W{1,12}(solved|unsure|unsolved)\b", re.IGNORECASE)
+
+_VERDICT_LINE = """\
+First give your reason in a sentence or two. Then write one last line, with one of the three words:
+Status: Solved | Unsure | Unsolved"""
+
+_ANSWER_PROMPT = """\
+A user put a query to an assistant, which gave the answer below. Decide whether the answer solves the query.
+
+- Unsolved: the answer apologises, gives up, or does not reply to the query directly and in substance.
+- Solved: the answer replies directly, and what it says is enough to see that the query is dealt with.
+- Unsure: the answer replies directly, but it does not hold enough to tell whether the query is dealt with.
+
+{verdict_line}
+
+Query:
+{query}
+
+Answer:
+{answer}"""
+
+_STEPS_PROMPT = """\
+A user put a query to an assistant, which called tools and then gave an answer. From the calls and their results, \
+decide whether the answer solves the query.
+
+- Unsolved: every call failed, or the results show that what the answer says is wrong.
+- Solved: calls succeeded, and their results do solve the query.
+- Unsure: the results do not let you check whether what the answer says is true.
+
+{verdict_line}
+
+Query:
+{query}
+
+Calls, results and final answer, as JSON:
+{steps}"""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judge thinks of one answer.
+
+    Attributes:
+        votes: one per time that it was asked and could be understood.
+        unreadable: times that it could not.
+        reason: its words for the first vote.
+    """
+
+    votes: tuple[Status, ...]
+    unreadable: int = 0
+    reason: str = ""
+
+    @property
+    def score(self) -> float:
+        """Mean over the votes, of 1 for solved and one half for unsure; 0 without votes."""
+        return sum(_SCORES[vote] for vote in self.votes) / len(self.votes) if self.votes else 0.0
+
+
+def unsolved(reason: str) -> Judgement:
+    """The judgement of what needs no judge."""
+    return Judgement(("unsolved", "unsolved", "unsolved"), reason=reason)
+
+
+def judge_answer(judge: Chat, query: str, final_answer: str, steps: Sequence[dict[str, Any]]) -> Judgement:
+    """Let the judge vote three times, at once: on the answer, and where it is unsure, on the calls too.
+
+    Args:
+        judge: the model that judges.
+        query: what the user asked.
+        final_answer: what the model told the user.
+        steps: its calls with their results, as JSON values.
+
+    Raises:
+        InputError, EngineError: if the judge can't be asked.
+    """
+    if not final_answer.strip():
+        return unsolved("the final answer is empty")
+    first = _ANSWER_PROMPT.format(verdict_line=_VERDICT_LINE, query=query, answer=final_answer)
+    votes, reason = _votes(judge, first, VOTES)
+    sure: list[Status] = [vote for vote in votes if vote != "unsure"]
+    unsure = len(votes) - len(sure)
+    if unsure:
+        detail = json.dumps({"calls": list(steps), "final_answer": final_answer}, ensure_ascii=False)
+        second = _STEPS_PROMPT.format(verdict_line=_VERDICT_LINE, query=query, steps=detail)
+        more, more_reason = _votes(judge, second, unsure)
+        votes, reason = [*sure, *more], more_reason or reason
+    return Judgement(tuple(votes), VOTES - len(votes), reason)
+
+
+def read_status(text: str) -> Status | None:
+    """The status in a judge's reply: the last one behind the word "status", else the only one named.
+
+    Returns:
+        None if there is none, or it is unclear which.
+    """
+    labelled = _LABELLED.findall(text)
+    named = {word.lower() for word in _STATUS.findall(text)}
+    word = labelled[-1].lower() if labelled else named.pop() if len(named) == 1 else None
+    return next((status for status in _SCORES if status == word), None)
+
+
+def _votes(judge: Chat, prompt: str, wanted: int) -> tuple[list[Status], str]:
+    """So many votes, fewer if the judge can't be understood after some attempts; and its words for the first one."""
+    votes: list[Status] = []
+    reason = ""
+    for _ in range(_ATTEMPTS):
+        texts = judge.ask([{"role": "user", "content": prompt}], temperature=_TEMPERATURE, n=wanted - len(votes))
+        for text in texts:
+            status = read_status(text)
+            if status is not None:
+                reason = reason or " ".join(text.split())
+                votes.append(status)
+        if len(votes) == wanted:
+            break
+    return votes, reason
