@@ -253,7 +253,11 @@ def _shared_batch(given: int | None, default: int) -> int:
 def _adapter_losses(base: torch.nn.Module, adapters: Iterable[Path]) -> LossFunction:
     """One copy of the weights: base losses with the adapter off, tuned losses with the fold's adapter on."""
     first, *others = adapters
-    model = PeftModel.from_pretrained(base, str(first), adapter_name="fold0")
+    try:
+        model = PeftModel.from_pretrained(base, str(first), adapter_name="fold0")
+    except (RuntimeError, ValueError) as error:  # what PEFT raises for shapes and for layers that are not there
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{first}: this adapter does not fit the model ({reason}); give its own") from error
     for fold, adapter in enumerate(others, start=1):
         model.load_adapter(str(adapter), adapter_name=f"fold{fold}")
     head = model.get_output_embeddings()
