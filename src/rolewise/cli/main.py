@@ -19,6 +19,7 @@ COMMANDS = {
     "push": "push a labelled data set to the Hugging Face hub, with its card",
     "sft": "fine-tune a model on labelled data with a weighting",
     "eval": "measure a model on benchmark suites",
+    "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
     "view": "show a labelled data set as one HTML page",
 }
 
@@ -34,7 +35,7 @@ USAGE = f"""rolewise {__version__}: fine-tune language models by the role that e
 
 usage: rolewise COMMAND [options]
 
-{chr(10).join(f"  {name:8} {text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:10} {text}" for name, text in COMMANDS.items())}
 
 `rolewise COMMAND --help` explains a command. A first run, in order:
 
@@ -44,7 +45,7 @@ usage: rolewise COMMAND [options]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 2 the user can mend it, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 1 part of it failed, 2 the user can mend it, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rolewise: {command!r} is not a command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        importlib.import_module(f"rolewise.cli.{command}").run(rest)
+        code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
     except RolewiseError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
     else:
-        return 0
+        return code or 0
     if not IS_MAIN_PROCESS:
         # What befalls all processes the main one says, and torchrun then ends the others while they wait here.
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)

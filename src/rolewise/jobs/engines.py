@@ -12,7 +12,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
-from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
@@ -36,7 +35,9 @@ def open_engine(options: EvalOptions, tokenizer: PreTrainedTokenizerBase) -> Eng
             api_key=_key(options.api_key),
             concurrency=options.concurrency,
         )
-    model = _load(options)
+    from rolewise.engines.transformers_engine import TransformersEngine
+
+    model = open_model(options)
     batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     return TransformersEngine(model, tokenizer, **batch_size)
 
@@ -93,7 +94,12 @@ def adapter_base(name: str) -> str | None:
     return str(base)
 
 
-def _load(options: EvalOptions) -> Any:
+def open_model(options: EvalOptions) -> Any:
+    """The model of these options in this process, on its device, with its adapter where it is one's directory.
+
+    Raises:
+        InputError: if there is no such model, or the adapter does not fit its base.
+    """
     common: dict[str, Any] = {
         "dtype": options.dtype,
         "device": default_device(),

@@ -1,0 +1,75 @@
+"""`rolewise experiment`."""
+
+import argparse
+from collections.abc import Sequence
+
+from rolewise.cli.parser import Parser
+from rolewise.core.errors import InputError
+
+DESCRIPTION = """Run a matrix of models, methods, settings, seeds and suites, and write one table.
+
+The file says what is to be compared (docs/experiments.md explains it). Every run has a directory of
+its own and is skipped once it is done; a run that was stopped goes on where it was, one that failed
+is noted and tried again when the same command is given again. Exit code: 0 if all is done, 1 if a
+run failed, 2 if nothing could be run.
+
+  rolewise experiment examples/experiments/small.yaml --plan
+  rolewise experiment examples/experiments/small.yaml
+"""
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line: `file`, `plan`, `output`.
+
+    Raises:
+        InputError: for an option that is unknown, or no file.
+    """
+    parser = Parser(
+        prog="rolewise experiment",
+        usage="rolewise experiment FILE [options]",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    group = parser.add_argument_group("options")
+    group.add_argument("file", nargs="?", metavar="FILE", help="YAML file with the experiment.")
+    group.add_argument("--config", metavar="FILE", help="The same, as with the other commands.")
+    group.add_argument("--output", metavar="DIR", help="Instead of the file's own.")
+    group.add_argument("--plan", action="store_true", help="Say what would be run, and do nothing.")
+    group.add_argument("-h", "--help", action="help", help="Show this text.")
+    options = parser.parse_args(list(argv))
+    if (options.file is None) == (options.config is None):
+        raise InputError("give one experiment file, as FILE or as --config FILE")
+    options.file = options.file or options.config
+    return options
+
+
+def run(argv: Sequence[str]) -> int:
+    """Parse, plan, run, print; 1 if something failed."""
+    options = parse_arguments(argv)
+
+    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.core.plugins import load_plugins
+    from rolewise.experiment.config import read_experiment
+    from rolewise.experiment.inputs import missing_inputs
+    from rolewise.experiment.plan import plan_experiment, plan_table
+    from rolewise.experiment.run import run_experiment
+
+    quieten_libraries()
+    experiment = read_experiment(options.file, options.output)
+    load_plugins(experiment.plugin)
+    plan = plan_experiment(experiment)
+    if options.plan:
+        show(plan_table(experiment, plan))
+        for line in missing_inputs(experiment):
+            note(f"not there yet: {line}")
+        return 0
+    with progress() as bars:
+        result = run_experiment(experiment, bars, plan)
+    for table in result.tables:
+        show(table)
+    if not result.worked:
+        note(f"{result.path}: was done already, with these settings and data; nothing was run")
+    out.print(f"table:  {result.path / 'table.md'}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+    return 1 if result.failures else 0

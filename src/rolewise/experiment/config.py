@@ -1,0 +1,288 @@
+"""The experiment file: read, checked key by key, and held as plain values."""
+
+import dataclasses
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rolewise.core.errors import InputError
+from rolewise.evaluation.suites import SUITES
+from rolewise.experiment.option_values import OptionKinds, mapping, text, unknown
+from rolewise.jobs.eval_options import EvalOptions
+from rolewise.jobs.methods import METHODS, Method
+from rolewise.jobs.options import WITHOUT_EFFECT, LabelOptions, SFTOptions
+from rolewise.training.sft import WeightedSFTConfig
+
+DATA_KEYS = tuple(
+    f.name for f in dataclasses.fields(LabelOptions) if f.metadata["group"] == "data" and f.name != "plugin"
+)
+RENDERING_KEYS = ("chat_template", "tool_format", "max_length")
+KEYS = (
+    *("name", "output", "models", "data", "methods", "seeds", "label", "training", "evaluation", "measure"),
+    *("compare_with", "launch", "plugin", "trust_remote_code"),
+)
+MEASURE_KEYS = ("role_losses", "suites", "untrained")
+UNTRAINED = "untrained"
+"""The row of a model as it was."""
+
+_GIVEN = dict.fromkeys(("model", "data", "output", "plan"), "the experiment sets it; leave it out")
+_EVERYWHERE = dict.fromkeys(("plugin", "trust_remote_code"), "give it at the top of the file")
+_DATA = dict.fromkeys(DATA_KEYS, "give it under data")
+LABEL = OptionKinds("rolewise label", [LabelOptions], {**_GIVEN, **_EVERYWHERE, **_DATA})
+TRAINING = OptionKinds(
+    "rolewise sft",
+    [SFTOptions, WeightedSFTConfig],
+    {
+        **dict.fromkeys(WITHOUT_EFFECT, "has no effect there; leave it out"),
+        **_GIVEN,
+        **_EVERYWHERE,
+        **_DATA,
+        "weighting": "the method decides it; a method of your own may name one (methods[…].weighting)",
+        "seed": "give seeds: [0, 1, …]",
+    },
+)
+EVALUATION = OptionKinds(
+    "rolewise eval",
+    [EvalOptions],
+    {**_GIVEN, **_EVERYWHERE, "suite": "name it under measure.suites", "against": "give compare_with"},
+)
+_DATA_KINDS = OptionKinds("data", [LabelOptions], {})
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method with the settings to be tried, each a list of values, the sole one or those of a sweep."""
+
+    method: Method
+    label: dict[str, list[Any]]
+    training: dict[str, list[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What an experiment file says.
+
+    Attributes:
+        name: heading of the report.
+        output: directory of everything.
+        models: name → directory or hub id.
+        data: options of `rolewise label` that say what is read; `data` among them.
+        methods: in the order of the table.
+        seeds: of training.
+        label, training: shared options as lists of values.
+        evaluation: shared options of `rolewise eval`.
+        role_losses: conversations with true roles, or a labelled data set, to measure losses by role on.
+        suites: name → options of its own.
+        untrained: whether the models are measured as they were, too.
+        compare_with: name of the method that all others are compared with.
+        launch: the words before `-m rolewise` that start labelling and training.
+        plugin: files for every command.
+        trust_remote_code: for every command.
+    """
+
+    name: str
+    output: str
+    models: dict[str, str]
+    data: dict[str, Any]
+    methods: list[MethodEntry]
+    seeds: list[int]
+    label: dict[str, list[Any]]
+    training: dict[str, list[Any]]
+    evaluation: dict[str, Any]
+    role_losses: str | None
+    suites: dict[str, dict[str, Any]]
+    untrained: bool
+    compare_with: str
+    launch: list[str]
+    plugin: list[str] = field(default_factory=list)
+    trust_remote_code: bool = False
+
+
+def read_experiment(path: str | Path, output: str | None = None) -> Experiment:
+    """The experiment of a YAML file.
+
+    Args:
+        path: the file.
+        output: instead of the file's own.
+
+    Raises:
+        InputError: naming file and key, for what can't be read, is unknown, missing or of the wrong kind.
+    """
+    content = _read_yaml(path)
+    try:
+        return _experiment({**content, "output": output} if output else content, Path(path).stem)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the experiment file ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected `key: value` lines, found {'nothing' if content is None else 'something else'}"
+        )
+    return content
+
+
+def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
+    for key in content:
+        if key not in KEYS:
+            raise InputError(unknown("key of an experiment", key, KEYS))
+    missing = [key for key in ("output", "models", "data", "methods") if content.get(key) is None]
+    if missing:
+        raise InputError(f"missing: {', '.join(missing)}")
+    methods = _methods(content["methods"])
+    names = [entry.method.name for entry in methods]
+    measure = mapping("measure", content.get("measure"), MEASURE_KEYS)
+    suites = _suites(measure.get("suites"), bool(content.get("plugin")))
+    role_losses = _role_losses(measure.get("role_losses"))
+    return Experiment(
+        name=text("name", content.get("name") or stem),
+        output=text("output", content["output"]),
+        models=_models(content["models"]),
+        data=_data(content["data"]),
+        methods=methods,
+        seeds=_seeds(content.get("seeds", [0])),
+        label=_lists("label", LABEL, content.get("label")),
+        training=_lists("training", TRAINING, content.get("training")),
+        evaluation=_values("evaluation", EVALUATION, content.get("evaluation")),
+        role_losses=role_losses,
+        suites=suites,
+        untrained=_flag("measure.untrained", measure.get("untrained", True)),
+        compare_with=_compared(content.get("compare_with"), names),
+        launch=shlex.split(text("launch", content["launch"])) if content.get("launch") else [sys.executable],
+        plugin=_texts("plugin", content.get("plugin")),
+        trust_remote_code=_flag("trust_remote_code", content.get("trust_remote_code", False)),
+    )
+
+
+def _models(value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        models = {text("models", name): text(f"models.{name}", source) for name, source in value.items()}
+    else:
+        sources: list[tuple[str, str]] = []
+        for number, entry in enumerate(value if isinstance(value, list) else [value]):
+            where = f"models[{number}]"
+            if isinstance(entry, dict):
+                sources += [(text(where, name), text(f"{where}.{name}", source)) for name, source in entry.items()]
+            else:
+                sources.append((Path(text(where, entry)).name, entry))
+        models = dict(sources)
+        if len(models) < len(sources):
+            raise InputError("models: two are called alike; give them names (models: {name: path})")
+    if not models:
+        raise InputError("models names none")
+    return models
+
+
+def _data(value: Any) -> dict[str, Any]:
+    values = {"train": value} if isinstance(value, str | list) else mapping("data", value, ("train", *DATA_KEYS))
+    if not values.get("train"):
+        raise InputError("data.train is missing: say where the conversations are")
+    named = {"data" if key == "train" else key: entry for key, entry in values.items()}
+    return {
+        name: _DATA_KINDS.check(f"data.{'train' if name == 'data' else name}", name, entry)
+        for name, entry in named.items()
+    }
+
+
+def _methods(value: Any) -> list[MethodEntry]:
+    if not isinstance(value, list) or not value:
+        raise InputError(f"methods is {value!r}; expected a list, e.g. [sft, shad-rft]")
+    return [_method(f"methods[{number}]", entry) for number, entry in enumerate(value)]
+
+
+def _method(where: str, value: Any) -> MethodEntry:
+    """One entry: a name, or a mapping with `name`, options of training, and options of labelling under `label`."""
+    options = {"name": value} if isinstance(value, str) else dict(mapping(where, value))
+    name = text(f"{where}.name", options.pop("name", None))
+    label = mapping(f"{where}.label", options.pop("label", None))
+    if "weighting" in options:  # a method of the user's own
+        if name in METHODS:
+            raise InputError(f"{where}.weighting: {name} has its own; give a method of your own another name")
+        weighting = text(f"{where}.weighting", options.pop("weighting"))
+        method = Method(name, name, {} if label else None, {"weighting": weighting})
+    elif name not in METHODS:
+        raise InputError(f"{where}: {unknown('method', name, METHODS)}")
+    else:
+        method = METHODS[name]
+    if label and method.label is None:
+        raise InputError(f"{where}.label: {name} needs no labels; leave it out")
+    for option in options:
+        if option not in TRAINING and option in LABEL:
+            raise InputError(f"{where}.{option} is an option of labelling; give it as {where}.label.{option}")
+    return MethodEntry(method, _lists(f"{where}.label", LABEL, label), _lists(where, TRAINING, options))
+
+
+def _lists(where: str, kinds: OptionKinds, value: Any) -> dict[str, list[Any]]:
+    return {name: kinds.alternatives(f"{where}.{name}", name, entry) for name, entry in mapping(where, value).items()}
+
+
+def _values(where: str, kinds: OptionKinds, value: Any) -> dict[str, Any]:
+    return {name: kinds.check(f"{where}.{name}", name, entry) for name, entry in mapping(where, value).items()}
+
+
+def _suites(value: Any, has_plugins: bool) -> dict[str, dict[str, Any]]:
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list):
+        value = {text(f"measure.suites[{number}]", name): None for number, name in enumerate(value)}
+    suites = mapping("measure.suites", value)
+    for name in suites:
+        if name.partition(":")[0] not in SUITES and not has_plugins:
+            raise InputError(f"measure.suites.{name}: {unknown('suite', name, SUITES)}")
+    return {name: _values(f"measure.suites.{name}", EVALUATION, options) for name, options in suites.items()}
+
+
+def _role_losses(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    data = mapping("measure.role_losses", value, ("data",)).get("data")
+    return str(_DATA_KINDS.check("measure.role_losses.data", "data", data))
+
+
+def _seeds(value: Any) -> list[int]:
+    seeds = value if isinstance(value, list) else [value]
+    for number, seed in enumerate(seeds):
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise InputError(f"seeds[{number}] is {seed!r}; expected a whole number, 0 or more")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise InputError("seeds names none, or one twice")
+    return seeds
+
+
+def _compared(value: Any, names: Sequence[str]) -> str:
+    if value is None:
+        return "sft" if "sft" in names else names[0]
+    if value not in names:
+        raise InputError(f"compare_with: {value!r} is not among the methods ({', '.join(dict.fromkeys(names))})")
+    return str(value)
+
+
+def _flag(where: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{where} is {value!r}; expected true or false")
+    return value
+
+
+def _texts(where: str, value: Any) -> list[str]:
+    entries = value if isinstance(value, list) else [] if value is None else [value]
+    return [text(f"{where}[{number}]", entry) for number, entry in enumerate(entries)]
+
+
+def slug(name: str) -> str:
+    """A name as the name of a directory."""
+    return re.sub(r"[^\w.=,+-]", "_", name)

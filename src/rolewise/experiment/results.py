@@ -1,0 +1,231 @@
+"""What the runs of an experiment measured, and what that says of each row: mean, interval, comparison.
+
+Shapes: S seeds or samples.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from rolewise.evaluation.accuracy import Score, compare_runs
+from rolewise.evaluation.role_losses import GROUPS
+from rolewise.evaluation.statistics import Interval, paired_interval
+from rolewise.experiment.config import Experiment
+from rolewise.experiment.measuring import ALL_TOKENS, LOSSES_FILE
+from rolewise.experiment.plan import Plan, Run, reference_row
+from rolewise.experiment.steps import Steps
+from rolewise.jobs.evaluate import read_eval
+
+ROLES = (ALL_TOKENS, *(group.label for group in GROUPS))
+Row = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What failed, by its directory below the experiment's, and why, in one line."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table.
+
+    Attributes:
+        name: unique, e.g. `loss: reasoning` or `gsm8k`.
+        title: for the head of the column.
+        is_loss: a loss in nats, the lower the better; else a share, the higher the better.
+    """
+
+    name: str
+    title: str
+    is_loss: bool
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measure of one run.
+
+    Attributes:
+        value: the estimate, with the interval over its examples.
+        examples: example → its value; an example without one is left out.
+    """
+
+    value: Interval
+    examples: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row less the row that it is compared with.
+
+    Attributes:
+        difference: with its 95 % interval.
+        p: two-sided; None where the data can't tell.
+        test: how `p` was got.
+        count: pairs.
+    """
+
+    difference: Interval
+    p: float | None
+    test: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measure of a row.
+
+    Attributes:
+        mean: over the seeds; its interval is over the seeds or, for a single one, over the examples.
+        over: `seeds` or `examples`.
+        seeds: how many have been measured.
+        difference: None for the row that others are compared with, and where nothing can be paired.
+    """
+
+    mean: Interval
+    over: str
+    seeds: int
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was measured.
+
+    Attributes:
+        measures: the columns.
+        cells: row → measure's name → cell; a measure that no seed has is not there.
+        measured: run's directory → measure's name → measurement.
+        scores: run's directory → suite → all lines of its summary.
+        logs: run's directory → log lines of its training.
+        notes: what a reader must know of the suites.
+        failures: what failed.
+    """
+
+    measures: list[Measure]
+    cells: dict[Row, dict[str, Cell]] = field(default_factory=dict)
+    measured: dict[str, dict[str, Measurement]] = field(default_factory=dict)
+    scores: dict[str, dict[str, list[Score]]] = field(default_factory=dict)
+    logs: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Results:
+    """Read what the finished steps wrote, and compare the rows."""
+    steps, output = Steps(experiment), Path(experiment.output)
+    titles = dict.fromkeys(experiment.suites, "")
+    results = Results([], failures=failures)
+    notes: dict[str, None] = {}
+    for run in plan.runs:
+        measured = results.measured.setdefault(run.directory, {})
+        losses = output / run.directory / "role_losses" / LOSSES_FILE
+        if experiment.role_losses is not None and losses.exists():
+            measured |= read_losses(losses)
+        for name in experiment.suites:
+            stage = steps.suite(run, name)
+            if not (output / stage.place / stage.result).exists():
+                continue
+            result = read_eval(output / stage.place)
+            scores = result.scores[name]
+            results.scores.setdefault(run.directory, {})[name] = scores
+            overall = Interval(scores[0].value, scores[0].low, scores[0].high)
+            measured[name] = Measurement(overall, result.examples[name])
+            titles[name] = result.titles[name]
+            notes |= dict.fromkeys(result.notes)
+            if name in result.untested:
+                notes[f"{result.titles[name]}: untested on real data."] = None
+            if scores[0].note:
+                notes[f"{result.titles[name]}: {scores[0].note}."] = None
+        log = output / run.directory / "train" / "log.jsonl"
+        if log.exists():
+            results.logs[run.directory] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    if experiment.role_losses is not None:
+        results.measures.extend(Measure(f"loss: {role}", f"loss, {role}", True) for role in ROLES)
+    results.measures.extend(Measure(name, titles[name] or name, False) for name in experiment.suites)
+    results.notes.extend(notes)
+    _compare(experiment, plan, results)
+    return results
+
+
+def read_losses(path: Path) -> dict[str, Measurement]:
+    """Mean over samples of the losses in a file of `measuring.measure_role_losses`, by measure's name."""
+    by_sample = json.loads(path.read_text(encoding="utf-8"))
+    found = {}
+    for role in ROLES:
+        examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
+        if examples:
+            found[f"loss: {role}"] = Measurement(paired_interval(list(examples.values())), examples)
+    return found
+
+
+def _compare(experiment: Experiment, plan: Plan, results: Results) -> None:
+    rows: dict[Row, list[Run]] = {}
+    for run in plan.runs:
+        rows.setdefault(run.row, []).append(run)
+    for row, runs in rows.items():
+        reference = reference_row(plan, runs[0], experiment.compare_with)
+        cells = results.cells.setdefault(row, {})
+        for measure in results.measures:
+            own = _by_seed(runs, measure.name, results.measured)
+            if not own:
+                continue
+            theirs = _by_seed(rows[reference], measure.name, results.measured) if reference else {}
+            cells[measure.name] = cell(own, theirs, is_loss=measure.is_loss)
+
+
+def _by_seed(
+    runs: list[Run], measure: str, measured: Mapping[str, Mapping[str, Measurement]]
+) -> dict[int | None, Measurement]:
+    return {run.seed: measured[run.directory][measure] for run in runs if measure in measured[run.directory]}
+
+
+def cell(own: Mapping[Any, Measurement], theirs: Mapping[Any, Measurement], *, is_loss: bool) -> Cell:
+    """Mean over seeds with its interval, and the paired comparison with another row.
+
+    Args:
+        own, theirs: seed → measurement; `theirs` may be empty.
+        is_loss: pair seeds (or, for a single one, samples) by Student's t, since losses vary with the seed; else pair
+            examples, pooled over the seeds, since that is where right and wrong vary.
+    """
+    values = [measurement.value.estimate for measurement in own.values()]
+    single = len(values) == 1
+    mean = next(iter(own.values())).value if single else paired_interval(values)
+    shared = [seed for seed in own if seed in theirs]
+    difference = None
+    if shared and is_loss:
+        difference = _compare_losses([(own[seed], theirs[seed]) for seed in shared])
+    elif shared:
+        first, second = (
+            {f"{seed}/{key}": value for seed in shared for key, value in side[seed].examples.items()}
+            for side in (theirs, own)
+        )
+        if first.keys() & second.keys():
+            compared = compare_runs(first, second)
+            difference = Difference(compared.difference, compared.p, compared.test, compared.count)
+    return Cell(mean, "examples" if single else "seeds", len(values), difference)
+
+
+def _compare_losses(pairs: list[tuple[Measurement, Measurement]]) -> Difference | None:
+    if len(pairs) > 1:
+        test = "paired t over seeds"
+        ours, others = ([pair[side].value.estimate for pair in pairs] for side in (0, 1))
+    else:
+        test = "paired t over samples"
+        own, theirs = pairs[0]
+        keys = [key for key in own.examples if key in theirs.examples]
+        ours, others = [own.examples[key] for key in keys], [theirs.examples[key] for key in keys]
+    if not ours:
+        return None
+    differences_S = np.subtract(ours, others)
+    # Equal differences have no spread to judge their mean by.
+    told = len(ours) > 1 and np.ptp(differences_S) > 0
+    p = float(stats.ttest_rel(ours, others).pvalue) if told else None
+    return Difference(paired_interval(differences_S), p, test, len(ours))

@@ -1,0 +1,166 @@
+"""Runs an experiment: labels, trains and measures what is not done yet, and writes the table. `rolewise experiment`."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from rich.progress import Progress
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import unwritable, write_json, write_text
+from rolewise.experiment.config import Experiment
+from rolewise.experiment.inputs import check_inputs
+from rolewise.experiment.plan import Plan, Run, plan_experiment
+from rolewise.experiment.report import write_results
+from rolewise.experiment.results import Failure, collect
+from rolewise.experiment.stages import Stage, StageRecord, run_command
+from rolewise.experiment.steps import Steps
+from rolewise.reporting.content import Table
+
+LOCK_FILE = ".lock"
+MEASURING = "rolewise.cli.measuring"
+_SHOWN_CHARACTERS = 70
+
+
+@dataclass(frozen=True)
+class ExperimentResult:
+    """What came out.
+
+    Attributes:
+        path: the experiment's directory, with `table.md`, `table.csv`, `report.html`, `results.json` and the plots.
+        tables: each measure and, where something failed, the failures.
+        failures: what failed; the same command tries it again.
+        worked: how many steps were worked on this time.
+    """
+
+    path: Path
+    tables: list[Table]
+    failures: list[Failure]
+    worked: int
+
+
+def run_experiment(
+    experiment: Experiment, progress: Progress | None = None, plan: Plan | None = None
+) -> ExperimentResult:
+    """Do what is not done of every run, one after another, and write table, report and plots.
+
+    Every step has a directory of its own below `experiment.output` and is skipped once it is there. A run that fails
+    is noted, and the others go on.
+
+    Args:
+        experiment: of `read_experiment`.
+        progress: where to show it; None shows nothing.
+        plan: of `plan_experiment`, where it has been made already.
+
+    Raises:
+        InputError: before anything runs, for inputs that are missing, a directory that holds something else, or
+            another process at work in it.
+    """
+    plan = plan or plan_experiment(experiment)
+    check_inputs(experiment)
+    output = Path(experiment.output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with FileLock(output / LOCK_FILE, timeout=0):
+            runner = _Runner(experiment, plan, progress or Progress(disable=True))
+            failures = runner.run()
+            results = collect(experiment, plan, failures)
+            return ExperimentResult(output, write_results(experiment, plan, results), failures, runner.worked)
+    except Timeout:
+        raise InputError(
+            f"{output}: another process is at work on this experiment; wait for it, or choose another output"
+        ) from None
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+class _Runner:
+    """Goes through the steps. `worked` counts those that were not done yet."""
+
+    def __init__(self, experiment: Experiment, plan: Plan, progress: Progress) -> None:
+        self._experiment = experiment
+        self._plan = plan
+        self._progress = progress
+        self._output = Path(experiment.output)
+        self._steps = Steps(experiment)
+        self._record = StageRecord(self._output)
+        self._failed: dict[str, str] = {}  # place → why
+        self.worked = 0
+
+    def run(self) -> list[Failure]:
+        for stage in self._steps.all(self._plan):
+            self._record.check(stage)
+        name = self._experiment.name
+        self._bar = self._progress.add_task(name, total=len(self._plan.labellings) + len(self._plan.runs))
+        done: set[str] = set()
+        for run in self._plan.runs:
+            if run.labelling is not None and run.labelling.directory not in done:
+                done.add(run.labelling.directory)
+                options = self._steps.label_options(run.labelling)
+                self._command(self._steps.label(run.labelling), "label", options)
+                self._progress.advance(self._bar)
+            self._run(run)
+            self._progress.advance(self._bar)
+        self._progress.update(self._bar, description=name)
+        return [Failure(place, reason) for place, reason in self._failed.items()]
+
+    def _run(self, run: Run) -> None:
+        if run.labelling is not None:
+            if run.labelling.directory in self._failed:
+                self._failed[self._steps.train(run).place] = f"has no labels, since {run.labelling.directory} failed"
+                return
+            if not self._command(self._steps.train(run), "sft", self._steps.train_options(run)):
+                return
+        self._measure(run)
+
+    def _command(self, stage: Stage, command: str, options: dict[str, Any]) -> bool:
+        """Do a stage by one of our commands, unless it is done; whether its result is there."""
+        if self._record.finished(stage):
+            return True
+        self._record.begin(stage)
+        place = self._output / stage.place
+        config = place.with_name(f"{place.name}.yaml")
+        write_text(config, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+        words = [*self._experiment.launch, "-m", "rolewise", command, "--config", str(config)]
+        failure = self._work(words, place.with_name(f"{place.name}.log"), stage.place)
+        if not self._record.finished(stage):
+            self._failed[stage.place] = failure or "ended without a result"
+            return False
+        return True
+
+    def _measure(self, run: Run) -> None:
+        """Take what is not measured yet, all in one process."""
+        unfinished = [stage for stage in self._steps.measures(run) if not self._record.finished(stage)]
+        if not unfinished:
+            return
+        for stage in unfinished:
+            self._record.begin(stage)
+        folder = self._output / run.directory
+        task, failed = folder / "measure.json", folder / "measure-failed.json"
+        failed.unlink(missing_ok=True)
+        write_json(task, self._steps.measure_task(run, unfinished, failed))
+        crash = self._work([sys.executable, "-m", MEASURING, str(task)], folder / "measure.log", run.directory)
+        reasons = json.loads(failed.read_text(encoding="utf-8")) if failed.exists() else {}
+        failed.unlink(missing_ok=True)
+        for stage in unfinished:
+            if not self._record.finished(stage):
+                reason = reasons.get(str(self._output / stage.place))
+                self._failed[stage.place] = reason or crash or "ended without a result"
+
+    def _work(self, words: list[str], log: Path, place: str) -> str | None:
+        self.worked += 1
+        say = self._saying(place)
+        say("")
+        return run_command(words, log, say)
+
+    def _saying(self, place: str) -> Callable[[str], None]:
+        def say(line: str) -> None:
+            parts = [self._experiment.name, place, line[:_SHOWN_CHARACTERS]]
+            self._progress.update(self._bar, description=" · ".join(filter(None, parts)))
+
+        return say

@@ -1,0 +1,130 @@
+"""The lines of an experiment's plots: losses by role over training, scores over 1/τ."""
+
+import math
+from dataclasses import dataclass
+
+from rolewise.experiment.config import UNTRAINED, Experiment
+from rolewise.experiment.plan import Plan, Run
+from rolewise.experiment.results import Results, Row
+from rolewise.jobs.options import SFTOptions
+from rolewise.reporting.content import Chart, Series
+
+_DEFAULT_INV_TAU = SFTOptions(model="", data="", output="").inv_tau
+LOGGED = {"loss_token_mean": "all tokens", "loss_reasoning": "reasoning", "loss_boilerplate": "boilerplate"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values over xs; with lows and highs where there is an interval."""
+
+    name: str
+    xs: list[float]
+    ys: list[float]
+    lows: list[float] | None = None
+    highs: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes. A line of one point is a level, drawn across."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: list[Line]
+
+    def chart(self) -> Chart:
+        """The panel for the report page, which draws no intervals; levels become lines across."""
+        xs = [x for line in self.lines if len(line.xs) > 1 for x in line.xs] or [0.0, 1.0]
+        series = [
+            Series(line.name, line.xs, line.ys)
+            if len(line.xs) > 1
+            else Series(line.name, [min(xs), max(xs)], line.ys * 2)
+            for line in self.lines
+        ]
+        return Chart(self.title, self.x_label, self.y_label, series)
+
+
+def loss_panels(plan: Plan, results: Results) -> list[Panel]:
+    """Loss by role over the optimizer steps, a panel per model and role, a line per row: the mean over its seeds.
+
+    Held-out losses where every run logged some (`eval_data` among the training options), else those of training. The
+    roles are those of the labels that a run trained on.
+    """
+    trained = [run for run in plan.runs if results.logs.get(run.directory)]
+    held_out = bool(trained) and all(
+        any("eval_loss_token_mean" in entry for entry in results.logs[run.directory]) for run in trained
+    )
+    prefix, kind = ("eval_", "held-out loss") if held_out else ("", "training loss")
+    panels = []
+    for model in dict.fromkeys(run.model for run in trained):
+        rows: dict[Row, list[Run]] = {}
+        for run in trained:
+            if run.model == model:
+                rows.setdefault(run.row, []).append(run)
+        for key, role in LOGGED.items():
+            lines = [_mean_over_seeds(results, runs, prefix + key) for runs in rows.values()]
+            lines = [line for line in lines if len(line.xs) > 1]
+            if lines:
+                panels.append(Panel(f"{model}: {kind}, {role}", "optimizer step", "nats per token", lines))
+    return panels
+
+
+def sweep_panels(experiment: Experiment, plan: Plan, results: Results) -> list[Panel]:
+    """Each measure over RFT's 1/τ, a panel per model, where a method was run at two values or more.
+
+    A line per method and remaining setting, with its intervals; the rows compared with and the untrained model are
+    levels.
+    """
+    panels = []
+    for model in experiment.models:
+        lines = _sweeps(plan, model)
+        if not any(len(points) > 1 for points in lines.values()):
+            continue
+        levels = {
+            run.row: run.title
+            for run in plan.runs
+            if run.model == model and run.method in (UNTRAINED, experiment.compare_with)
+        }
+        for measure in results.measures:
+            drawn = [_sweep_line(results, name, points, measure.name) for name, points in lines.items()]
+            drawn = [line for line in drawn if len(line.xs) > 1]
+            for row, title in levels.items():
+                cell = results.cells[row].get(measure.name)
+                if cell is not None and drawn:
+                    name = f"{title}, {row[2]}" if row[2] else title
+                    drawn.append(Line(name, [0.0], [cell.mean.estimate]))
+            if drawn:
+                y_label = "nats per token" if measure.is_loss else "score"
+                panels.append(Panel(f"{model}: {measure.title}", "1/τ", y_label, drawn))
+    return panels
+
+
+def _sweeps(plan: Plan, model: str) -> dict[str, dict[float, Row]]:
+    """Line's name → 1/τ → row, of the methods that have one."""
+    lines: dict[str, dict[float, Row]] = {}
+    for run in plan.runs:
+        if run.model != model or run.training.get("weighting") != "rft":
+            continue
+        others = ", ".join(part for part in run.setting.split(", ") if part and not part.startswith("inv_tau="))
+        name = f"{run.title}, {others}" if others else run.title
+        inv_tau = float(run.training.get("inv_tau", _DEFAULT_INV_TAU))
+        lines.setdefault(name, {}).setdefault(inv_tau, run.row)
+    return lines
+
+
+def _sweep_line(results: Results, name: str, points: dict[float, Row], measure: str) -> Line:
+    cells = {x: results.cells[row][measure].mean for x, row in sorted(points.items()) if measure in results.cells[row]}
+    means = list(cells.values())
+    return Line(name, list(cells), [m.estimate for m in means], [m.low for m in means], [m.high for m in means])
+
+
+def _mean_over_seeds(results: Results, runs: list[Run], key: str) -> Line:
+    by_step: dict[float, list[float]] = {}
+    for run in runs:
+        for entry in results.logs[run.directory]:
+            if key in entry and math.isfinite(entry[key]):
+                by_step.setdefault(float(entry["step"]), []).append(float(entry[key]))
+    complete = {step: values for step, values in sorted(by_step.items()) if len(values) == len(runs)}
+    name = f"{runs[0].title}, {runs[0].setting}" if runs[0].setting else runs[0].title
+    return Line(name, list(complete), [sum(values) / len(values) for values in complete.values()])

@@ -1,0 +1,131 @@
+"""The steps of an experiment's runs: where each result lies, what makes it, and the options that it is made with."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rolewise.core.files import digest
+from rolewise.core.plugins import plugin_digests
+from rolewise.experiment.config import RENDERING_KEYS, Experiment, slug
+from rolewise.experiment.inputs import fingerprint
+from rolewise.experiment.measuring import LOSSES_FILE
+from rolewise.experiment.plan import PLACES, Labelling, Plan, Run
+from rolewise.experiment.stages import Stage
+from rolewise.jobs.evaluate import SUMMARY_FILE
+from rolewise.jobs.options import MAX_LENGTH
+
+
+class Steps:
+    """Stages of an experiment's runs, and the options that make them."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._output = Path(experiment.output)
+        self._plugins = plugin_digests(experiment.plugin)
+        self._fingerprint = cache(fingerprint)
+
+    def all(self, plan: Plan) -> list[Stage]:
+        """Every stage of a plan."""
+        stages = [self.label(labelling) for labelling in plan.labellings]
+        for run in plan.runs:
+            stages += [self.train(run)] if run.labelling is not None else []
+            stages += self.measures(run)
+        return stages
+
+    def label(self, labelling: Labelling) -> Stage:
+        """A labelled data set."""
+        settings = {
+            "model": self._experiment.models[labelling.model],
+            "options": {name: value for name, value in labelling.options.items() if name not in PLACES},
+            "data": self._fingerprint(self._experiment.data["data"]),
+            "general": self._fingerprint(self._experiment.data.get("general")),
+            "plugins": self._plugins,
+        }
+        return Stage(labelling.directory, settings)
+
+    def train(self, run: Run) -> Stage:
+        """A trained model or adapter."""
+        assert run.labelling is not None
+        labels = self.label(run.labelling)
+        settings = {"labels": labels.settings, "options": run.training, "seed": run.seed}
+        return Stage(f"{run.directory}/train", settings)
+
+    def measures(self, run: Run) -> list[Stage]:
+        """What is measured of a run: losses by role, then each suite."""
+        losses = [] if self._experiment.role_losses is None else [self.losses(run)]
+        return [*losses, *(self.suite(run, name) for name in self._experiment.suites)]
+
+    def losses(self, run: Run) -> Stage:
+        """Losses by role."""
+        data = {"data": self._fingerprint(self._experiment.role_losses), "rendering": self._rendering()}
+        return Stage(f"{run.directory}/role_losses", {**self._measured(run), **data}, LOSSES_FILE)
+
+    def suite(self, run: Run, name: str) -> Stage:
+        """An evaluation."""
+        settings = {**self._measured(run), "options": self._suite_options(name), "plugins": self._plugins}
+        return Stage(f"{run.directory}/eval-{suite_folder(name)}", settings, SUMMARY_FILE)
+
+    def label_options(self, labelling: Labelling) -> dict[str, Any]:
+        """Options of `rolewise label`."""
+        return {
+            "model": self._experiment.models[labelling.model],
+            "output": self._path(labelling.directory),
+            **labelling.options,
+        }
+
+    def train_options(self, run: Run) -> dict[str, Any]:
+        """Options of `rolewise sft`."""
+        assert run.labelling is not None
+        return {
+            "model": self._experiment.models[run.model],
+            "data": self._path(run.labelling.directory),
+            "output": self._path(self.train(run).place),
+            **run.training,
+            "seed": run.seed,
+            **self._common(),
+        }
+
+    def measure_task(self, run: Run, wanted: list[Stage], failed: Path) -> dict[str, Any]:
+        """The task of `measuring.measure` that makes the wanted ones of `measures`."""
+        places = [stage.place for stage in wanted]
+        suites = {self.suite(run, name).place: self._suite_options(name) for name in self._experiment.suites}
+        losses = f"{run.directory}/role_losses"
+        losses_task = {"data": self._experiment.role_losses, "rendering": self._rendering()}
+        return {
+            "model": self._model(run),
+            **self._common(),
+            "role_losses": {**losses_task, "output": self._path(losses)} if losses in places else None,
+            "suites": [{**suites[place], "output": self._path(place)} for place in suites if place in places],
+            "failed": str(failed),
+        }
+
+    def _measured(self, run: Run) -> dict[str, Any]:
+        if run.labelling is None:
+            return {"model": self._experiment.models[run.model]}
+        return {"train": self.train(run).settings}
+
+    def _model(self, run: Run) -> str:
+        return self._experiment.models[run.model] if run.labelling is None else self._path(f"{run.directory}/train")
+
+    def _suite_options(self, name: str) -> dict[str, Any]:
+        return {**self._experiment.evaluation, **self._experiment.suites[name], "suite": name}
+
+    def _rendering(self) -> dict[str, Any]:
+        given = {name: self._experiment.data[name] for name in RENDERING_KEYS if name in self._experiment.data}
+        return {"max_length": MAX_LENGTH, **given}
+
+    def _common(self) -> dict[str, Any]:
+        """Options of every command."""
+        return {
+            "plugin": ",".join(self._experiment.plugin) or None,
+            "trust_remote_code": self._experiment.trust_remote_code,
+        }
+
+    def _path(self, place: str) -> str:
+        return str(self._output / place)
+
+
+def suite_folder(name: str) -> str:
+    """A suite's name as part of a directory's; what it takes after a colon may be long."""
+    folder = slug(name)
+    return folder if len(folder) <= 60 else f"{folder[:40]}-{digest(name)}"
