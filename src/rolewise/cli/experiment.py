@@ -50,7 +50,6 @@ def run(argv: Sequence[str]) -> int:
     options = parse_arguments(argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
-    from rolewise.core.plugins import load_plugins
     from rolewise.experiment.config import read_experiment
     from rolewise.experiment.inputs import missing_inputs
     from rolewise.experiment.plan import plan_experiment, plan_table
@@ -58,7 +57,6 @@ def run(argv: Sequence[str]) -> int:
 
     quieten_libraries()
     experiment = read_experiment(options.file, options.output)
-    load_plugins(experiment.plugin)
     plan = plan_experiment(experiment)
     if options.plan:
         show(plan_table(experiment, plan))

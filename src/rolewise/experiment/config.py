@@ -156,7 +156,7 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
         data=_data(content["data"]),
         methods=methods,
         seeds=_seeds(content.get("seeds", [0])),
-        label=_lists("label", LABEL, content.get("label")),
+        label=_shared_label(content.get("label")),
         training=_lists("training", TRAINING, content.get("training")),
         evaluation=_values("evaluation", EVALUATION, content.get("evaluation")),
         role_losses=role_losses,
@@ -224,11 +224,19 @@ def _method(where: str, value: Any) -> MethodEntry:
     for option in options:
         if option not in TRAINING and option in LABEL:
             raise InputError(f"{where}.{option} is an option of labelling; give it as {where}.label.{option}")
+    if "method" in label and name in METHODS:
+        raise InputError(f"{where}.label.method: {name} has its own; give a method of your own another name")
     return MethodEntry(method, _lists(f"{where}.label", LABEL, label), _lists(where, TRAINING, options))
 
 
 def _lists(where: str, kinds: OptionKinds, value: Any) -> dict[str, list[Any]]:
     return {name: kinds.alternatives(f"{where}.{name}", name, entry) for name, entry in mapping(where, value).items()}
+
+
+def _shared_label(value: Any) -> dict[str, list[Any]]:
+    if "method" in mapping("label", value):
+        raise InputError("label.method: each method has its own; leave it out")
+    return _lists("label", LABEL, value)
 
 
 def _values(where: str, kinds: OptionKinds, value: Any) -> dict[str, Any]:

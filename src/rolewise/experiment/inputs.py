@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
@@ -24,6 +25,12 @@ def missing_inputs(experiment: Experiment) -> list[str]:
         for source in parse_sources(sources) if sources else ():
             if not _may_be_there(source.location):
                 lines.append(f"{where}: {source.location}: no such file or folder")
+    for where, options in _labelling_options(experiment):
+        for name in ("preferences", "reward_model"):
+            for text in filter(None, options.get(name, ())):
+                for source in parse_sources(text):
+                    if not _may_be_there(source.location):
+                        lines.append(f"{where}.{name}: {source.location}: no such file or folder")
     for name, model in experiment.models.items():
         if not _may_be_there(model):
             lines.append(f"models.{name}: {model}: no such folder")
@@ -55,6 +62,12 @@ def fingerprint(sources: str | None) -> str | None:
     if sources is None:
         return None
     return digest([[_content(Path(source.location)), source.share] for source in parse_sources(sources)])
+
+
+def _labelling_options(experiment: Experiment) -> Iterator[tuple[str, dict[str, list[Any]]]]:
+    yield "label", experiment.label
+    for number, entry in enumerate(experiment.methods):
+        yield f"methods[{number}].label", entry.label
 
 
 @contextmanager

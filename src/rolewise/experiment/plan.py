@@ -8,14 +8,19 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.core.plugins import load_plugins
 from rolewise.experiment.config import UNTRAINED, Experiment, MethodEntry, slug
+from rolewise.jobs.methods import METHODS
 from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sft import check_training
+from rolewise.labelling.labellers import find_labeller
 from rolewise.reporting.content import Table
 from rolewise.training.sft import WeightedSFTConfig
+from rolewise.weighting import make_weighting
 
 _OF_SFT = {f.name: f.default for f in dataclasses.fields(SFTOptions) if f.default is not dataclasses.MISSING}
 
+_LABELLERS = {method.label["method"] for method in METHODS.values() if method.label is not None}
 PLACES = ("data", "general", "plugin")
 """Options of a labelling that say where something lies; its content counts."""
 
@@ -84,6 +89,7 @@ def plan_experiment(experiment: Experiment) -> Plan:
     Raises:
         InputError: for options that do not go together, or a row to compare with that is not one.
     """
+    load_plugins(experiment.plugin)
     runs: dict[str, Run] = {}
     for name in experiment.models:
         if experiment.untrained and (experiment.role_losses or experiment.suites):
@@ -154,12 +160,10 @@ def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str)
         raise InputError(f"{where}: {method.name} samples its data; run rolewise sample and give that as data.train")
     for label, label_setting in _labelled(experiment, entry):
         labelling = _labelling(experiment, model, label, where)
-        lists = {**experiment.training, **{k: [v] for k, v in method.sft.items()}, **entry.training}
+        lists = {**{k: [v] for k, v in method.sft.items()}, **experiment.training, **entry.training}
         for training in _combinations(lists):
             _check_training(training, entry, where)
-            swept = [
-                k for k, v in experiment.training.items() if len(v) > 1 and k not in (*method.sft, *entry.training)
-            ]
+            swept = [k for k, v in experiment.training.items() if len(v) > 1 and k not in entry.training]
             shared = _written({k: training[k] for k in swept})
             own = _written({k: training[k] for k in entry.training})
             setting = ", ".join(part for part in (shared, own, label_setting) if part)
@@ -186,7 +190,7 @@ def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[dict
         others.sort(key=lambda other: (other.method.label or {}).get("method") != "shad")
         yield (next(_labelled(experiment, others[0]))[0] if others else {"method": "regex"}), ""
         return
-    own = {**experiment.label, **{k: [v] for k, v in entry.method.label.items()}, **entry.label}
+    own = {**{k: [v] for k, v in entry.method.label.items()}, **experiment.label, **entry.label}
     for options in _combinations(own):
         varied = [k for k in options if k in entry.label or len(experiment.label.get(k, ())) > 1]
         yield options, _written({f"label.{k}": options[k] for k in varied})
@@ -211,6 +215,11 @@ def _labelling(experiment: Experiment, model: str, options: Mapping[str, Any], w
         raise InputError(f"{where}.label: {error}") from error
     complete = {k: v for k, v in complete.items() if k not in ("model", "output", "plan")}
     told_by = digest({k: v for k, v in complete.items() if k not in PLACES})[:8]
+    if complete["method"] not in _LABELLERS:
+        try:
+            find_labeller(complete["method"])
+        except InputError as error:
+            raise InputError(f"{where}.label.{error}") from error
     return Labelling(f"labels/{slug(model)}/{slug(complete['method'])}-{told_by}", model, complete)
 
 
@@ -218,11 +227,12 @@ def _check_training(options: Mapping[str, Any], entry: MethodEntry, where: str) 
     own = {name: value for name, value in options.items() if name in _OF_SFT}
     theirs = {name: value for name, value in options.items() if name not in _OF_SFT}
     try:
-        SFTOptions(model="", data="", output="", **own)
+        make_weighting(SFTOptions(model="", data="", output="", **own).weighting)
         check_training(WeightedSFTConfig(output_dir="", **{"report_to": "none", **theirs}))
     except (InputError, ValueError, TypeError, ImportError) as error:  # the latter three are Transformers' and TRL's
         option = str(error).split()[0]
-        place = f"{where}." if option in entry.training else "training." if option in options else f"{where}: "
+        own_place = option == "weighting" or option in entry.training
+        place = f"{where}." if own_place else "training." if option in options else f"{where}: "
         raise InputError(place + " ".join(str(error).split())) from error
 
 

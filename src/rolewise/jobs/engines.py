@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
+from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
@@ -35,8 +36,6 @@ def open_engine(options: EvalOptions, tokenizer: PreTrainedTokenizerBase) -> Eng
             api_key=_key(options.api_key),
             concurrency=options.concurrency,
         )
-    from rolewise.engines.transformers_engine import TransformersEngine
-
     model = open_model(options)
     batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     return TransformersEngine(model, tokenizer, **batch_size)

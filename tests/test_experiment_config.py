@@ -1,0 +1,239 @@
+"""The experiment file: what it may say, what it comes to, and one line for each mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rolewise.core.errors import InputError
+from rolewise.experiment.config import UNTRAINED, read_experiment
+from rolewise.experiment.inputs import check_inputs, fingerprint, missing_inputs
+from rolewise.experiment.plan import Plan, plan_experiment, plan_table, reference_row
+
+BASE: dict[str, Any] = {
+    "output": "out",
+    "models": {"one": "owner/one"},
+    "data": {"train": "train.jsonl"},
+    "methods": ["sft", "shad-rft"],
+}
+
+
+def read(tmp_path: Path, **changes: Any) -> Any:
+    path = tmp_path / "experiment.yaml"
+    content = {key: value for key, value in {**BASE, **changes}.items() if value is not ...}
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return read_experiment(path)
+
+
+def plan(tmp_path: Path, **changes: Any) -> Plan:
+    return plan_experiment(read(tmp_path, **changes))
+
+
+def test_every_combination_is_one_run(tmp_path: Path) -> None:
+    planned = plan(
+        tmp_path,
+        models={"one": "owner/one", "two": "owner/two"},
+        training={"learning_rate": [1e-5, "1e-4"], "max_steps": 3},
+        methods=["sft", {"name": "shad-rft", "inv_tau": [0, 0.5, 1]}, "regex-rft"],
+        seeds=[0, 1, 7],
+    )
+    found = {(r.model, r.method, r.training["learning_rate"], r.training.get("inv_tau"), r.seed) for r in planned.runs}
+    expected = {
+        (model, method, rate, inv_tau, seed)
+        for model in ("one", "two")
+        for rate in (1e-5, 1e-4)
+        for seed in (0, 1, 7)
+        for method, inv_taus in (("sft", [None]), ("shad-rft", [0, 0.5, 1]), ("regex-rft", [0.3]))
+        for inv_tau in inv_taus
+    }
+    assert found == expected
+    assert len(planned.runs) == len({run.directory for run in planned.runs}) == len(expected) == 2 * 2 * 3 * 5
+    assert {run.training["max_steps"] for run in planned.runs} == {3}
+    assert {run.setting for run in planned.runs if run.method == "sft"} == {
+        "learning_rate=1e-05",
+        "learning_rate=0.0001",
+    }
+    assert "runs/two/shad-rft/learning_rate=1e-05,inv_tau=0.5/seed-7" in {run.directory for run in planned.runs}
+
+
+def test_a_run_that_two_entries_ask_for_is_made_once(tmp_path: Path) -> None:
+    planned = plan(tmp_path, methods=["shad-rft", {"name": "shad-rft", "inv_tau": [0, 0.3]}, {"name": "shad-rft"}])
+    assert [run.setting for run in planned.runs] == ["", "inv_tau=0"]
+
+
+def test_labellings_are_shared_by_methods_and_seeds_and_told_apart_by_their_options(tmp_path: Path) -> None:
+    methods = ["sft", "regex-rft", "shad-rft", "shad-alpha", {"name": "shad-rft", "label": {"min_pairs": [8, 16]}}]
+    planned = plan(tmp_path, methods=methods, seeds=[0, 1], models=["a/one", "b/two"], label={"seed": 3, "rank": 4})
+    by_method = {(run.model, run.method, run.setting): run.labelling.directory for run in planned.runs if run.labelling}
+    shad, regex = by_method["one", "shad-rft", ""], by_method["one", "regex-rft", ""]
+    assert shad != regex
+    assert by_method["one", "shad-alpha", ""] == shad
+    assert by_method["one", "sft", ""] == shad, "SFT logs its losses by SHAD's roles where there are some"
+    assert (
+        len(
+            {shad, by_method["one", "shad-rft", "label.min_pairs=8"]}
+            | {by_method["one", "shad-rft", "label.min_pairs=16"]}
+        )
+        == 3
+    )
+    assert by_method["two", "shad-rft", ""] != shad, "another model has other tokens"
+    assert len(planned.labellings) == len({labelling.directory for labelling in planned.labellings}) == 8
+    assert {labelling.options["seed"] for labelling in planned.labellings} == {3}
+    assert {labelling.options["rank"] for labelling in planned.labellings} == {4}
+
+
+def test_the_shared_options_go_before_the_methods_own_and_an_entrys_before_both(tmp_path: Path) -> None:
+    planned = plan(tmp_path, methods=["sft", "shad-rft", {"name": "shad-rft", "inv_tau": 2}], training={"inv_tau": 1})
+    assert [run.training["inv_tau"] for run in planned.runs] == [1, 1, 2]
+    assert [run.training["weighting"] for run in planned.runs] == ["none", "rft", "rft"]
+
+
+def test_without_a_method_that_labels_rules_do(tmp_path: Path) -> None:
+    planned = plan(tmp_path, methods=["sft", "sft-sample-mean"])
+    assert [labelling.options["method"] for labelling in planned.labellings] == ["regex"]
+
+
+def test_a_model_is_measured_as_it_was_if_anything_is_measured(tmp_path: Path) -> None:
+    assert not [run for run in plan(tmp_path).runs if run.method == UNTRAINED]
+    measured = plan(tmp_path, measure={"role_losses": "held-out.jsonl"}).runs
+    assert [(run.seed, run.labelling) for run in measured if run.method == UNTRAINED] == [(None, None)]
+    assert not [
+        run for run in plan(tmp_path, measure={"suites": ["gsm8k"], "untrained": False}).runs if run.seed is None
+    ]
+
+
+def test_rows_are_compared_within_their_model_and_shared_settings(tmp_path: Path) -> None:
+    planned = plan(tmp_path, models=["a/one", "b/two"], training={"learning_rate": [1e-5, 1e-4]}, seeds=[0])
+    rows = {run.row: reference_row(planned, run, "sft") for run in planned.runs}
+    assert rows["two", "shad-rft", "learning_rate=1e-05"] == ("two", "sft", "learning_rate=1e-05")
+    assert rows["one", "shad-rft", "learning_rate=0.0001"] == ("one", "sft", "learning_rate=0.0001")
+    assert rows["one", "sft", "learning_rate=1e-05"] is None
+
+
+def test_a_method_of_ones_own(tmp_path: Path) -> None:
+    own = {"name": "mine", "weighting": "alpha", "label": {"method": "regex"}, "alpha": [0.1, 0.2]}
+    runs = [run for run in plan(tmp_path, methods=["sft", own]).runs if run.method == "mine"]
+    assert [(run.training["weighting"], run.training["alpha"]) for run in runs] == [("alpha", 0.1), ("alpha", 0.2)]
+    assert {run.labelling.options["method"] for run in runs if run.labelling} == {"regex"}
+
+
+def test_the_plan_says_how_many_runs_there_are(tmp_path: Path) -> None:
+    experiment = read(tmp_path, seeds=[0, 1, 2], measure={"suites": {"gsm8k": {"limit": 5}}})
+    table = plan_table(experiment, plan_experiment(experiment))
+    assert [row[1:4] for row in table.rows] == [
+        ["untrained", "–", "–"],
+        ["SFT", "–", "0, 1, 2"],
+        ["SHAD + RFT", "–", "0, 1, 2"],
+    ]
+    assert table.note.startswith("6 runs on 1 labelled data set")
+
+
+MISTAKES = [
+    ({"colour": 1}, "'colour' is no key of an experiment"),
+    ({"output": ...}, "missing: output"),
+    ({"models": ["a/x", "b/x"]}, "models: two are called alike"),
+    ({"models": {"x": 3}}, "models.x is 3; expected text"),
+    ({"models": {"a b": "o/x", "a_b": "o/x"}}, "two runs would lie in"),
+    ({"data": {"limit": 3}}, "data.train is missing"),
+    ({"data": {"train": "t.jsonl", "limt": 3}}, "data.limt: 'limt' is no key here; did you mean limit?"),
+    ({"data": {"train": "t.jsonl", "limit": "few"}}, "data.limit is 'few'; expected a whole number or null"),
+    ({"data": {"train": "t.jsonl", "limit": 0}}, "data.limit is 0"),
+    ({"data": {"train": "t.jsonl", "general_share": 0.3}}, "general_share needs general"),
+    ({"methods": []}, r"methods is \[\]"),
+    ({"methods": ["sft", "shad-rfd"]}, r"methods\[1\]: 'shad-rfd' is no method; did you mean shad-rft?"),
+    ({"methods": ["sft", {"inv_tau": 1}]}, r"methods\[1\].name is None"),
+    ({"methods": ["sft", {"name": "shad-rft", "inv_tua": 1}]}, r"methods\[1\].inv_tua: .*did you mean inv_tau"),
+    (
+        {"methods": ["sft", {"name": "shad-rft", "inv_tau": [0, "x"]}]},
+        r"methods\[1\].inv_tau\[1\] is 'x'; expected a number",
+    ),
+    ({"methods": ["sft", {"name": "shad-rft", "inv_tau": [0, 1, 0]}]}, r"methods\[1\].inv_tau names one value twice"),
+    ({"methods": ["sft", {"name": "shad-rft", "inv_tau": []}]}, r"methods\[1\].inv_tau is an empty list"),
+    ({"methods": ["sft", {"name": "shad-rft", "inv_tau": [0, -1]}]}, r"methods\[1\].inv_tau is -1"),
+    ({"methods": ["sft", {"name": "shad-rft", "min_pairs": 4}]}, r"give it as methods\[1\].label.min_pairs"),
+    ({"methods": [{"name": "sft", "label": {"rank": 4}}]}, r"methods\[0\].label: sft needs no labels"),
+    ({"methods": [{"name": "sft", "weighting": "rft"}]}, r"methods\[0\].weighting: sft has its own"),
+    ({"methods": [{"name": "mine", "weighting": "nothing"}]}, r"methods\[0\].*weighting 'nothing' is not known"),
+    ({"methods": [{"name": "shad-rft", "label": {"method": "regex"}}]}, r"methods\[0\].label.method: shad-rft has its"),
+    ({"label": {"method": "shad"}}, "label.method: each method has its own"),
+    ({"methods": [{"name": "own", "weighting": "rft", "label": {"method": "x"}}]}, r"methods\[0\].label.method 'x' is"),
+    ({"training": {"learning_rat": 1}}, "training.learning_rat: .*did you mean learning_rate"),
+    ({"training": {"learning_rate": "high"}}, "training.learning_rate is 'high'; expected a number"),
+    ({"training": {"learning_rate": -1.0}}, "training.learning_rate is -1"),
+    ({"training": {"max_steps": 2.5}}, "training.max_steps is 2.5; expected a whole number"),
+    ({"training": {"lora": 1}}, "training.lora is 1; expected true or false"),
+    ({"training": {"lr_scheduler_type": "none such"}}, "none such"),
+    ({"training": {"seed": 1}}, "training.seed: give seeds"),
+    ({"training": {"output_dir": "x"}}, "training.output_dir: has no effect"),
+    ({"training": {"max_length": 8}}, "training.max_length: give it under data"),
+    ({"label": {"model": "x"}}, "label.model: the experiment sets it"),
+    ({"label": {"max_length": 3}}, "label.max_length: give it under data"),
+    ({"label": [1]}, r"label is \[1\]; expected `name: value`"),
+    ({"evaluation": {"temperatur": 1}}, "evaluation.temperatur: .*did you mean temperature"),
+    ({"measure": {"suite": "gsm8k"}}, "measure.suite: .*did you mean suites"),
+    ({"measure": {"suites": ["gsm9k"]}}, "measure.suites.gsm9k: .*did you mean gsm8k"),
+    ({"measure": {"suites": {"gsm8k": {"limit": "all"}}}}, "measure.suites.gsm8k.limit is 'all'"),
+    ({"measure": {"untrained": 1}}, "measure.untrained is 1; expected true or false"),
+    ({"seeds": [0, -1]}, r"seeds\[1\] is -1"),
+    ({"seeds": [0, 0]}, "seeds names none, or one twice"),
+    ({"compare_with": "rho"}, "compare_with: 'rho' is not among the methods"),
+    (
+        {"compare_with": "sft", "methods": [{"name": "sft", "learning_rate": [1e-5, 1e-4]}, "shad-rft"]},
+        "several settings",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
+def test_a_mistake_is_one_line_that_names_its_place(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        plan(tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", ":1: not valid YAML"), ("- a", "expected `key: value`"), ("", "found nothing")]
+)
+def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_experiment(path)
+    with pytest.raises(InputError, match="cannot read"):
+        read_experiment(tmp_path / "missing.yaml")
+
+
+def test_inputs_that_are_not_there_are_told_with_their_keys(tmp_path: Path) -> None:
+    here = tmp_path / "here.jsonl"
+    here.write_text("{}")
+    experiment = read(
+        tmp_path,
+        models={"hub": "owner/name", "lost": "./nowhere"},
+        data={"train": [str(here), "gone.jsonl"], "general": "owner/chat:train"},
+        measure={"role_losses": {"data": "held.jsonl"}},
+        plugin=["p.py"],
+        methods=["sft", {"name": "reward", "label": {"preferences": "pairs.jsonl"}}],
+    )
+    assert [line.split(": ")[0] for line in missing_inputs(experiment)] == [
+        "data.train",
+        "measure.role_losses.data",
+        "methods[1].label.preferences",
+        "models.lost",
+        "plugin[0]",
+    ]
+    with pytest.raises(InputError, match=r"data.train: gone.jsonl: no such file"):
+        check_inputs(experiment)
+
+
+def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jsonl").write_text(json.dumps({"n": 1}))
+    first, second = (fingerprint(str(tmp_path / name / "x.jsonl")) for name in ("a", "b"))
+    assert first == second
+    (tmp_path / "b" / "x.jsonl").write_text(json.dumps({"n": 2}))
+    assert fingerprint(str(tmp_path / "b" / "x.jsonl")) != first
+    assert fingerprint(str(tmp_path / "a")) != first
+    assert fingerprint(None) is None
