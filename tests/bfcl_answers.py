@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.evaluation.suite import Answer, Ask, Example, Suite, Verdict
+from rolewise.evaluation.suites.bfcl.categories import OTHER_LANGUAGES
 
 DONE = "That is all."
 
@@ -75,10 +76,12 @@ class PublishedAnswers:
     def _written(self, calls: Sequence[tuple[str, dict[str, Any]]], category: str) -> str:
         named = [(f"{name}_renamed" if self._rename else name, arguments) for name, arguments in calls]
         if self._native:
+            if category in OTHER_LANGUAGES:  # values go as the text that would stand in the program
+                named = [(name, {key: _program_text(value) for key, value in a.items()}) for name, a in named]
             objects = [{"name": name.replace(".", "_"), "arguments": arguments} for name, arguments in named]
             return "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in objects)
         # Java and JavaScript have JSON's literals, but for numbers of some types.
-        write = json.dumps if category in ("simple_java", "simple_javascript") else repr
+        write = json.dumps if category in OTHER_LANGUAGES else repr
         written = (
             f"{name}({', '.join(f'{key}={write(value)}' for key, value in arguments.items())})"
             for name, arguments in named
@@ -112,3 +115,7 @@ def _chosen(arguments: dict[str, list[Any]]) -> dict[str, Any]:
 
 def _entries(entries: dict[str, list[Any]]) -> dict[str, Any]:
     return {name: values[0] for name, values in entries.items() if values and values[0] != ""}
+
+
+def _program_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

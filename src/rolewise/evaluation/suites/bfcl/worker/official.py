@@ -144,14 +144,20 @@ class Official:
         return self._loaded[category, hints]
 
     def _entry(self, id: str, *, hints: bool) -> dict[str, Any]:
-        """A copy, for the official code changes what it is given."""
+        """A copy, for the official code changes what it is given.
+
+        Args:
+            hints: with what is added for the model to the functions' documentation; the checker wants types without.
+        """
+        # Multi-turn tasks are judged by what the tools did; loading them twice would take long.
+        hints = hints or self._utils.is_multi_turn(id)
         return copy.deepcopy(self._entries(self._utils.extract_test_category_from_id(id), hints)[id])
 
     def _truth(self, category: str, id: str) -> Any:
         if category not in self._truths:
             truths = self._utils.load_ground_truth_entry(category)
             # Some of them have ids of their own; the order is the same.
-            ids = self._entries(category, hints=False)
+            ids = self._entries(category, hints=self._utils.is_multi_turn(category))
             self._truths[category] = {id: truth["ground_truth"] for id, truth in zip(ids, truths, strict=True)}
         return copy.deepcopy(self._truths[category][id])
 
