@@ -1,0 +1,236 @@
+"""T-Eval's rules: what each ability scores for a prediction.
+
+They follow `teval/evaluators` and `teval/utils` of open-compass/T-Eval at commit
+58f22406404d7e2a4f36856a19c7f4dc28a0a5f0. Known differences: where a prediction is read as Python's or JSON's notation,
+dicts with keys that are no strings are not understood; the texts of an instruction's format are taken literally and not
+as regular expressions; arguments are divided by their exact number, not by it plus 1e-5; and a plan of `FinishAction`
+alone scores 0 where the original breaks off.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from rolewise.data.json_text import read_json
+from rolewise.data.tool_calls.python_literals import LiteralSyntaxError, read_literal
+from rolewise.evaluation.sentence_embedding import Floats, Similarity
+
+_ENDS = ("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\nUSER", "[INST]", "<|user|>")
+"""Where models that don't stop begin another turn."""
+
+_FINISH = "FinishAction"
+_DOTTED_NAME = re.compile(r"\w+\.\w+")
+
+_NAME_WEIGHT, _ARGUMENTS_WEIGHT = 0.75, 0.25
+_MATCH_THRESHOLD = 0.8
+
+
+def clean(text: str) -> str:
+    """A prediction as it is scored: without further turns and fences."""
+    for end in _ENDS:
+        text = text.partition(end)[0]
+    return text.strip().removeprefix("```json").strip("`").strip()
+
+
+def read_value(text: Any, opening: str = "", closing: str = "") -> Any:
+    """The value that a text writes in Python's or JSON's notation; of other data itself.
+
+    Args:
+        text: what was predicted, or the reference.
+        opening, closing: brackets; what stands before the first and behind the last is left off.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not isinstance(text, str):
+        return text
+    if "```json" in text:
+        text = text.partition("```json")[2].strip("`")
+    if opening:
+        text = text[max(text.find(opening), 0) :]
+    if closing:
+        text = text[: text.rfind(closing) + 1]
+    try:
+        value, end = read_literal(text, 0)
+        if not text[end:].strip():
+            return value
+    except LiteralSyntaxError:
+        pass
+    try:
+        return read_json(text)
+    except ValueError:
+        return read_json(text.replace("'", '"'))
+
+
+def instruct(text: str, template: Mapping[str, str], reference: Mapping[str, Any], response_format: str) -> float:
+    """Following a format: half for the format, half for the share of action and arguments that are right.
+
+    Args:
+        text: the prediction.
+        template: the names of thought, action and args in JSON, or the texts before and behind each of them.
+        reference: `action` and `args`.
+        response_format: `json`, else the other.
+    """
+    action, arguments = reference["action"], reference["args"]
+    found = (_instruct_json if response_format == "json" else _instruct_text)(text, template)
+    if found is None:
+        return 0.0
+    given_action, given = found
+    # A missing argument counts as an empty text.
+    right: list[bool] = [given_action == action, *(given.get(name, "") == value for name, value in arguments.items())]
+    return 0.5 + 0.5 * sum(right) / len(right)
+
+
+def reason(text: str, reference: str, similarity: Similarity) -> float:
+    """How alike a thought is to the reference's."""
+    return max(0.0, float(similarity.cosines([text], [reference])[0, 0]))
+
+
+def retrieve_in_text(text: str, reference: str) -> float:
+    """Whether a text names the right API, and no other."""
+    names = [*_DOTTED_NAME.findall(text), *re.findall(_FINISH, text)]
+    return float(reference in text and all(name == reference for name in names))
+
+
+def understand(arguments: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
+    """The share of the reference's arguments that are given with the same value, compared as texts."""
+    if not reference:
+        return float(not arguments)
+    right = sum(name in arguments and str(arguments[name]) == str(value) for name, value in reference.items())
+    return right / len(reference)
+
+
+def understand_in_text(text: str, reference: str) -> float:
+    """Whether a text is the reference's arguments, with or without quotes around it."""
+    return float(text.strip("'").strip('"') == reference)
+
+
+def review(text: str, reference: str) -> float:
+    """Whether the choice, the first letter behind a colon, is the right one of A to E."""
+    _, colon, after = text.partition(":")
+    choice = (after if colon else text).strip()[:1]
+    return float(choice in ("A", "B", "C", "D", "E") and choice == reference)
+
+
+def thought_name_and_arguments(value: Any, *, arguments_as_text: bool = False) -> dict[str, Any]:
+    """`thought`, `name` and `args` of a step; empty for what is no step.
+
+    Args:
+        value: a text that holds an object, or the object.
+        arguments_as_text: the arguments as one text instead of an object.
+    """
+    try:
+        step = read_value(value, "{", "}")
+    except ValueError:
+        return {}
+    if not isinstance(step, dict):
+        return {}
+    arguments = step.get("args", "")
+    if arguments_as_text:
+        arguments = str(arguments)
+    elif not isinstance(arguments, dict):
+        arguments = {}
+    return {"thought": str(step.get("thought", "")), "name": str(step.get("name", "")), "args": arguments}
+
+
+def plan_in_json(value: Any) -> list[dict[str, Any]]:
+    """The steps of a plan, by their ids: `name`, `id` and `args` (as text); empty if one can't be read."""
+    try:
+        steps = read_value(value, "[", "]")
+        plan = [{"name": str(s["name"]), "id": int(s["id"]), "args": str(s["args"])} for s in steps]
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return []
+    return plan if isinstance(steps, list) else []
+
+
+def plan_in_text(text: str, apis: Sequence[str]) -> list[dict[str, Any]]:
+    """The steps of a plan in sentences: each that names an API is a step of the API that it names first."""
+    plan: list[dict[str, Any]] = []
+    for sentence in text.replace(". ", "\n").split("\n"):
+        named = [(sentence.find(api), api) for api in apis if api in sentence]
+        if named:
+            _, first = min(named, key=lambda found: found[0])
+            plan.append({"name": first, "id": len(plan), "args": sentence})
+    return plan
+
+
+def plan_f1(
+    predicted: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], similarity: Similarity
+) -> float:
+    """F1 of a plan's steps: those that match steps of the reference, in the same order.
+
+    Steps are matched by the similarity of names and arguments, one to one, so that the sum is greatest; the longest
+    run in rising order counts. As in the original a plan of which nothing matches still counts one step.
+    """
+    predicted, reference = _steps(predicted), _steps(reference)
+    if not predicted or not reference:
+        return 0.0
+    alike_PR = _NAME_WEIGHT * _positive_cosines(predicted, reference, "name", similarity)
+    alike_PR += _ARGUMENTS_WEIGHT * _positive_cosines(predicted, reference, "args", similarity)
+    may_match_PR = alike_PR > _MATCH_THRESHOLD
+    rows, columns = linear_sum_assignment(np.where(may_match_PR, alike_PR, 0.0), maximize=True)
+    matched = [column for row, column in zip(rows, columns, strict=True) if may_match_PR[row, column]]
+    count = max(_longest_rising(matched), 1)
+    recall, precision = count / len(reference), count / len(predicted)
+    return 2 * recall * precision / (recall + precision)
+
+
+def _instruct_json(text: str, template: Mapping[str, str]) -> tuple[Any, dict[str, Any]] | None:
+    names = [template[part] for part in ("thought", "action", "args")]
+    try:
+        value = read_value(text)
+    except ValueError:
+        return None
+    if not isinstance(value, dict) or not all(name in value for name in names):
+        return None
+    _, action, arguments = (value[name] for name in names)
+    return action, arguments if isinstance(arguments, dict) else {}
+
+
+def _instruct_text(text: str, template: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
+    found = _between(text, template)
+    if found is None and not template["args_end"].strip():
+        found = _between(text + template["args_end"], template)  # which predictions are stripped of
+    if found is None:
+        return None
+    try:
+        arguments = read_value(found[1])
+    except ValueError:
+        arguments = None
+    return found[0], arguments if isinstance(arguments, dict) else {}
+
+
+def _between(text: str, template: Mapping[str, str]) -> tuple[str, str] | None:
+    """Action and arguments between the template's texts; each part goes on as far as the others leave it room."""
+    behind_thought = template["thought_end"] + template["action_start"]
+    behind_action = template["action_end"] + template["args_start"]
+    end = text.rfind(template["args_end"])
+    arguments_at = text.rfind(behind_action, 0, end) if end >= 0 else -1
+    action_at = text.rfind(behind_thought, 0, arguments_at) if arguments_at >= 0 else -1
+    if action_at < 0 or text.find(template["thought_start"], 0, action_at) < 0:
+        return None
+    action = text[action_at + len(behind_thought) : arguments_at]
+    return action.strip(), text[arguments_at + len(behind_action) : end].strip()
+
+
+def _steps(plan: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    steps = sorted(plan, key=lambda step: step["id"])
+    return steps[:-1] if steps and steps[-1]["name"] == _FINISH else steps
+
+
+def _positive_cosines(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], part: str, similarity: Similarity
+) -> Floats:
+    cosines = similarity.cosines([step[part] for step in first], [step[part] for step in second])
+    return np.maximum(cosines, 0.0)
+
+
+def _longest_rising(numbers: Sequence[int]) -> int:
+    """Length of the longest rising subsequence."""
+    lengths: list[int] = []
+    for index, number in enumerate(numbers):
+        lengths.append(1 + max((lengths[i] for i in range(index) if numbers[i] < number), default=0))
+    return max(lengths, default=0)
