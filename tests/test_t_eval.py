@@ -156,8 +156,8 @@ def test_without_the_embedding_model_the_rest_is_scored_and_called_partial(setti
         make_suite("t_eval:plan_json+reason_str", settings)
 
 
-@pytest.mark.usefixtures("no_encoder")
-def test_parts_are_chosen_by_name_and_the_model_is_not_asked_for_in_vain(settings, chatml_tokenizer):
+def test_parts_are_chosen_by_name_and_the_model_is_not_asked_for_in_vain(settings, chatml_tokenizer, monkeypatch):
+    monkeypatch.setattr(t_eval, "SentenceEmbedding", lambda *names: pytest.fail("not needed"))
     suite = make_suite("t_eval:review_str+retrieve_str", settings)
     assert [e.id for e in suite.examples()] == ["retrieve_str/0", "review_str/0"]
     _, results = played(suite, chatml_tokenizer, RIGHT)

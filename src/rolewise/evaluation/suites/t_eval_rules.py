@@ -2,9 +2,9 @@
 
 They follow `teval/evaluators` and `teval/utils` of open-compass/T-Eval at commit
 58f22406404d7e2a4f36856a19c7f4dc28a0a5f0. Known differences: where a prediction is read as Python's or JSON's notation,
-dicts with keys that are no strings are not understood; the texts of an instruction's format are taken literally and not
-as regular expressions; arguments are divided by their exact number, not by it plus 1e-5; and a plan of `FinishAction`
-alone scores 0 where the original breaks off.
+dicts with keys that are no strings are not understood; the texts of an instruction's format are taken literally, not as
+regular expressions, and the last may lack at the prediction's end if it is white space; arguments are divided by their
+exact number, not by it plus 1e-5; and a plan of `FinishAction` alone scores 0 where the original breaks off.
 """
 
 import re
@@ -168,8 +168,9 @@ def plan_f1(
     predicted, reference = _steps(predicted), _steps(reference)
     if not predicted or not reference:
         return 0.0
-    alike_PR = _NAME_WEIGHT * _positive_cosines(predicted, reference, "name", similarity)
-    alike_PR += _ARGUMENTS_WEIGHT * _positive_cosines(predicted, reference, "args", similarity)
+    # The original cuts cosines at 0 from below; what is cut is too small to match either way.
+    alike_PR = _NAME_WEIGHT * _cosines(predicted, reference, "name", similarity)
+    alike_PR += _ARGUMENTS_WEIGHT * _cosines(predicted, reference, "args", similarity)
     may_match_PR = alike_PR > _MATCH_THRESHOLD
     rows, columns = linear_sum_assignment(np.where(may_match_PR, alike_PR, 0.0), maximize=True)
     matched = [column for row, column in zip(rows, columns, strict=True) if may_match_PR[row, column]]
@@ -221,11 +222,10 @@ def _steps(plan: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return steps[:-1] if steps and steps[-1]["name"] == _FINISH else steps
 
 
-def _positive_cosines(
+def _cosines(
     first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], part: str, similarity: Similarity
 ) -> Floats:
-    cosines = similarity.cosines([step[part] for step in first], [step[part] for step in second])
-    return np.maximum(cosines, 0.0)
+    return similarity.cosines([step[part] for step in first], [step[part] for step in second])
 
 
 def _longest_rising(numbers: Sequence[int]) -> int:
