@@ -7,6 +7,7 @@ from typing import Any
 from rolewise.cli import sft
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs import options as jobs
+from rolewise.jobs.sample_options import SampleOptions
 
 OPTIONS = {
     "demo": jobs.DemoOptions,
@@ -14,6 +15,7 @@ OPTIONS = {
     "label": jobs.LabelOptions,
     "push": jobs.PushOptions,
     "relabel": jobs.RelabelOptions,
+    "sample": SampleOptions,
     "transfer": jobs.TransferOptions,
     "view": jobs.ViewOptions,
 }

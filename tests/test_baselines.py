@@ -117,6 +117,7 @@ def sft_command(bench: Workbench, labelled: dict[str, Path]) -> dict[str, list[s
     return commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["regex", "reward"])
 def test_two_processes_train_as_one(method, sft_command, tmp_path):
     """Tokens that count unequally, and scores that travel with them."""

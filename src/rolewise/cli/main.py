@@ -17,6 +17,7 @@ COMMANDS = {
     "transfer": "carry labels over to another model's tokens",
     "export": "write labelled data as weights for other trainers",
     "push": "push a labelled data set to the Hugging Face hub, with its card",
+    "sample": "let a model answer the data's questions, and keep the right answers (RSFT)",
     "sft": "fine-tune a model on labelled data with a weighting",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -13,13 +13,25 @@ from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
 from rolewise.engines.transformers_engine import TransformersEngine
-from rolewise.jobs.eval_options import EvalOptions
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
 ADAPTER_CONFIG = "adapter_config.json"
 
 
-def open_engine(options: EvalOptions, tokenizer: PreTrainedTokenizerBase) -> Engine:
+class EngineOptions(Protocol):
+    """What the options of a command that asks a model have in common; `EvalOptions` says what they mean."""
+
+    model: str
+    server: str | None
+    served_model: str | None
+    api_key: str | None
+    concurrency: int
+    dtype: str
+    batch_size: int | None
+    trust_remote_code: bool
+
+
+def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> Engine:
     """The engine of these options; whoever opens it closes it.
 
     Raises:
@@ -41,7 +53,7 @@ def open_engine(options: EvalOptions, tokenizer: PreTrainedTokenizerBase) -> Eng
     return TransformersEngine(model, tokenizer, **batch_size)
 
 
-def engine_fingerprint(options: EvalOptions) -> str:
+def engine_fingerprint(options: EngineOptions) -> str:
     """What a run's answers depend on of the model: its weights' hash, an adapter's with its base's; of a server the
     name under which the model is served, since no more can be known.
 
@@ -58,7 +70,7 @@ def engine_fingerprint(options: EvalOptions) -> str:
     return f"{adapter} on {model_fingerprint(base, trust_remote_code=trust)}"
 
 
-def open_tokenizer(options: EvalOptions) -> PreTrainedTokenizerBase:
+def open_tokenizer(options: EngineOptions) -> PreTrainedTokenizerBase:
     """The tokenizer of the model, or of an adapter: its own where it has one, else its base's.
 
     Raises:
@@ -93,7 +105,7 @@ def adapter_base(name: str) -> str | None:
     return str(base)
 
 
-def open_model(options: EvalOptions) -> Any:
+def open_model(options: EngineOptions) -> Any:
     """The model of these options in this process, on its device, with its adapter where it is one's directory.
 
     Raises:

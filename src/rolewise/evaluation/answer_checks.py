@@ -1,0 +1,153 @@
+"""Whether an answer is right by the reference that its conversation holds: equal tool calls, an equal final answer."""
+
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rolewise.core.errors import InputError
+from rolewise.data.tool_calls import ParsedCall, calls_from_openai, parse_response
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation up to its last assistant turn.
+
+    Attributes:
+        messages: what the model is asked with, in TRL's conversational format.
+        tools: schemas of the tools on offer, or None.
+        reference: that turn: `content`, and `tool_calls` where it has some.
+        source: where the conversation came from, for messages to people.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    reference: dict[str, Any]
+    source: str
+
+
+class Checker(ABC):
+    """Tells right answers from wrong ones."""
+
+    @abstractmethod
+    def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
+        """Whether each answer is right; None if nothing can be checked by this question's reference."""
+
+    def close(self) -> None:  # noqa: B027, most checkers start nothing
+        """End whatever the checker started."""
+
+
+class CallChecker(Checker):
+    """Right is an answer with the reference's calls, name and arguments, each as often, in any order.
+
+    Every call must be readable; thoughts and other text around the calls don't matter.
+    """
+
+    def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
+        calls = question.reference.get("tool_calls")
+        wanted = calls_from_openai(calls) if calls else parse_response(question.reference["content"] or "").calls
+        if not wanted or not all(call.valid for call in wanted):
+            return None
+        return [_counted(parse_response(answer).calls) == _counted(wanted) for answer in answers]
+
+
+class MathChecker(Checker):
+    """Right is an answer whose final answer equals the reference's, by math-verify under a time limit."""
+
+    def __init__(self) -> None:
+        from rolewise.rewards.math_answers import MathJudge
+
+        self._judge = MathJudge()
+
+    def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
+        from rolewise.rewards.math_answers import final_answer
+
+        wanted = final_answer(question.reference["content"] or "")
+        if wanted is None:
+            return None
+        return [verdict.right for verdict in self._judge.judge_all([(answer, wanted) for answer in answers])]
+
+    def close(self) -> None:
+        self._judge.close()
+
+
+CheckFunction = Callable[[Question, Sequence[str]], list[bool] | None]
+"""(question, answers) → whether each answer is right; None if the question can't be checked. Called with no answers
+first, to find out whether the model is worth asking."""
+
+
+class FunctionChecker(Checker):
+    """A function of the user's own."""
+
+    def __init__(self, name: str, function: CheckFunction) -> None:
+        self._name = name
+        self._function = function
+
+    def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
+        try:
+            verdicts = self._function(question, answers)
+        except Exception as error:  # it is a user's program and can fail in any way
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{question.source}: the checker {self._name} failed: {type(error).__name__}: {reason}"
+            ) from error
+        if verdicts is None:
+            return None
+        if not isinstance(verdicts, Sequence) or len(verdicts) != len(answers):
+            raise InputError(
+                f"{question.source}: the checker {self._name} must give one verdict for each answer, or None"
+            )
+        return [bool(verdict) for verdict in verdicts]
+
+
+CHECKERS: dict[str, Callable[[], Checker]] = {"calls": CallChecker, "math": MathChecker}
+"""The checkers that come with Rolewise; `register_checker` adds others."""
+
+_registered: dict[str, CheckFunction] = {}
+
+
+def register_checker(name: str, function: CheckFunction) -> None:
+    """Make a checker of your own known by a name, which `rolewise sample --check` then takes.
+
+    Args:
+        name: a second registration replaces the first; the names of `CHECKERS` are taken.
+        function: see `CheckFunction`.
+
+    Raises:
+        ValueError: for a name of `CHECKERS`.
+    """
+    if name in CHECKERS:
+        raise ValueError(f"the name {name!r} is taken by a checker of Rolewise's own; choose another")
+    _registered[name] = function
+
+
+def make_checker(name: str) -> Checker:
+    """The checker of that name; whoever makes it closes it.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name in CHECKERS:
+        return CHECKERS[name]()
+    if name in _registered:
+        return FunctionChecker(name, _registered[name])
+    known = ", ".join([*CHECKERS, *_registered])
+    raise InputError(f"check {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
+
+
+def _counted(calls: Sequence[ParsedCall]) -> Counter[str] | None:
+    """Calls as a multiset; None if one can't be read."""
+    if not all(call.valid for call in calls):
+        return None
+    return Counter(json.dumps([call.name, _canonical(call.arguments)], sort_keys=True) for call in calls)
+
+
+def _canonical(value: Any) -> Any:
+    """A JSON value in which 5.0 is 5; true stays apart from 1, and "5" from 5."""
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
