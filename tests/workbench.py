@@ -19,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rolewise.data.chat_template import CHATML
 from rolewise.data.generator import generate
 from rolewise.data.readers import FORMATS, write_conversations
+from rolewise.evaluation import answer_checks
 from rolewise.labelling import labellers
 from rolewise.weighting import registry
 
@@ -89,7 +90,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """Plugins are registered in the process; afterwards it is as it was."""
-    tables = (FORMATS, labellers._labellers, registry._registered)
+    tables = (FORMATS, labellers._labellers, registry._registered, answer_checks._registered)
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):

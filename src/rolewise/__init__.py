@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from rolewise.data.labelled import LabelledData, TokenLabels, load_labelled
     from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
+    from rolewise.evaluation.answer_checks import register_checker
     from rolewise.jobs.export import export
     from rolewise.jobs.label import label
     from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
     from rolewise.jobs.push import push
     from rolewise.jobs.relabel import relabel
+    from rolewise.jobs.sample import sample
+    from rolewise.jobs.sample_options import SampleOptions
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.labellers import LabellingContext, register_labeller
@@ -36,11 +39,14 @@ _HOMES = {
     "rolewise.data.labelled": ("LabelledData", "TokenLabels", "load_labelled"),
     "rolewise.data.readers": ("Format", "read_conversations", "register_format", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
+    "rolewise.evaluation.answer_checks": ("register_checker",),
     "rolewise.jobs.export": ("export",),
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
     "rolewise.jobs.push": ("push",),
     "rolewise.jobs.relabel": ("relabel",),
+    "rolewise.jobs.sample": ("sample",),
+    "rolewise.jobs.sample_options": ("SampleOptions",),
     "rolewise.jobs.sft": ("fine_tune",),
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
@@ -70,6 +76,7 @@ __all__ = [
     "SFTOptions",
     "SHADConfig",
     "SampleMean",
+    "SampleOptions",
     "TokenLabels",
     "TokenMean",
     "TransferOptions",
@@ -83,10 +90,12 @@ __all__ = [
     "load_labelled",
     "push",
     "read_conversations",
+    "register_checker",
     "register_format",
     "register_labeller",
     "register_weighting",
     "relabel",
+    "sample",
     "transfer_labels",
     "write_conversations",
 ]
