@@ -192,7 +192,9 @@ def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[dict
         return
     own = {**{k: [v] for k, v in entry.method.label.items()}, **experiment.label, **entry.label}
     for options in _combinations(own):
-        varied = [k for k in options if k in entry.label or len(experiment.label.get(k, ())) > 1]
+        # A method of the user's own is named after its labeller already.
+        named = [k for k, v in entry.label.items() if k != "method" or len(v) > 1]
+        varied = [k for k in options if k in named or len(experiment.label.get(k, ())) > 1]
         yield options, _written({f"label.{k}": options[k] for k in varied})
 
 

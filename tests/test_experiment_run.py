@@ -1,0 +1,349 @@
+"""Experiments on a tiny model: steps shared and skipped, failures noted, interrupted and resumed to the same bytes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+from workbench import Workbench, command_line, environment
+
+from rolewise.cli import measuring
+from rolewise.cli.main import main
+from rolewise.core.errors import InputError
+from rolewise.data.generator import generate
+from rolewise.data.readers import write_conversations
+from rolewise.experiment import stages
+from rolewise.experiment.config import read_experiment
+from rolewise.experiment.measuring import measure_role_losses
+from rolewise.experiment.run import ExperimentResult, run_experiment
+from rolewise.experiment.stages import run_command
+from rolewise.jobs.label import label
+from rolewise.jobs.options import LabelOptions
+
+PLUGIN = Path(__file__).with_name("suite_plugin.py")
+FILES = ("table.md", "table.csv", "results.json", "report.html", "loss_by_role.svg", "score_over_inv_tau.svg")
+
+
+def write_experiment(folder: Path, bench: Workbench, **changes: Any) -> Path:
+    write_conversations(generate(5, seed=3, split="eval"), folder / "held-out.jsonl")
+    content = {
+        "name": "tiny",
+        "output": str(folder / "out"),
+        "models": {"tiny": str(bench.model)},
+        "data": {"train": str(bench.data), "limit": 8, "max_length": 512},
+        "label": {"min_pairs": 4},
+        "training": {"max_steps": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 2, "logging_steps": 1},
+        "methods": ["sft", {"name": "regex-rft", "inv_tau": [0, 2]}],
+        "seeds": [0, 1],
+        "measure": {
+            "role_losses": {"data": str(folder / "held-out.jsonl")},
+            "suites": {"short_answers": {"limit": 6, "max_new_tokens": 3}},
+        },
+        "plugin": [str(PLUGIN)],
+        **changes,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return path
+
+
+class InProcess:
+    """Does the commands of an experiment in this process, which is quicker, and counts them.
+
+    Attributes:
+        done: what was started, by its words after `-m`.
+        stop_at: raise an interrupt before this one, counted from 1.
+    """
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.stop_at = 0
+
+    def __call__(self, words: Sequence[str], log: Path, said: Callable[[str], None]) -> str | None:
+        if len(self.done) + 1 == self.stop_at:
+            raise KeyboardInterrupt
+        module, *rest = words[words.index("-m") + 1 :]
+        self.done.append(f"{rest[0]} {Path(rest[-1]).parent.parent.name}" if module == "rolewise" else "measure")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(stream):
+            if module == "rolewise":
+                code = main(rest)
+            else:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(sys, "argv", [module, *rest])
+                    measuring.main()
+                code = 0
+        said("finished")
+        return None if code == 0 else stages._why(code, stages._tail(log))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    commands = InProcess()
+    monkeypatch.setattr("rolewise.experiment.run.run_command", commands)
+    return commands
+
+
+def result_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
+
+
+@pytest.fixture(scope="module")
+def finished(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ExperimentResult, InProcess]:
+    """An experiment that nothing disturbed: its file, its result, and what was started."""
+    folder = tmp_path_factory.mktemp("experiment")
+    commands = InProcess()
+    path = write_experiment(folder, bench)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rolewise.experiment.run.run_command", commands)
+        result = run_experiment(read_experiment(path))
+    return path, result, commands
+
+
+def test_one_labelling_serves_all_and_every_run_is_trained_and_measured_once(finished) -> None:
+    _, result, commands = finished
+    assert result.failures == []
+    assert [words.split()[0] for words in commands.done].count("label") == 1
+    assert [words.split()[0] for words in commands.done].count("sft") == 3 * 2
+    assert commands.done.count("measure") == 3 * 2 + 1
+    assert result.worked == len(commands.done) == 14
+
+
+def test_the_table_has_a_line_for_every_row_and_the_files_are_there(finished) -> None:
+    _, result, _ = finished
+    assert result_files(result.path).keys() == set(FILES)
+    lines = (result.path / "table.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| tiny")]
+    assert [row[1:4] for row in rows] == [
+        ["untrained", "–", "–"],
+        ["SFT", "–", "2"],
+        ["Regex + RFT", "inv_tau=0", "2"],
+        ["Regex + RFT", "inv_tau=2", "2"],
+    ]
+    assert all("p = " in row[5] for row in rows[2:])
+    assert [row[5] for row in rows[:2]] == ["–", "–"]
+    assert "Short answers" in lines[2]
+
+
+def test_the_numbers_are_those_that_the_runs_measured(finished) -> None:
+    _, result, _ = finished
+    values = {}
+    for seed in (0, 1):
+        for method in ("sft/default", "regex-rft/inv_tau=2"):
+            folder = result.path / "runs" / "tiny" / method / f"seed-{seed}"
+            by_sample = json.loads((folder / "role_losses" / "losses.json").read_text())["reasoning"]
+            values[method, seed] = sum(by_sample) / len(by_sample)
+    rows = json.loads((result.path / "results.json").read_text())["rows"]
+    found = next(row for row in rows if row["setting"] == "inv_tau=2")["measures"]["loss: reasoning"]
+    means = [sum(values[method, seed] for seed in (0, 1)) / 2 for method in ("regex-rft/inv_tau=2", "sft/default")]
+    assert found["mean"][0] == pytest.approx(means[0], abs=1e-5)
+    assert found["difference"]["difference"][0] == pytest.approx(means[0] - means[1], abs=1e-5)
+    assert len(set(values.values())) == 4, "seeds and methods must differ, or this shows nothing"
+
+
+def test_losses_by_role_are_the_models_own(finished, bench: Workbench, tmp_path: Path) -> None:
+    path, result, _ = finished
+    data = str(path.parent / "held-out.jsonl")
+    stored = json.loads((result.path / "runs/tiny/untrained/role_losses/losses.json").read_text())
+    assert measure_role_losses(str(bench.model), data, {"max_length": 512}) == stored
+    # A labelled data set's own roles count instead, and the loss over all tokens stays what it was.
+    options = {"model": str(bench.model), "output": str(tmp_path / "labelled"), "max_length": 512}
+    labelled = label(LabelOptions(data=data, method="regex", **options))
+    by_labels = measure_role_losses(str(bench.model), str(labelled.path), {})
+    assert by_labels["all tokens"] == stored["all tokens"]
+    assert by_labels["reasoning"] != stored["reasoning"]
+
+
+def test_the_same_again_starts_nothing_and_writes_the_same(finished, in_process: InProcess) -> None:
+    path, result, _ = finished
+    before = result_files(result.path)
+    again = run_experiment(read_experiment(path))
+    assert (in_process.done, again.worked, again.failures) == ([], 0, [])
+    assert result_files(result.path) == before
+
+
+@pytest.mark.parametrize("stop_at", [7, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 4, 14))])
+def test_an_interrupted_experiment_ends_with_the_same_files(
+    finished, bench: Workbench, tmp_path: Path, in_process: InProcess, stop_at: int
+) -> None:
+    _, undisturbed, commands = finished
+    path = write_experiment(tmp_path, bench, models={"tiny": str(bench.model)})
+    in_process.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(path))
+    assert not (tmp_path / "out" / "table.md").exists()
+    in_process.stop_at = 0
+    run_experiment(read_experiment(path))
+    assert len(in_process.done) == len(commands.done), "what was done is not done again"
+    assert result_files(tmp_path / "out") == result_files(undisturbed.path)
+
+
+def test_a_run_that_fails_has_its_line_and_the_others_go_on(
+    bench: Workbench, tmp_path: Path, in_process: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {"name": "broken", "weighting": "rft", "optim": "galore_adamw"}  # of a library that is not installed
+    measure = {"role_losses": {"data": str(tmp_path / "held-out.jsonl")}}
+    path = write_experiment(tmp_path, bench, methods=["sft", broken, "regex-rft"], seeds=[0], measure=measure)
+    content = yaml.safe_load(path.read_text())
+    assert main(["experiment", str(path)]) == 1
+    table = (tmp_path / "out" / "table.md").read_text()
+    failed = [line for line in table.splitlines() if line.startswith("| runs/")]
+    assert len(failed) == 1
+    assert "runs/tiny/broken" in failed[0]
+    assert "0 of 1" in next(line for line in table.splitlines() if "| broken" in line)
+    assert "Regex + RFT" in table
+    assert "Failed" in capsys.readouterr().out
+
+    # The same command tries it again; mended, nothing of the failure is left.
+    before = len(in_process.done)
+    assert main(["experiment", "--config", str(path)]) == 1
+    assert len(in_process.done) == before + 1
+    content["methods"] = ["sft", "regex-rft"]
+    path.write_text(yaml.safe_dump(content))
+    assert main(["experiment", str(path)]) == 0
+    assert "Failed" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_suite_that_fails_leaves_the_other_measures(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
+    path = write_experiment(tmp_path, bench, methods=["sft"], seeds=[0])
+    content = yaml.safe_load(path.read_text())
+    content["measure"]["suites"] = {"nothing_here": {}, "short_answers": {"limit": 3, "max_new_tokens": 3}}
+    content["measure"]["untrained"] = False
+    path.write_text(yaml.safe_dump(content))
+    result = run_experiment(read_experiment(path))
+    assert [failure.place for failure in result.failures] == ["runs/tiny/sft/default/seed-0/eval-nothing_here"]
+    assert "nothing_here" in result.failures[0].reason
+    assert "0 of 1" in (result.path / "table.md").read_text()
+    numbers = json.loads((result.path / "results.json").read_text())
+    assert numbers["runs"][0]["measures"].keys() == {
+        "loss: all tokens",
+        "loss: reasoning",
+        "loss: boilerplate",
+        "short_answers",
+    }
+
+
+def test_without_labels_their_runs_fail_and_others_do_not(bench: Workbench, tmp_path: Path, in_process) -> None:
+    rules = {"name": "own", "weighting": "rft", "label": {"method": "regex"}}
+    path = write_experiment(tmp_path, bench, methods=["shad-rft", rules], seeds=[0], measure={}, compare_with="own")
+    real = in_process.__call__
+
+    def no_shad(words: Sequence[str], log: Path, said: Callable[[str], None]) -> str | None:
+        return "no memory" if "shad" in str(log) and "labels" in str(log) else real(words, log, said)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rolewise.experiment.run.run_command", no_shad)
+        result = run_experiment(read_experiment(path))
+    labels, run = result.failures
+    assert (labels.place.rpartition("-")[0], labels.reason) == ("labels/tiny/shad", "no memory")
+    assert run.place == "runs/tiny/shad-rft/default/seed-0/train"
+    assert labels.place in run.reason
+    assert (result.path / "runs/tiny/own/default/seed-0/train/run.json").exists()
+
+
+def test_other_settings_in_a_directory_are_refused_before_anything_runs(
+    finished, bench: Workbench, tmp_path: Path, in_process: InProcess
+) -> None:
+    path, result, _ = finished
+    content = yaml.safe_load(path.read_text())
+    content["training"]["learning_rate"] = 1e-3
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"seed-0/train: made with other settings .*learning_rate.*remove it"):
+        run_experiment(read_experiment(changed))
+    content = yaml.safe_load(path.read_text())
+    content["seeds"] = [0]  # fewer are no other settings
+    changed.write_text(yaml.safe_dump(content))
+    run_experiment(read_experiment(changed))
+    assert in_process.done == []
+    assert "| 1 |" in (result.path / "table.md").read_text()
+    run_experiment(read_experiment(path))
+    content["output"] = str(tmp_path / "other")
+    (tmp_path / "other/runs/tiny/sft/default/seed-0/train").mkdir(parents=True)
+    changed.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="not made by this experiment"):
+        run_experiment(read_experiment(changed))
+
+
+def test_data_that_changed_is_noticed(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_bytes(bench.data.read_bytes())
+    path = write_experiment(tmp_path, bench, data=str(data), methods=["sft"], seeds=[0], measure={})
+    run_experiment(read_experiment(path))
+    data.write_bytes(b"".join(data.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match=r"other settings or inputs \(data\)"):
+        run_experiment(read_experiment(path))
+
+
+def test_a_second_runner_is_refused(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
+    path = write_experiment(tmp_path, bench)
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another process is at work"):
+        run_experiment(read_experiment(path))
+    assert in_process.done == []
+
+
+def test_the_plan_does_nothing(bench: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_experiment(tmp_path, bench, models={"lost": str(tmp_path / "lost")})
+    assert main(["experiment", str(path), "--plan"]) == 0
+    captured = capsys.readouterr()
+    assert "6 runs on 1 labelled data sets" in " ".join(captured.out.split())
+    assert "not there yet: models.lost" in captured.err
+    assert not (tmp_path / "out").exists()
+    assert main(["experiment", str(path)]) == 2
+    assert "models.lost" in capsys.readouterr().err
+    assert main(["experiment"]) == 2
+    assert "give one experiment file" in capsys.readouterr().err
+
+
+def command(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("print('all well')", None),
+        (
+            "import sys; print('x\\n\\nrolewise sft: a.yaml: no good', file=sys.stderr); print('more'); sys.exit(2)",
+            "no good",
+        ),
+        ("raise MemoryError('no room')", "MemoryError: no room"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL, perhaps for want of memory"),
+        ("import sys; sys.exit(3)", "exit code 3"),
+    ],
+)
+def test_how_a_command_ended_is_one_line(tmp_path: Path, code: str, reason: str | None) -> None:
+    found = run_command(command(code), tmp_path / "logs" / "log", lambda line: None)
+    assert found == reason or (reason == "no good" and found == "a.yaml: no good")
+    assert run_command(["/nowhere/python"], tmp_path / "log", lambda line: None) == (
+        "cannot start /nowhere/python: No such file or directory"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [12, 30, 45])
+def test_killed_with_all_its_processes_it_goes_on_to_the_same_files(
+    finished, bench: Workbench, tmp_path: Path, seconds: float
+) -> None:
+    _, undisturbed, _ = finished
+    path = write_experiment(tmp_path, bench)
+    arguments = command_line("experiment", path)
+    process = subprocess.Popen(arguments, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(list((tmp_path / "out").rglob("run.json")))
+    subprocess.run(arguments, env=environment(), check=True, timeout=600, capture_output=True)
+    assert len(list((tmp_path / "out").rglob("run.json"))) > done
+    assert result_files(tmp_path / "out") == result_files(undisturbed.path)
