@@ -1,6 +1,7 @@
 """The experiment file: what it may say, what it comes to, and one line for each mistake."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,21 @@ def test_a_method_of_ones_own(tmp_path: Path) -> None:
     assert {run.labelling.options["method"] for run in runs if run.labelling} == {"regex"}
 
 
+def test_labelling_and_training_may_be_started_in_ways_of_their_own(tmp_path: Path) -> None:
+    both = read(tmp_path, launch="torchrun --nproc_per_node 2").launch
+    assert both == {"label": ["torchrun", "--nproc_per_node", "2"], "sft": ["torchrun", "--nproc_per_node", "2"]}
+    one = read(tmp_path, launch={"training": "accelerate launch --config_file 'a b.yaml'"}).launch
+    assert one == {"label": [sys.executable], "sft": ["accelerate", "launch", "--config_file", "a b.yaml"]}
+    assert read(tmp_path).launch == {"label": [sys.executable], "sft": [sys.executable]}
+
+
+def test_what_tells_no_rows_apart_is_not_in_their_name(tmp_path: Path) -> None:
+    entry = {"name": "shad-rft", "label": {"rank": 4}, "inv_tau": 0.5}
+    assert [run.setting for run in plan(tmp_path, methods=["sft", entry]).runs] == ["", "inv_tau=0.5"]
+    settings = [run.setting for run in plan(tmp_path, methods=["sft", "shad-rft", entry]).runs]
+    assert settings == ["", "", "inv_tau=0.5, label.rank=4"]
+
+
 def test_the_plan_says_how_many_runs_there_are(tmp_path: Path) -> None:
     experiment = read(tmp_path, seeds=[0, 1, 2], measure={"suites": {"gsm8k": {"limit": 5}}})
     table = plan_table(experiment, plan_experiment(experiment))
@@ -127,7 +143,7 @@ def test_the_plan_says_how_many_runs_there_are(tmp_path: Path) -> None:
         ["SFT", "–", "0, 1, 2"],
         ["SHAD + RFT", "–", "0, 1, 2"],
     ]
-    assert table.note.startswith("6 runs on 1 labelled data set")
+    assert table.note.startswith("6 runs, 1 labelled data set;")
 
 
 MISTAKES = [
@@ -176,6 +192,8 @@ MISTAKES = [
     ({"measure": {"suites": ["gsm9k"]}}, "measure.suites.gsm9k: .*did you mean gsm8k"),
     ({"measure": {"suites": {"gsm8k": {"limit": "all"}}}}, "measure.suites.gsm8k.limit is 'all'"),
     ({"measure": {"untrained": 1}}, "measure.untrained is 1; expected true or false"),
+    ({"launch": {"eval": "x"}}, "launch.eval: 'eval' is no key here"),
+    ({"launch": 3}, "launch is 3"),
     ({"seeds": [0, -1]}, r"seeds\[1\] is -1"),
     ({"seeds": [0, 0]}, "seeds names none, or one twice"),
     ({"compare_with": "rho"}, "compare_with: 'rho' is not among the methods"),

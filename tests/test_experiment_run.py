@@ -296,7 +296,7 @@ def test_the_plan_does_nothing(bench: Workbench, tmp_path: Path, capsys: pytest.
     path = write_experiment(tmp_path, bench, models={"lost": str(tmp_path / "lost")})
     assert main(["experiment", str(path), "--plan"]) == 0
     captured = capsys.readouterr()
-    assert "6 runs on 1 labelled data sets" in " ".join(captured.out.split())
+    assert "6 runs, 1 labelled data set;" in " ".join(captured.out.split())
     assert "not there yet: models.lost" in captured.err
     assert not (tmp_path / "out").exists()
     assert main(["experiment", str(path)]) == 2

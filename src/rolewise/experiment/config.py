@@ -81,7 +81,7 @@ class Experiment:
         suites: name → options of its own.
         untrained: whether the models are measured as they were, too.
         compare_with: name of the method that all others are compared with.
-        launch: the words before `-m rolewise` that start labelling and training.
+        launch: command (`label` or `sft`) → the words before `-m rolewise` that start it.
         plugin: files for every command.
         trust_remote_code: for every command.
     """
@@ -99,7 +99,7 @@ class Experiment:
     suites: dict[str, dict[str, Any]]
     untrained: bool
     compare_with: str
-    launch: list[str]
+    launch: dict[str, list[str]]
     plugin: list[str] = field(default_factory=list)
     trust_remote_code: bool = False
 
@@ -163,7 +163,7 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
         suites=suites,
         untrained=_flag("measure.untrained", measure.get("untrained", True)),
         compare_with=_compared(content.get("compare_with"), names),
-        launch=shlex.split(text("launch", content["launch"])) if content.get("launch") else [sys.executable],
+        launch=_launch(content.get("launch")),
         plugin=_texts("plugin", content.get("plugin")),
         trust_remote_code=_flag("trust_remote_code", content.get("trust_remote_code", False)),
     )
@@ -278,6 +278,17 @@ def _compared(value: Any, names: Sequence[str]) -> str:
     if value not in names:
         raise InputError(f"compare_with: {value!r} is not among the methods ({', '.join(dict.fromkeys(names))})")
     return str(value)
+
+
+def _launch(value: Any) -> dict[str, list[str]]:
+    """How labelling and training are started: one command for both, or one each."""
+    if isinstance(value, str):
+        value = {"label": value, "training": value}
+    given = mapping("launch", value, ("label", "training"))
+    return {
+        command: shlex.split(text(f"launch.{key}", given[key])) if key in given else [sys.executable]
+        for command, key in (("label", "label"), ("sft", "training"))
+    }
 
 
 def _flag(where: str, value: Any) -> bool:

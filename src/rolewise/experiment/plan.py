@@ -146,10 +146,10 @@ def plan_table(experiment: Experiment, plan: Plan) -> Table:
         ]
         for (model, _, setting), runs in rows.items()
     ]
-    trained = sum(run.seed is not None for run in plan.runs)
+    trained, labelled = sum(run.seed is not None for run in plan.runs), len(plan.labellings)
     note = (
-        f"{trained} runs on {len(plan.labellings)} labelled data sets; each measured by: "
-        f"{', '.join(measures) or 'nothing'}; compared with {experiment.compare_with}"
+        f"{trained} run{'s' * (trained != 1)}, {labelled} labelled data set{'s' * (labelled != 1)}; each run measured "
+        f"by: {', '.join(measures) or 'nothing'}; compared with {experiment.compare_with}"
     )
     return Table(f"Plan of {experiment.name}", ["model", "method", "setting", "seeds", "labels"], lines, note)
 
@@ -191,10 +191,11 @@ def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[dict
         yield (next(_labelled(experiment, others[0]))[0] if others else {"method": "regex"}), ""
         return
     own = {**{k: [v] for k, v in entry.method.label.items()}, **experiment.label, **entry.label}
+    # What tells nothing apart, e.g. where the preferences lie, would only make the row's name long.
+    alone = sum(other.method == entry.method for other in experiment.methods) == 1
+    told = [k for k, values in entry.label.items() if len(values) > 1 or not alone]
     for options in _combinations(own):
-        # A method of the user's own is named after its labeller already.
-        named = [k for k, v in entry.label.items() if k != "method" or len(v) > 1]
-        varied = [k for k in options if k in named or len(experiment.label.get(k, ())) > 1]
+        varied = [k for k in options if k in told or len(experiment.label.get(k, ())) > 1]
         yield options, _written({f"label.{k}": options[k] for k in varied})
 
 

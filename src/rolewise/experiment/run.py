@@ -126,7 +126,7 @@ class _Runner:
         place = self._output / stage.place
         config = place.with_name(f"{place.name}.yaml")
         write_text(config, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
-        words = [*self._experiment.launch, "-m", "rolewise", command, "--config", str(config)]
+        words = [*self._experiment.launch[command], "-m", "rolewise", command, "--config", str(config)]
         failure = self._work(words, place.with_name(f"{place.name}.log"), stage.place)
         if not self._record.finished(stage):
             self._failed[stage.place] = failure or "ended without a result"
