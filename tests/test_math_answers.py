@@ -26,6 +26,7 @@ def judge():
         (r"\boxed{ {a} \} {b} } and {c}", r"{a} \} {b}"),
         (r"\boxed{x = \boxed{7}}", "7"),
         (r"\fbox{3}", "3"),
+        (r"\framebox{204} minutes in 2010", "204"),
         (r"\boxed {3}", "3"),
         (r"\boxed{1} but \boxed{2", "1"),
         (r"\boxed{1", None),
@@ -112,6 +113,7 @@ def test_the_last_closed_box_is_found_in_any_nesting(parts):
         (r"\textbf{(073)}", "073"),
         ("90", r"90^\circ"),
         (r"\text{evelyn}", r"\text{Evelyn}"),
+        (r"-\frac{1}{3}", "-1./3"),
         ("-q+p", "p - q"),
         (r"\sqrt{242}", r"11\sqrt{2}"),
         ("-2,1", "1,-2"),
@@ -176,11 +178,15 @@ def test_a_comparison_without_a_parent_ends_by_itself():
     process = subprocess.Popen(
         [sys.executable, "-m", "rolewise.rewards.math_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
+    request = {"answer": "9^{9^{9^{9}}}", "reference": "7", "limit": 0.3}
     with process:
-        assert json.loads(process.stdout.readline()) == {"ready": True}
-        process.stdin.write(json.dumps({"answer": "9^{9^{9^{9}}}", "reference": "7", "limit": 0.3}).encode() + b"\n")
-        process.stdin.flush()
-        assert process.wait(30) == -signal.SIGALRM
+        try:
+            assert json.loads(process.stdout.readline()) == {"ready": True}
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            assert process.wait(30) == -signal.SIGALRM
+        finally:
+            process.kill()
 
 
 def test_a_worker_loads_no_more_than_it_needs():

@@ -12,7 +12,7 @@ from rolewise.rewards.worker_pool import LateReply, WorkerPool
 _LONGEST = 2000
 """Characters of an answer; no answer of any benchmark has a tenth of them, and reading long ones takes minutes."""
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _MARKED = re.compile(r"####|\banswer(?: is|:)[:\s]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 _NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d+(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?")
@@ -130,7 +130,7 @@ def final_answer(text: str, *, numeric: bool = False) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{…}` or `\fbox{…}` whose braces are closed; one pass, whatever the nesting."""
+    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed; one pass in any nesting."""
     found: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content begins; None for other braces
     for match in _BRACES.finditer(text):

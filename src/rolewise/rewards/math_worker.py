@@ -24,6 +24,7 @@ _SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(-?(?:\d+\.?\d*|\.\d+))[eE]([+-]?\d+)
 _DOLLARS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
 _LOOKS = re.compile(r"\\!\s*|\\(?:textbf|mathbf|boldsymbol)(?![A-Za-z])")
 _UNIT_IN_WORDS = re.compile(r"(?<=\d)\s+[A-Za-z]{3,}[A-Za-z ]*$")
+_POINT_BEFORE_SLASH = re.compile(r"(?<=\d)\.(?=/)")
 _LIST = re.compile(r",\s")
 _COMMA_BEFORE_THREE_DIGITS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _TINY = 1e-3
@@ -32,8 +33,8 @@ _TINY = 1e-3
 def is_right(answer: str, reference: str) -> bool:
     """Whether two answers in LaTeX (without delimiters) are equal for math-verify.
 
-    What it misreads is put right before: `4.5e33`, `18 dollars`, and `120,180` where the reference is a list. And since
-    it takes all numbers near zero for equal, those must agree to six digits besides.
+    What it misreads is put right before: `4.5e33`, `18 dollars`, `1./3`, and `120,180` where the reference is a list.
+    And since it takes all numbers near zero for equal, those must agree to six digits besides.
     """
     answer, reference = _clean(answer), _clean(reference)
     if _LIST.search(reference):
@@ -55,7 +56,8 @@ def canonical(answer: str) -> str:
 
 def _clean(text: str) -> str:
     text = _LOOKS.sub("", _DOLLARS.sub("", text.replace("\0", " ").replace("\n", " "))).strip().rstrip(".")
-    return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", _UNIT_IN_WORDS.sub("", text))
+    text = _POINT_BEFORE_SLASH.sub("", _UNIT_IN_WORDS.sub("", text))
+    return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
 
 
 def _read(text: str) -> list[Any]:

@@ -8,6 +8,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 from rolewise.core.errors import InputError
@@ -53,9 +54,8 @@ def _plain(record: _Record) -> str:
 
 
 def _minerva_box(record: _Record) -> str:
-    """The box of Minerva's solution, where a few are written in Python: `np.arcsin(10/13)`, `-1./3`."""
-    boxed = final_answer(record["solution"]) or ""
-    return re.sub(r"(?<=\d)\.(?=/)", "", boxed.replace("np.", "\\"))
+    """The box of Minerva's solution; one is written in Python: `np.arcsin(10/13)`."""
+    return (final_answer(record["solution"]) or "").replace("np.", "\\")
 
 
 def _olympiad_answer(record: _Record) -> str:
@@ -191,7 +191,7 @@ class MathSuite(Suite):
         ]
 
     def version(self) -> dict[str, Any]:
-        return {"data": self._file.identity, "instruction": _INSTRUCTION}
+        return {"data": self._file.identity, "instruction": _INSTRUCTION, "math-verify": version("math-verify")}
 
     def play(self, example: Example) -> Play:
         question = f"{example.data['problem']}\n\n{_INSTRUCTION}"
