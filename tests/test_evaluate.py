@@ -169,6 +169,16 @@ def test_judge_and_folders_reach_the_suites(tmp_path, monkeypatch):
     }
 
 
+def test_where_the_judge_is_changes_nothing_and_which_it_is_does(bench, tmp_path, capsys):
+    def run(judge):
+        return main(arguments(bench, tmp_path / "out", "--limit", "3", "--judge", judge))
+
+    assert run("url=http://a/v1,model=m") == 0
+    assert run("url=http://b/v1,model=m,key=K,simulator_url=http://c/v1,simulator_key=L") == 0
+    assert "was evaluated already" in capsys.readouterr().err
+    assert run("url=http://a/v1,model=n") == 2
+
+
 def test_a_folder_that_is_no_evaluation_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished evaluation"):
         read_eval(tmp_path)

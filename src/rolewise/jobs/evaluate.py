@@ -232,7 +232,8 @@ def _owned(folder: Path) -> Iterator[Path]:
 
 def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> RunDirectory:
     settings = asdict(options)
-    judge = {key: value for key, value in _mapping(options.judge).items() if key not in ("url", "key")}
+    # Where judge and simulator are, and with whose key, changes nothing in what they say.
+    judge = {key: value for key, value in _mapping(options.judge).items() if not key.endswith(("url", "key"))}
     identity = {
         "model": engine_fingerprint(options),
         "tokenizer": tokenizer,
