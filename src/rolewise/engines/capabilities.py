@@ -1,0 +1,213 @@
+"""What a completions server can do, found out by asking: many ignore what they don't know and still answer 200."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from rolewise.engines.base import EngineError
+from rolewise.engines.completion_replies import (
+    IdSource,
+    ReplyError,
+    choices_of,
+    generated_ids,
+    generated_logprobs,
+    named_logprobs,
+    prompt_logprobs,
+)
+from rolewise.engines.endpoints import RequestRefused
+
+PROBE_TOKENS = 8
+PROBE_TEXT = "One, two, three, four,"
+PLAIN_SAMPLING: dict[str, Any] = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "skip_special_tokens": False,
+    "spaces_between_special_tokens": False,
+}
+"""Said with every request where the server takes it. Servers have defaults of their own (llama.cpp cuts off below
+min_p 0.05), or the model's files bring some (vLLM)."""
+SAMPLED_LOGPROBS: dict[str, Any] = {"logprobs": 1}
+
+Ask = Callable[[Mapping[str, Any]], Awaitable[tuple[str, dict[str, Any]]]]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a server can do.
+
+    Attributes:
+        generated_ids: how the ids of generated tokens come back.
+        logprobs: log-probabilities of generated tokens.
+        prompt_logprobs: those of the prompt's tokens: by the field `prompt_logprobs`, by `echo`, or not.
+        chosen_logprobs: those of given next tokens (`logprob_token_ids`).
+        n: several samples for a request.
+        seed: the same seed gives the same samples.
+        stop: stop texts.
+        stop_token_ids: tokens that end a sample.
+        top_k: cutting off below the k likeliest tokens.
+        plain_sampling: settings that switch off the server's own defaults are taken.
+    """
+
+    generated_ids: IdSource
+    logprobs: bool
+    prompt_logprobs: Literal["prompt_logprobs", "echo"] | None
+    chosen_logprobs: bool
+    n: bool
+    seed: bool
+    stop: bool
+    stop_token_ids: bool
+    top_k: bool
+    plain_sampling: bool
+
+
+async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
+    """Find out what a server can do, with a few requests of some tokens each.
+
+    Args:
+        ask: sends a completion request, as `EndpointPool.complete`.
+        tokenizer: of the model.
+
+    Raises:
+        EngineError: if the server can't be reached, or can't be used: it takes no token ids as a prompt.
+    """
+    prober = _Prober(ask, list(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]), tokenizer)
+    greedy = await prober.greedy()
+    source, ids = await prober.id_source(greedy)
+    logprobs, of_prompt, of_chosen, n = await asyncio.gather(
+        prober.logprobs(), prober.prompt_logprobs(), prober.chosen_logprobs(), prober.several()
+    )
+    seed, stop, stop_token_ids, top_k, plain_sampling = await asyncio.gather(
+        prober.seed(),
+        prober.stop(greedy),
+        prober.stop_token_ids(greedy, ids),
+        prober.top_k(greedy),
+        prober.takes(PLAIN_SAMPLING),
+    )
+    return Capabilities(
+        generated_ids=source,
+        logprobs=logprobs,
+        prompt_logprobs=of_prompt,
+        chosen_logprobs=of_chosen,
+        n=n,
+        seed=seed,
+        stop=stop,
+        stop_token_ids=stop_token_ids,
+        top_k=top_k,
+        plain_sampling=plain_sampling,
+    )
+
+
+class _Prober:
+    def __init__(self, ask: Ask, prompt_ids: list[int], tokenizer: Any) -> None:
+        self._ask, self._prompt_ids, self._tokenizer = ask, prompt_ids, tokenizer
+
+    async def greedy(self) -> dict[str, Any]:
+        """The likeliest continuation; without it there is nothing to do here.
+
+        Raises:
+            EngineError: if token ids are no prompt for the server.
+        """
+        body = {"prompt": self._prompt_ids, "max_tokens": PROBE_TOKENS, "temperature": 0}
+        try:
+            url, reply = await self._ask(body)
+        except RequestRefused as error:
+            raise EngineError(f"{error} when asked with token ids as the prompt, which it must take") from error
+        [choice] = choices_of(url, reply, 1)
+        usage = reply.get("usage")
+        counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if counted is not None and counted != len(self._prompt_ids):
+            raise EngineError(
+                f"{url} takes a prompt of {len(self._prompt_ids)} token ids for {counted} tokens; "
+                "it must take token ids as they are, and serve the model of this tokenizer"
+            )
+        return choice
+
+    async def id_source(self, greedy: dict[str, Any]) -> tuple[IdSource, list[int]]:
+        """How ids come back, and those of the likeliest continuation."""
+        extras: list[dict[str, Any]] = [
+            {"return_token_ids": True},
+            {"return_tokens_as_token_ids": True, **SAMPLED_LOGPROBS},
+            SAMPLED_LOGPROBS,
+        ]
+        sources: Sequence[IdSource] = get_args(IdSource)
+        for source, extra in zip(sources[:-1], extras, strict=True):
+            choice = await self._choice(extra)
+            ids = choice and generated_ids(choice, source)
+            if ids and self._says(ids, str(greedy["text"])):
+                return source, ids
+        return "text", list(self._tokenizer(greedy["text"], add_special_tokens=False)["input_ids"])
+
+    async def logprobs(self) -> bool:
+        choice = await self._choice(SAMPLED_LOGPROBS)
+        return bool(choice and generated_logprobs(choice))
+
+    async def prompt_logprobs(self) -> Literal["prompt_logprobs", "echo"] | None:
+        if await self._tells_of_prompt({"prompt_logprobs": 1}):
+            return "prompt_logprobs"
+        return "echo" if await self._tells_of_prompt({"echo": True, **SAMPLED_LOGPROBS}) else None
+
+    async def _tells_of_prompt(self, extra: Mapping[str, Any]) -> bool:
+        choice = await self._choice({**extra, "max_tokens": 1})
+        try:
+            return choice is not None and len(prompt_logprobs("", choice, self._prompt_ids)) > 0
+        except ReplyError:
+            return False
+
+    async def chosen_logprobs(self) -> bool:
+        tokens = self._prompt_ids[:2]
+        choice = await self._choice({"max_tokens": 1, **chosen_logprobs_fields(tokens)})
+        try:
+            return choice is not None and len(named_logprobs("", choice, tokens)) > 0
+        except ReplyError:
+            return False
+
+    async def several(self) -> bool:
+        body = {"max_tokens": 1, "n": 2, "temperature": 1.0}
+        return await self._choice(body, count=2) is not None
+
+    async def seed(self) -> bool:
+        """Two draws of one seed are alike, and those of another are not; hot enough that chance does not matter."""
+        draws = [await self._choice({"temperature": 1.5, "seed": seed}) for seed in (1, 1, 2)]
+        texts = [choice["text"] for choice in draws if choice]
+        return len(texts) == 3 and texts[0] == texts[1] != texts[2]
+
+    async def stop(self, greedy: dict[str, Any]) -> bool:
+        text = str(greedy["text"])
+        stop = text.strip()[1:3] or text
+        choice = await self._choice({"stop": [stop]}) if stop else None
+        return bool(choice and choice.get("finish_reason") == "stop" and stop not in choice["text"])
+
+    async def stop_token_ids(self, greedy: dict[str, Any], ids: Sequence[int]) -> bool:
+        choice = await self._choice({"stop_token_ids": [ids[0]]}) if ids else None
+        return bool(choice and choice.get("finish_reason") == "stop" and choice["text"] != greedy["text"])
+
+    async def top_k(self, greedy: dict[str, Any]) -> bool:
+        """The hottest draw from one token is the greedy one."""
+        choice = await self._choice({"temperature": 2.0, "top_k": 1})
+        return choice is not None and choice["text"] == greedy["text"]
+
+    async def takes(self, extra: Mapping[str, Any]) -> bool:
+        return await self._choice({**extra, "max_tokens": 1}) is not None
+
+    async def _choice(self, extra: Mapping[str, Any], count: int = 1) -> dict[str, Any] | None:
+        """The first choice of a request with some fields more; None if the server refuses it or answers otherwise."""
+        body = {"prompt": self._prompt_ids, "max_tokens": PROBE_TOKENS, "temperature": 0, **extra}
+        try:
+            url, reply = await self._ask(body)
+            return choices_of(url, reply, count)[0]
+        except (RequestRefused, ReplyError):
+            return None
+
+    def _says(self, ids: Sequence[int], text: str) -> bool:
+        """Whether ids stand for a text, but for special tokens and spaces at its ends."""
+        return self._text(ids).strip() == text.strip()
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def chosen_logprobs_fields(tokens: Sequence[int]) -> dict[str, Any]:
+    """Fields of a request that ask for the log-probabilities of given next tokens (vLLM)."""
+    return {"logprobs": 0, "logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}

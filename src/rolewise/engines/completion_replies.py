@@ -1,0 +1,203 @@
+"""From a completion's reply to samples: each kind of server hands the generated tokens' ids back in another way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rolewise.engines.base import EngineError, Sample, Sampling
+from rolewise.engines.stopping import StopTexts
+
+IdSource = Literal["token_ids", "token_id strings", "logprobs content", "text"]
+"""Where a choice has the ids: a list `token_ids`; the names `token_id:N` in `logprobs.tokens`; the `id`s in
+`logprobs.content` (llama.cpp); nowhere, so that its text is encoded again."""
+PREFIX = "token_id:"
+
+
+class ReplyError(EngineError):
+    """A reply that lacks what it must have; the message names the server and the field."""
+
+
+def choices_of(url: str, reply: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The choices of a reply, in order.
+
+    Raises:
+        ReplyError: if they are not `count`, or one has no text.
+    """
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise ReplyError(f"{url}/completions: the reply has no field 'choices'; it holds {_names(reply)}")
+    if len(choices) != count:
+        raise ReplyError(
+            f"{url}/completions: the reply has {len(choices)} entries in 'choices', {count} were asked for"
+        )
+    for number, choice in enumerate(choices):
+        if not isinstance(choice.get("text"), str):
+            raise ReplyError(f"{url}/completions: the reply has no field 'choices[{number}].text'")
+    return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
+
+
+def generated_ids(choice: dict[str, Any], source: IdSource) -> list[int] | None:
+    """The ids as the server gives them, or None if it does not give them in this way."""
+    try:
+        if source == "token_ids":
+            return [int(token) for token in choice["token_ids"]]
+        if source == "token_id strings":
+            names = choice["logprobs"]["tokens"]
+            return [int(name.removeprefix(PREFIX)) for name in names] if _all_prefixed(names) else None
+        if source == "logprobs content":
+            return [int(entry["id"]) for entry in choice["logprobs"]["content"]]
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
+
+
+def generated_logprobs(choice: dict[str, Any]) -> list[float] | None:
+    """Log-probabilities of the generated tokens, or None if there are none."""
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, dict):
+        return None
+    try:
+        if logprobs.get("content") is not None:
+            return [float(entry["logprob"]) for entry in logprobs["content"]]
+        return [float(value) for value in logprobs["token_logprobs"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+@dataclass
+class SampleReader:
+    """Reads samples out of choices.
+
+    Args:
+        tokenizer: of the model.
+        source: where the ids are.
+        note: takes what the user should know; the same may be said many times.
+    """
+
+    tokenizer: Any
+    source: IdSource
+    note: Callable[[str], None] = field(repr=False)
+
+    def read(self, url: str, choice: dict[str, Any], sampling: Sampling) -> Sample:
+        """A sample, cut at the first end token or stop text, if the server went on.
+
+        Raises:
+            ReplyError: if a field is missing, or the server ended it for a reason of its own.
+        """
+        reason = choice.get("finish_reason")
+        if reason not in ("stop", "length"):
+            raise ReplyError(
+                f"{url}/completions: the reply has 'choices[].finish_reason' {reason!r}, not stop or length"
+            )
+        ids, logprobs = self._tokens(url, choice, sampling, ended=reason == "stop")
+        end = self._end(ids, sampling)
+        ids, logprobs = ids[:end], logprobs and logprobs[:end]
+        ended = reason == "stop" or end is not None
+        return Sample(ids, logprobs if sampling.logprobs else None, "stop" if ended else "length")
+
+    def ends(self, sampling: Sampling) -> list[int]:
+        """Tokens that end a sample, beside those that the server knows."""
+        own = self.tokenizer.eos_token_id
+        return list(dict.fromkeys([*([] if own is None else [own]), *sampling.stop_token_ids]))
+
+    def _tokens(
+        self, url: str, choice: dict[str, Any], sampling: Sampling, *, ended: bool
+    ) -> tuple[list[int], list[float] | None]:
+        logprobs = generated_logprobs(choice)
+        if sampling.logprobs and logprobs is None:
+            raise ReplyError(f"{url}/completions: the reply has no log-probabilities in 'choices[].logprobs'")
+        if self.source == "text":
+            self.note(
+                "the server gives no ids of generated tokens: its text is encoded again, perhaps into other tokens"
+            )
+            if sampling.logprobs:
+                raise ReplyError(f"{url} gives no ids of generated tokens, and log-probabilities need them")
+            end = [self.tokenizer.eos_token_id] if ended and not sampling.stop else []
+            return [*self._encode(choice["text"]), *end], None
+        ids = generated_ids(choice, self.source)
+        if ids is None:
+            raise ReplyError(f"{url}/completions: the reply has no ids of generated tokens where it had them at first")
+        if logprobs is not None and len(logprobs) != len(ids):
+            raise ReplyError(f"{url}/completions: the reply has {len(ids)} ids and {len(logprobs)} log-probabilities")
+        if self.source == "logprobs content":
+            return self._completed(choice, ids, logprobs or [])
+        return ids, logprobs
+
+    def _completed(
+        self, choice: dict[str, Any], ids: list[int], logprobs: list[float]
+    ) -> tuple[list[int], list[float]]:
+        """llama.cpp lists only the last token of a character that takes several, and none of a stop text's."""
+        all_ids: list[int] = []
+        all_logprobs: list[float] = []
+        listed = ""
+        for token, logprob, entry in zip(ids, logprobs, choice["logprobs"]["content"], strict=True):
+            text = str(entry.get("token", ""))
+            listed += text
+            before: list[int] = []
+            if "\N{REPLACEMENT CHARACTER}" in self.tokenizer.decode([token]):
+                self.note(
+                    "the server lists only the last token of a character made of several: the others are encoded "
+                    "again, and their log-probabilities are not known (NaN)"
+                )
+                encoded = self._encode(text)
+                before = encoded[:-1] if encoded and encoded[-1] == token else []
+            all_ids += [*before, token]
+            all_logprobs += [*[float("nan")] * len(before), logprob]
+        if choice["text"].startswith(listed) and (rest := self._encode(choice["text"][len(listed) :])):
+            self.note(
+                "the server leaves out a stop text and the tokens that hold it: what comes before is encoded again"
+            )
+            all_ids += rest
+            all_logprobs += [float("nan")] * len(rest)
+        return all_ids, all_logprobs
+
+    def _end(self, ids: Sequence[int], sampling: Sampling) -> int | None:
+        """Number of tokens with the first that ends the sample; None if none does."""
+        ends = self.ends(sampling)
+        by_token = next((i + 1 for i, token in enumerate(ids) if token in ends), None)
+        by_text = StopTexts(self.tokenizer, sampling.stop).first_end(ids)
+        return min((end for end in (by_token, by_text) if end is not None), default=None)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def prompt_logprobs(url: str, choice: dict[str, Any], prompt_ids: Sequence[int]) -> list[float]:
+    """Log-probabilities of a prompt's tokens but the first: from `prompt_logprobs`, or from an echoed prompt.
+
+    Raises:
+        ReplyError: if they are not there.
+    """
+    listed = choice.get("prompt_logprobs")
+    try:
+        if isinstance(listed, list) and len(listed) == len(prompt_ids):
+            return [
+                float(entry[str(token)]["logprob"]) for entry, token in zip(listed[1:], prompt_ids[1:], strict=True)
+            ]
+        echoed = choice["logprobs"]["token_logprobs"]
+        if len(echoed) >= len(prompt_ids):
+            return [float(value) for value in echoed[1 : len(prompt_ids)]]
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ReplyError(f"{url}/completions: the reply has no log-probabilities of the prompt in 'choices[0]'")
+
+
+def named_logprobs(url: str, choice: dict[str, Any], tokens: Sequence[int]) -> list[float]:
+    """Log-probabilities of given next tokens, from `top_logprobs` with the names `token_id:N`.
+
+    Raises:
+        ReplyError: if one is not there.
+    """
+    try:
+        first = choice["logprobs"]["top_logprobs"][0]
+        return [float(first[f"{PREFIX}{token}"]) for token in tokens]
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise ReplyError(f"{url}/completions: 'choices[0].logprobs.top_logprobs' lacks tokens asked for") from None
+
+
+def _all_prefixed(names: Sequence[str]) -> bool:
+    return all(name.startswith(PREFIX) for name in names)
+
+
+def _names(reply: dict[str, Any]) -> str:
+    return ", ".join(sorted(map(str, reply))) or "nothing"

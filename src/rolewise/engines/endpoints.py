@@ -1,0 +1,227 @@
+"""Servers that serve the same model: which of them is asked, and what happens when one fails.
+
+The `openai` package keeps the connections and tries again, ever more slowly, after a broken connection, 429 and 5xx.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from rolewise.core.errors import InputError
+from rolewise.engines.base import EngineError
+
+FIRST_RETRIES = 1
+"""Who names a server that is not there should hear it soon."""
+
+
+class RequestRefused(Exception):
+    """A server refused one request (4xx); others may pass. The message names the server and gives its reason."""
+
+
+class _EndpointGone(Exception):
+    """A server that is not worth asking again. The message names it and says why."""
+
+
+class Endpoint:
+    """One server.
+
+    Args:
+        url: with or without `/v1`.
+        api_key: its key; None for a server that wants none.
+        timeout: seconds that one try may take.
+        retries: further tries.
+
+    Raises:
+        InputError: for a URL that is none.
+    """
+
+    def __init__(self, url: str, api_key: str | None, timeout: float, retries: int) -> None:
+        try:
+            import openai
+        except ImportError as error:
+            raise InputError("to ask a server, install the package for it: pip install 'rolewise[openai]'") from error
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise InputError(f"server {url!r} is no URL; give it as http://localhost:8000/v1")
+        self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        self.model: str | None = None
+        self.underway = 0
+        self._openai = openai
+        self._timeout = timeout
+        self._client = openai.AsyncOpenAI(
+            base_url=self.url, api_key=api_key or "none", timeout=timeout, max_retries=retries
+        )
+
+    async def models(self) -> list[dict[str, Any]]:
+        """What it says of the models that it serves.
+
+        Raises:
+            _EndpointGone: if it can't be asked.
+            EngineError: if it does not say.
+        """
+        try:
+            reply = await self._call("GET", "/models", None, retries=FIRST_RETRIES)
+        except RequestRefused as error:
+            raise EngineError(f"{error}; is it a server that speaks OpenAI's protocol?") from error
+        models = reply.get("data")
+        if not isinstance(models, list) or not models or not all(isinstance(m, dict) and m.get("id") for m in models):
+            raise EngineError(f"{self.url}/models: the reply names no model in the field 'data[0].id'")
+        return models
+
+    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to a completion request, the model's name added to it.
+
+        Raises:
+            RequestRefused: for 4xx.
+            _EndpointGone: if it can't be asked.
+            EngineError: for a refused key, or no JSON.
+        """
+        return await self._call("POST", "/completions", {"model": self.model, **body})
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """Have it load a LoRA adapter under a name (vLLM); raises as `complete`."""
+        await self._call("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": path}, json=False)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, retries: int | None = None, json: bool = True
+    ) -> dict[str, Any]:
+        client = self._client if retries is None else self._client.with_options(max_retries=retries)
+        try:
+            if method == "GET":
+                reply = await client.get(path, cast_to=object)
+            else:
+                reply = await client.post(path, cast_to=object, body=body)
+        except self._openai.APITimeoutError as error:
+            raise _EndpointGone(f"{self.url} gives no answer within {self._timeout:g} s") from error
+        except self._openai.APIConnectionError as error:
+            raise _EndpointGone(f"{self.url} can't be reached ({_cause(error)})") from error
+        except self._openai.APIStatusError as error:
+            self._sort_out(error)
+        except ValueError:
+            reply = None
+        if not json:
+            return {}
+        if not isinstance(reply, dict):
+            raise EngineError(f"{self.url}{path}: the reply is no JSON object; is it a server of OpenAI's protocol?")
+        return reply
+
+    def _sort_out(self, error: Any) -> None:
+        said = f"{self.url} answers {error.status_code} ({_one_line(_message(error))})"
+        if error.status_code in (408, 409, 429) or error.status_code >= 500:
+            raise _EndpointGone(f"{said} again and again") from error
+        if error.status_code in (401, 403):
+            raise EngineError(f"{said}; give the right api_key") from error
+        raise RequestRefused(said) from error
+
+
+class EndpointPool:
+    """Servers of one model; the least busy is asked, and one that fails is left out.
+
+    Args:
+        endpoints: at least one.
+        concurrency: requests under way at once, per server.
+
+    Attributes:
+        alive: those that have not failed.
+        notes: which were left out, and why.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
+        self.alive = list(endpoints)
+        self.notes: list[str] = []
+        self._all = list(endpoints)
+        self._failure: str | None = None
+        self._places = asyncio.Semaphore(concurrency * len(endpoints))
+
+    async def open(self, model: str | None) -> list[dict[str, Any]]:
+        """Find out what is served, and choose the model; returns what the servers say of it, one entry for each alive.
+
+        Raises:
+            EngineError: if no server can be reached, one does not serve the model, or they serve different ones.
+        """
+        found = []
+        for endpoint in list(self.alive):
+            try:
+                served = await endpoint.models()
+            except _EndpointGone as error:
+                self._leave_out(endpoint, str(error))
+                continue
+            names = [str(entry["id"]) for entry in served]
+            endpoint.model = model or names[0]
+            if endpoint.model not in names:
+                raise EngineError(f"{endpoint.url} does not serve {model!r}; it serves {', '.join(names)}")
+            found.append(served[names.index(endpoint.model)])
+        if len({endpoint.model for endpoint in self.alive}) > 1:
+            told = ", ".join(f"{endpoint.model} at {endpoint.url}" for endpoint in self.alive)
+            raise EngineError(f"the servers serve different models ({told}); name one that all of them serve")
+        return found
+
+    async def complete(self, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The URL and the reply of a server.
+
+        Raises:
+            RequestRefused: for 4xx.
+            EngineError: if no server is left, or one speaks another protocol.
+        """
+        async with self._places:
+            while True:
+                if self._failure is not None:
+                    raise EngineError(self._failure)
+                endpoint = min(self.alive, key=lambda one: one.underway)
+                endpoint.underway += 1
+                try:
+                    return endpoint.url, await endpoint.complete(body)
+                except _EndpointGone as error:
+                    self._leave_out(endpoint, str(error))
+                finally:
+                    endpoint.underway -= 1
+
+    async def each(self, action: Any) -> None:
+        """Await `action(endpoint)` for every server alive; one that fails is left out.
+
+        Raises:
+            EngineError: if none is left.
+        """
+        for endpoint in list(self.alive):
+            try:
+                await action(endpoint)
+            except _EndpointGone as error:
+                self._leave_out(endpoint, str(error))
+
+    async def close(self) -> None:
+        for endpoint in self._all:
+            await endpoint.close()
+
+    def _leave_out(self, endpoint: Endpoint, reason: str) -> None:
+        """A server that failed gets no more requests.
+
+        Raises:
+            EngineError: if it was the last.
+        """
+        if endpoint in self.alive:
+            self.alive.remove(endpoint)
+            self.notes.append(f"left out: {reason}")
+        if not self.alive:
+            others = f"; all {len(self._all)} servers have failed" if len(self._all) > 1 else ""
+            self._failure = f"{reason}{others}"
+            raise EngineError(self._failure)
+
+
+def _message(error: Any) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        inner = body.get("message") or body.get("error") or body
+        return str(inner)
+    return str(body or error.message)
+
+
+def _cause(error: BaseException) -> str:
+    return _one_line(str(error.__cause__ or error)) or type(error.__cause__ or error).__name__
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,341 @@
+"""A model behind servers that speak OpenAI's protocol for completions: vLLM, llama.cpp, SGLang and the like.
+
+Prompts go out as token ids, so that no chat template or tokenizer of the server stands between. Requests run in an
+event loop in a thread of its own.
+"""
+
+import asyncio
+import queue
+import threading
+import zlib
+from collections.abc import Coroutine, Hashable, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rolewise.core.errors import InputError
+from rolewise.engines.base import Completion, Engine, EngineError, Sampling
+from rolewise.engines.capabilities import (
+    PLAIN_SAMPLING,
+    SAMPLED_LOGPROBS,
+    Capabilities,
+    chosen_logprobs_fields,
+    probe,
+)
+from rolewise.engines.completion_replies import (
+    SampleReader,
+    choices_of,
+    named_logprobs,
+    prompt_logprobs,
+)
+from rolewise.engines.endpoints import Endpoint, EndpointPool, RequestRefused
+
+_T = TypeVar("_T")
+
+
+class ServerEngine(Engine):
+    """Generates and scores on servers.
+
+    What they can do is found out at the start, see `capabilities`. A server that fails, after tries ever further apart,
+    is left out and its requests go to the others.
+
+    Args:
+        urls: of servers that serve the same model, as `http://localhost:8000/v1`.
+        tokenizer: of the model.
+        model: name under which a model or adapter is served; None takes the first.
+        api_key: the servers' key, where they want one.
+        concurrency: requests under way at once, per server.
+        timeout: seconds that one try of a request may take.
+        retries: further tries after a broken connection, 429 or 5xx; waits grow from half a second to eight.
+
+    Attributes:
+        capabilities: what the servers can do.
+        model: the served name.
+        notes: what the user should know: servers left out, and what this kind of server can't say.
+
+    Raises:
+        InputError: for a URL that is none, or if the package `openai` is missing.
+        EngineError: if no server can be reached or used, or none serves `model`.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        tokenizer: Any,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        concurrency: int = 32,
+        timeout: float = 600.0,
+        retries: int = 5,
+    ) -> None:
+        if not urls:
+            raise InputError("no server given; give its URL, as http://localhost:8000/v1")
+        if concurrency < 1:
+            raise InputError(f"concurrency is {concurrency}; it must be at least 1")
+        endpoints = [Endpoint(url, api_key, timeout, retries) for url in urls]
+        self.tokenizer = tokenizer
+        self.concurrency = concurrency * len(endpoints)
+        self._pool = EndpointPool(endpoints, concurrency)
+        self._said: dict[str, None] = {}
+        self._underway: set[Hashable] = set()
+        self._done: queue.SimpleQueue[tuple[Hashable, Completion | BaseException]] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server-engine", daemon=True)
+        self._thread.start()
+        try:
+            self._served = self._wait_for(self._pool.open(model))
+            self.model = str(self._pool.alive[0].model)
+            self.capabilities = self._wait_for(self._probe())
+            self._context = self._smallest_context()
+            self._reader = SampleReader(tokenizer, self.capabilities.generated_ids, self._note)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self._said, *self._pool.notes]
+
+    def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
+        self._underway.add(key)
+        work = self._answer(key, [int(token) for token in prompt_ids], sampling)
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def collect(self) -> list[Completion]:
+        done: list[Completion] = []
+        while self._underway and (not done or not self._done.empty()):
+            key, outcome = self._done.get()
+            if isinstance(outcome, BaseException) and done:  # first what is done, then what went wrong
+                self._done.put((key, outcome))
+                break
+            self._underway.discard(key)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done.append(outcome)
+        return done
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        return self._wait_for(_gathered([self._score([int(token) for token in ids]) for ids in sequences]))
+
+    def next_token_logprobs(
+        self, prefixes: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]]
+    ) -> list[list[float]]:
+        work = [
+            self._next_logprobs([int(token) for token in ids], [int(token) for token in tokens])
+            for ids, tokens in zip(prefixes, allowed, strict=True)
+        ]
+        return self._wait_for(_gathered(work))
+
+    def load_adapter(self, path: str | Path, name: str | None = None) -> None:
+        """Have every server load a LoRA adapter (vLLM), and ask it from now on.
+
+        Args:
+            path: the adapter's directory, as the servers see it.
+            name: to serve it under; by default the directory's.
+
+        Raises:
+            EngineError: if a server can't, or does not allow it.
+        """
+        path = Path(path).resolve()
+        name = name or path.name
+
+        async def load(endpoint: Endpoint) -> None:
+            try:
+                await endpoint.load_adapter(name, str(path))
+            except RequestRefused as error:
+                raise EngineError(
+                    f"{error} when asked to load the adapter {path}; start vLLM with --enable-lora --lora-modules "
+                    f"{name}={path} and name {name} as the served model"
+                ) from error
+            endpoint.model = name
+
+        self._wait_for(self._pool.each(load))
+        self.model = name
+
+    def describe(self) -> dict[str, Any]:
+        owners = dict.fromkeys(str(entry.get("owned_by")) for entry in self._served if entry.get("owned_by"))
+        return {
+            "kind": "server",
+            "urls": [endpoint.url for endpoint in self._pool.alive],
+            "model": self.model,
+            "server": ", ".join(owners),
+            "context": self._context,
+            "capabilities": asdict(self.capabilities),
+            "notes": self.notes,
+            "versions": {"openai": version("openai")},
+        }
+
+    def close(self) -> None:
+        """Drop what is under way, close the connections and end the thread."""
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end(self) -> None:
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pool.close()
+
+    async def _probe(self) -> Capabilities:
+        """What all servers alive can do.
+
+        Raises:
+            EngineError: if they can't do the same.
+        """
+        found: list[tuple[str, Capabilities]] = []
+
+        async def probe_one(endpoint: Endpoint) -> None:
+            async def ask(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+                return endpoint.url, await endpoint.complete(body)
+
+            found.append((endpoint.url, await probe(ask, self.tokenizer)))
+
+        await self._pool.each(probe_one)
+        for url, other in found[1:]:
+            if other != found[0][1]:
+                raise EngineError(f"{found[0][0]} and {url} can't do the same; give servers of one kind")
+        return found[0][1]
+
+    def _smallest_context(self) -> int | None:
+        """The servers' context in tokens, where they say: vLLM by `max_model_len`, llama.cpp by `meta.n_ctx`."""
+        told = []
+        for entry in self._served:
+            meta = entry.get("meta")
+            told.append(entry.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None))
+        return min((int(size) for size in told if size), default=None)
+
+    async def _answer(self, key: Hashable, prompt_ids: list[int], sampling: Sampling) -> None:
+        """Put the answer, or what went wrong, where `collect` finds it."""
+        try:
+            self._done.put((key, await self._complete(key, prompt_ids, sampling)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # nothing else would wake `collect`
+            self._done.put((key, error))
+
+    async def _complete(self, key: Hashable, prompt_ids: list[int], sampling: Sampling) -> Completion:
+        if not prompt_ids:
+            return Completion(key, [], "the prompt is empty; it needs at least one token")
+        if self._context is not None and len(prompt_ids) >= self._context:
+            reason = f"the prompt has {len(prompt_ids)} tokens, and the server's context holds {self._context}"
+            return Completion(key, [], reason)
+        body = self._body(prompt_ids, sampling)
+        try:
+            choices = await self._choices(body, sampling.n)
+        except RequestRefused as error:
+            return Completion(key, [], str(error))
+        return Completion(key, [self._reader.read(url, choice, sampling) for url, choice in choices])
+
+    async def _choices(self, body: dict[str, Any], n: int) -> list[tuple[str, dict[str, Any]]]:
+        """`n` choices with the URLs that they came from: by one request, or by `n` where the server takes no `n`, or
+        not so many (llama.cpp: no more than it has slots)."""
+        if n == 1 or self.capabilities.n:
+            try:
+                url, reply = await self._pool.complete(body | {"n": n})
+                return [(url, choice) for choice in choices_of(url, reply, n)]
+            except RequestRefused:
+                if n == 1:
+                    raise
+        replies = await _gathered([self._pool.complete(body | {"n": 1, "seed": body["seed"] + i}) for i in range(n)])
+        return [(url, choices_of(url, reply, 1)[0]) for url, reply in replies]
+
+    def _body(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
+        """A request's fields but `n`.
+
+        Raises:
+            EngineError: if the server lacks an ability that is needed.
+        """
+        can = self.capabilities
+        tokens = sampling.max_new_tokens
+        if self._context is not None:
+            tokens = min(tokens, self._context - len(prompt_ids))
+        body: dict[str, Any] = {
+            "prompt": prompt_ids,
+            "max_tokens": tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": _seed(sampling.seed, prompt_ids),
+        }
+        if can.plain_sampling:
+            body |= PLAIN_SAMPLING
+        if sampling.logprobs:
+            self._need(can.logprobs, "log-probabilities of generated tokens")
+        if sampling.logprobs or can.generated_ids in ("logprobs content", "token_id strings"):
+            body |= SAMPLED_LOGPROBS
+        if can.generated_ids == "token_ids":
+            body["return_token_ids"] = True
+        elif can.generated_ids == "token_id strings":
+            body["return_tokens_as_token_ids"] = True
+        if sampling.temperature > 0:
+            if sampling.top_k:
+                self._need(can.top_k, "top_k")
+                body["top_k"] = sampling.top_k
+            if not can.seed:
+                self._note("the server does not keep to a seed: another run draws other samples")
+        # Where the server can't stop there, the answer is cut afterwards.
+        if sampling.stop and can.stop:
+            body["stop"] = list(sampling.stop)
+        if can.stop_token_ids:
+            body["stop_token_ids"] = self._reader.ends(sampling)
+        return body
+
+    async def _score(self, ids: list[int]) -> list[float]:
+        if len(ids) < 2:
+            return []
+        how = self.capabilities.prompt_logprobs
+        self._need(how is not None, "log-probabilities of the prompt's tokens")
+        extra = {"prompt_logprobs": 1} if how == "prompt_logprobs" else {"echo": True, **SAMPLED_LOGPROBS}
+        url, choice = await self._one({"prompt": ids, "max_tokens": 1, "temperature": 0, **extra})
+        return prompt_logprobs(url, choice, ids)
+
+    async def _next_logprobs(self, prefix: list[int], tokens: list[int]) -> list[float]:
+        if not tokens:
+            return []
+        if not self.capabilities.chosen_logprobs:
+            scores = await _gathered([self._score([*prefix, token]) for token in tokens])
+            return [score[-1] for score in scores]
+        body = {"prompt": prefix, "max_tokens": 1, "temperature": 0, **chosen_logprobs_fields(tokens)}
+        url, choice = await self._one(body)
+        return named_logprobs(url, choice, tokens)
+
+    async def _one(self, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        try:
+            url, reply = await self._pool.complete(body)
+        except RequestRefused as error:
+            raise EngineError(str(error)) from error
+        return url, choices_of(url, reply, 1)[0]
+
+    def _need(self, able: bool, ability: str) -> None:
+        if not able:
+            raise EngineError(f"{self._pool.alive[0].url} can't give {ability}, needed here; a vLLM server can")
+
+    def _note(self, text: str) -> None:
+        self._said.setdefault(text)
+
+    def _wait_for(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run in the thread's loop."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+async def _gathered(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    return list(await asyncio.gather(*work))
+
+
+def _seed(seed: int, prompt_ids: Sequence[int]) -> int:
+    """The seed to send. Servers draw sample i from seed + i, so near seeds would share samples, and all prompts their
+    luck; hence a hash, with room for i below 2^31."""
+    return zlib.crc32(np.asarray([seed % 2**63, *prompt_ids], dtype=np.int64).tobytes()) >> 2
