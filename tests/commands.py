@@ -7,10 +7,12 @@ from typing import Any
 from rolewise.cli import sft
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs import options as jobs
+from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.sample_options import SampleOptions
 
 OPTIONS = {
     "demo": jobs.DemoOptions,
+    "eval": EvalOptions,
     "export": jobs.ExportOptions,
     "label": jobs.LabelOptions,
     "push": jobs.PushOptions,
@@ -22,12 +24,20 @@ OPTIONS = {
 
 
 def read_command(arguments: Sequence[str]) -> Any:
-    """The options of `rolewise ARGUMENTS`, without running it; for sft also the trainer's, checked as before a run.
+    """The options of `rolewise ARGUMENTS`, without running it; for sft also the trainer's, checked as before a run, for
+    experiment its plan.
 
     Raises:
         InputError: as the command itself, for an option that is unknown or does not fit.
     """
     command, *rest = arguments
+    if command == "experiment":
+        from rolewise.cli.experiment import parse_arguments
+        from rolewise.experiment.config import read_experiment
+        from rolewise.experiment.plan import plan_experiment
+
+        given = parse_arguments(rest)
+        return plan_experiment(read_experiment(given.file, given.output))
     if command != "sft":
         return parse(build_parser(f"rolewise {command}", "", OPTIONS[command]), OPTIONS[command], rest)[0]
     from rolewise.jobs.sft import check_training

@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,14 @@ from workbench import Workbench
 from rolewise.cli.main import COMMANDS, main
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
+from rolewise.experiment.config import read_experiment
+from rolewise.experiment.inputs import check_inputs, missing_inputs
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
+EXPERIMENTS = {"shad_rft_table1.yaml": 14, "shad_rft_tau.yaml": 9, "small.yaml": 6}
+"""Experiment → number of its trainings."""
 CONFIGS = sorted(path.name for path in EXAMPLES.glob("*.yaml") if path.name not in FOR_ACCELERATE)
 
 
@@ -40,7 +46,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_config_is_looked_at() -> None:
     assert set(FOR_ACCELERATE) < {path.name for path in EXAMPLES.glob("*.yaml")}
-    assert OPTIONS.keys() | {"sft"} == COMMANDS.keys()
+    assert OPTIONS.keys() | {"sft", "experiment"} == COMMANDS.keys()
     assert len(CONFIGS) >= 7
 
 
@@ -50,6 +56,38 @@ def test_a_config_opens_with_the_line_that_runs_it_and_every_option_fits(name: s
     arguments = arguments_of(launch_line(name))
     assert arguments[-2:] == ["--config", f"examples/{name}"]
     read_command(arguments)
+
+
+@pytest.mark.usefixtures("in_root")
+def test_an_experiment_opens_with_the_line_that_runs_it_and_plans_as_many_runs_as_it_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = EXAMPLES / "experiments"
+    assert {path.name for path in folder.glob("*.yaml")} == EXPERIMENTS.keys()
+    for name, count in EXPERIMENTS.items():
+        arguments = arguments_of(launch_line(f"experiments/{name}"))
+        assert arguments == ["experiment", f"examples/experiments/{name}"]
+        planned = read_command(arguments)
+        assert sum(run.seed is not None for run in planned.runs) == count
+        assert main([*arguments, "--plan"]) == 0
+        assert f"{count} runs" in capsys.readouterr().out
+
+
+def test_the_inputs_of_the_small_experiment_are_those_that_it_reads(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = next(
+        line.removeprefix("#").split("python ")[1].strip()
+        for line in (EXAMPLES / "experiments" / "small.yaml").read_text().splitlines()
+        if "python " in line
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [script])
+    monkeypatch.setattr("rolewise.jobs.demo_model.fetch_demo_model", lambda folder: str(bench.model))
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+    experiment = read_experiment(EXAMPLES / "experiments" / "small.yaml")
+    assert missing_inputs(experiment) == []
+    check_inputs(experiment)
 
 
 @pytest.mark.parametrize("option", ["learning_rat: 1.0", "rank: many", "num_train_epochs: many", "lora: 1"])

@@ -1,6 +1,7 @@
 """The experiment file: what it may say, what it comes to, and one line for each mistake."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,12 @@ def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> 
     assert fingerprint(str(tmp_path / "b" / "x.jsonl")) != first
     assert fingerprint(str(tmp_path / "a")) != first
     assert fingerprint(None) is None
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/experiments.md"])
+def test_the_experiments_of_the_documents_can_be_read(page: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    found = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "methods:" in block]
+    assert len(found) == 1
+    (tmp_path / "experiment.yaml").write_text(found[0], encoding="utf-8")
+    assert len(read_experiment(tmp_path / "experiment.yaml").methods) >= 3
