@@ -330,6 +330,24 @@ def test_how_a_command_ended_is_one_line(tmp_path: Path, code: str, reason: str 
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path: Path, number: int) -> None:
+    started = tmp_path / "started"
+    code = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+    launcher = tmp_path / "launcher.py"  # in the labelling's place
+    launcher.write_text(code)
+    path = write_experiment(tmp_path, bench, launch=f"{sys.executable} {launcher}", measure={})
+    process = subprocess.Popen(command_line("experiment", path), env=environment(), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (started.exists() and started.read_text()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [12, 30, 45])
 def test_killed_with_all_its_processes_it_goes_on_to_the_same_files(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
     from rolewise.evaluation.answer_checks import register_checker
+    from rolewise.experiment.config import Experiment, read_experiment
+    from rolewise.experiment.run import run_experiment
     from rolewise.jobs.export import export
     from rolewise.jobs.label import label
     from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
@@ -40,6 +42,8 @@ _HOMES = {
     "rolewise.data.readers": ("Format", "read_conversations", "register_format", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
     "rolewise.evaluation.answer_checks": ("register_checker",),
+    "rolewise.experiment.config": ("Experiment", "read_experiment"),
+    "rolewise.experiment.run": ("run_experiment",),
     "rolewise.jobs.export": ("export",),
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
@@ -61,6 +65,7 @@ __all__ = [
     "SHAD",
     "AlphaFT",
     "Conversation",
+    "Experiment",
     "ExportOptions",
     "Format",
     "InputError",
@@ -90,11 +95,13 @@ __all__ = [
     "load_labelled",
     "push",
     "read_conversations",
+    "read_experiment",
     "register_checker",
     "register_format",
     "register_labeller",
     "register_weighting",
     "relabel",
+    "run_experiment",
     "sample",
     "transfer_labels",
     "write_conversations",

@@ -1,7 +1,10 @@
 """`rolewise experiment`."""
 
 import argparse
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rolewise.cli.parser import Parser
 from rolewise.core.errors import InputError
@@ -63,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
         for line in missing_inputs(experiment):
             note(f"not there yet: {line}")
         return 0
-    with progress() as bars:
+    with progress() as bars, _ended_in_order():
         result = run_experiment(experiment, bars, plan)
     for table in result.tables:
         show(table)
@@ -71,3 +74,13 @@ def run(argv: Sequence[str]) -> int:
         note(f"{result.path}: was done already, with these settings and data; nothing was run")
     out.print(f"table:  {result.path / 'table.md'}\nreport: {result.path / 'report.html'}", soft_wrap=True)
     return 1 if result.failures else 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM, which schedulers send, unwinds this process, so that the command it waits for is ended too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

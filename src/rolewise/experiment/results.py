@@ -18,8 +18,9 @@ from rolewise.evaluation.statistics import Interval, paired_interval
 from rolewise.experiment.config import Experiment
 from rolewise.experiment.measuring import ALL_TOKENS, LOSSES_FILE
 from rolewise.experiment.plan import Plan, Run, reference_row
-from rolewise.experiment.steps import Steps
-from rolewise.jobs.evaluate import read_eval
+from rolewise.experiment.steps import losses_place, suite_place, train_place
+from rolewise.jobs.evaluate import SUMMARY_FILE, read_eval
+from rolewise.jobs.sft import LOG_FILE
 
 ROLES = (ALL_TOKENS, *(group.label for group in GROUPS))
 Row = tuple[str, str, str]
@@ -120,20 +121,20 @@ class Results:
 
 def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Results:
     """Read what the finished steps wrote, and compare the rows."""
-    steps, output = Steps(experiment), Path(experiment.output)
+    output = Path(experiment.output)
     titles = dict.fromkeys(experiment.suites, "")
     results = Results([], failures=failures)
     notes: dict[str, None] = {}
     for run in plan.runs:
         measured = results.measured.setdefault(run.directory, {})
-        losses = output / run.directory / "role_losses" / LOSSES_FILE
+        losses = output / losses_place(run) / LOSSES_FILE
         if experiment.role_losses is not None and losses.exists():
             measured |= read_losses(losses)
         for name in experiment.suites:
-            stage = steps.suite(run, name)
-            if not (output / stage.place / stage.result).exists():
+            evaluated = output / suite_place(run, name)
+            if not (evaluated / SUMMARY_FILE).exists():
                 continue
-            result = read_eval(output / stage.place)
+            result = read_eval(evaluated)
             scores = result.scores[name]
             results.scores.setdefault(run.directory, {})[name] = scores
             overall = Interval(scores[0].value, scores[0].low, scores[0].high)
@@ -144,7 +145,7 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
                 notes[f"{result.titles[name]}: untested on real data."] = None
             if scores[0].note:
                 notes[f"{result.titles[name]}: {scores[0].note}."] = None
-        log = output / run.directory / "train" / "log.jsonl"
+        log = output / train_place(run) / LOG_FILE
         if log.exists():
             results.logs[run.directory] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     if experiment.role_losses is not None:

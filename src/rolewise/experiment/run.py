@@ -19,7 +19,7 @@ from rolewise.experiment.plan import Plan, Run, plan_experiment
 from rolewise.experiment.report import write_results
 from rolewise.experiment.results import Failure, collect
 from rolewise.experiment.stages import Stage, StageRecord, run_command
-from rolewise.experiment.steps import Steps
+from rolewise.experiment.steps import Steps, train_place
 from rolewise.reporting.content import Table
 
 LOCK_FILE = ".lock"
@@ -112,7 +112,7 @@ class _Runner:
     def _run(self, run: Run) -> None:
         if run.labelling is not None:
             if run.labelling.directory in self._failed:
-                self._failed[self._steps.train(run).place] = f"has no labels, since {run.labelling.directory} failed"
+                self._failed[train_place(run)] = f"has no labels, since {run.labelling.directory} failed"
                 return
             if not self._command(self._steps.train(run), "sft", self._steps.train_options(run)):
                 return

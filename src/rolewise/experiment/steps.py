@@ -48,7 +48,7 @@ class Steps:
         assert run.labelling is not None
         labels = self.label(run.labelling)
         settings = {"labels": labels.settings, "options": run.training, "seed": run.seed}
-        return Stage(f"{run.directory}/train", settings)
+        return Stage(train_place(run), settings)
 
     def measures(self, run: Run) -> list[Stage]:
         """What is measured of a run: losses by role, then each suite."""
@@ -58,12 +58,12 @@ class Steps:
     def losses(self, run: Run) -> Stage:
         """Losses by role."""
         data = {"data": self._fingerprint(self._experiment.role_losses), "rendering": self._rendering()}
-        return Stage(f"{run.directory}/role_losses", {**self._measured(run), **data}, LOSSES_FILE)
+        return Stage(losses_place(run), {**self._measured(run), **data}, LOSSES_FILE)
 
     def suite(self, run: Run, name: str) -> Stage:
         """An evaluation."""
         settings = {**self._measured(run), "options": self._suite_options(name), "plugins": self._plugins}
-        return Stage(f"{run.directory}/eval-{suite_folder(name)}", settings, SUMMARY_FILE)
+        return Stage(suite_place(run, name), settings, SUMMARY_FILE)
 
     def label_options(self, labelling: Labelling) -> dict[str, Any]:
         """Options of `rolewise label`."""
@@ -79,7 +79,7 @@ class Steps:
         return {
             "model": self._experiment.models[run.model],
             "data": self._path(run.labelling.directory),
-            "output": self._path(self.train(run).place),
+            "output": self._path(train_place(run)),
             **run.training,
             "seed": run.seed,
             **self._common(),
@@ -88,8 +88,8 @@ class Steps:
     def measure_task(self, run: Run, wanted: list[Stage], failed: Path) -> dict[str, Any]:
         """The task of `measuring.measure` that makes the wanted ones of `measures`."""
         places = [stage.place for stage in wanted]
-        suites = {self.suite(run, name).place: self._suite_options(name) for name in self._experiment.suites}
-        losses = f"{run.directory}/role_losses"
+        suites = {suite_place(run, name): self._suite_options(name) for name in self._experiment.suites}
+        losses = losses_place(run)
         losses_task = {"data": self._experiment.role_losses, "rendering": self._rendering()}
         return {
             "model": self._model(run),
@@ -105,7 +105,7 @@ class Steps:
         return {"train": self.train(run).settings}
 
     def _model(self, run: Run) -> str:
-        return self._experiment.models[run.model] if run.labelling is None else self._path(f"{run.directory}/train")
+        return self._experiment.models[run.model] if run.labelling is None else self._path(train_place(run))
 
     def _suite_options(self, name: str) -> dict[str, Any]:
         return {**self._experiment.evaluation, **self._experiment.suites[name], "suite": name}
@@ -125,7 +125,17 @@ class Steps:
         return str(self._output / place)
 
 
-def suite_folder(name: str) -> str:
-    """A suite's name as part of a directory's; what it takes after a colon may be long."""
+def train_place(run: Run) -> str:
+    """Directory of a run's model, below the experiment's output."""
+    return f"{run.directory}/train"
+
+
+def losses_place(run: Run) -> str:
+    """Directory of a run's losses by role."""
+    return f"{run.directory}/role_losses"
+
+
+def suite_place(run: Run, name: str) -> str:
+    """Directory of a run's evaluation on a suite; what a suite's name takes after a colon may be long."""
     folder = slug(name)
-    return folder if len(folder) <= 60 else f"{folder[:40]}-{digest(name)}"
+    return f"{run.directory}/eval-{folder if len(folder) <= 60 else f'{folder[:40]}-{digest(name)}'}"
