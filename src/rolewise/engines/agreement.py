@@ -49,19 +49,30 @@ def greedy_agreement(
     """
     if sampling.temperature > 0:
         raise ValueError(f"agreement is of greedy answers, and the temperature is {sampling.temperature}")
-    answers = [
-        (one[0].ids, other[0].ids)
-        for one, other in zip(first.generate(prompts, sampling), second.generate(prompts, sampling), strict=True)
+    firsts, seconds = first.generate(prompts, sampling), second.generate(prompts, sampling)
+    return [
+        agreement(first, prompt, one[0].ids, other[0].ids, gap=gap)
+        for prompt, one, other in zip(prompts, firsts, seconds, strict=True)
     ]
-    found: list[Agreement] = []
-    for prompt, (one, other) in zip(prompts, answers, strict=True):
-        equal = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
-        if equal is None:
-            shorter = min(len(one), len(other))
-            found.append(Agreement(shorter, len(one), None, len(one) == len(other)))
-            continue
-        pair = [one[equal], other[equal]]
-        [logprobs] = first.next_token_logprobs([[*prompt, *one[:equal]]], [pair])
-        difference = logprobs[0] - logprobs[1]
-        found.append(Agreement(equal, len(one), difference, abs(difference) <= gap))
-    return found
+
+
+def agreement(
+    engine: Engine, prompt: Sequence[int], one: Sequence[int], other: Sequence[int], *, gap: float = 1e-3
+) -> Agreement:
+    """Compare two greedy answers to a prompt.
+
+    Args:
+        engine: the one to go by, which gave the first answer; it must be able to tell log-probabilities.
+        prompt: its token ids.
+        one, other: the answers' token ids.
+        gap: see `greedy_agreement`.
+
+    Raises:
+        EngineError: if the engine can't tell.
+    """
+    equal = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    if equal is None:
+        return Agreement(min(len(one), len(other)), len(one), None, len(one) == len(other))
+    [logprobs] = engine.next_token_logprobs([[*prompt, *one[:equal]]], [[one[equal], other[equal]]])
+    difference = logprobs[0] - logprobs[1]
+    return Agreement(equal, len(one), difference, abs(difference) <= gap)
