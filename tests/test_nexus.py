@@ -96,8 +96,9 @@ def test_questions_come_with_their_functions(settings):
     first, second, third = suite.examples()
     assert [e.id for e in (first, second, third)] == ["virustotal/0", "emailrep/0", "toolllm/0"]
     assert [f.name for f in first.data.functions] == ["report", "ping"]
-    prompt = ask(suite, first)[0].messages[0]["content"]
-    assert "What of 1.2.3.4?" in prompt
+    system, user = ask(suite, first)[0].messages
+    assert user == {"role": "user", "content": "What of 1.2.3.4?"}
+    prompt = system["content"]
     assert "def report(ip: str, limit: int = 10, tags: list = ['a', 'b'], key = None):" in prompt
     assert '"""Reports.\n"""' in prompt
     # A task's functions are its own, though another has one of the same name.

@@ -37,15 +37,13 @@ _TABLES = {
 _MAX_NEW_TOKENS = 400  # evaluator.py, hf_params
 _JSON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "list": "array", "dict": "object"}
 
-_PROMPT = """\
-These Python functions can be called:
+_SYSTEM = """\
+You answer questions by calling Python functions. Write one call of the function that fits best and nothing else, its \
+arguments by name and as literal values: function_name(argument="value", other=3)
 
-{functions}
+The functions:
 
-Question: {question}
-
-Answer with one call of the function that fits best, its arguments by name and written as literal values, and nothing \
-else:"""
+{functions}"""
 
 
 @dataclass(frozen=True)
@@ -181,8 +179,9 @@ class Nexus(Suite):
             answer = yield Ask(messages=messages, tools=schemas, max_new_tokens=_MAX_NEW_TOKENS)
         else:
             functions = "\n\n".join(function.source() for function in question.functions)
-            content = _PROMPT.format(functions=functions, question=question.prompt)
-            answer = yield Ask(messages=[{"role": "user", "content": content}], max_new_tokens=_MAX_NEW_TOKENS)
+            system = {"role": "system", "content": _SYSTEM.format(functions=functions)}
+            messages = [system, {"role": "user", "content": question.prompt}]
+            answer = yield Ask(messages=messages, max_new_tokens=_MAX_NEW_TOKENS)
         if answer.error is not None:
             return Verdict(0.0, answer.error)
         calls = parse_response(answer.text.strip("` \n"), None if self._native_tools else "python").calls
