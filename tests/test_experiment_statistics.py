@@ -8,10 +8,11 @@ from scipy import stats
 
 from rolewise.evaluation.accuracy import compare_runs
 from rolewise.evaluation.statistics import Interval
+from rolewise.experiment.plan import Labelling, Plan, Run
 from rolewise.experiment.plots import draw_losses, draw_sweep
 from rolewise.experiment.report import _interval
-from rolewise.experiment.results import Measure, Measurement, cell
-from rolewise.experiment.series import Line, Panel
+from rolewise.experiment.results import Measure, Measurement, Results, cell
+from rolewise.experiment.series import Line, Panel, loss_panels
 
 LOSS, SCORE = Measure("loss", "loss", True), Measure("suite", "suite", False)
 
@@ -105,6 +106,32 @@ def test_equal_plots_are_equal_files_and_other_numbers_another(tmp_path) -> None
         first, again, other = ((tmp_path / f"{name}{i}.svg").read_bytes() for i in range(3))
         assert first == again != other
         assert "RFT &amp; &lt;SHAD&gt;" in first.decode()
+
+
+def test_curves_share_a_panel_only_where_their_roles_are_the_same() -> None:
+    def run(method: str, labels: str, seed: int) -> Run:
+        labelling = Labelling(f"labels/m/{labels}", "m", {})
+        return Run(f"{method}-{seed}", "m", method, method.upper(), "", "", seed, labelling, {})
+
+    plan = Plan([], [run("sft", "shad", 0), run("sft", "shad", 1), run("rft", "shad", 0), run("regex", "regex", 0)])
+    log = [{"step": n, "loss_token_mean": 2.0 / n, "loss_reasoning": 3.0 / n} for n in (1, 2)]
+    higher = [{**entry, "loss_reasoning": entry["loss_reasoning"] + 1} for entry in log]
+    results = Results([], logs={r.directory: higher if r.seed else log for r in plan.runs})
+    panels = {panel.title: panel.lines for panel in loss_panels(plan, results)}
+    assert {title: [line.name for line in lines] for title, lines in panels.items()} == {
+        "m: training loss, all tokens": ["SFT", "RFT", "REGEX"],
+        "m: training loss, reasoning\nby shad": ["SFT", "RFT"],
+        "m: training loss, reasoning\nby regex": ["REGEX"],
+    }
+    sft, rft = panels["m: training loss, reasoning\nby shad"]
+    assert (sft.xs, sft.ys, rft.ys) == ([1.0, 2.0], [3.5, 2.0], [3.0, 1.5])
+    held_out = {
+        name: [{**e, "eval_loss_token_mean": 1.0, "eval_loss_reasoning": 1.0} for e in log] for name in results.logs
+    }
+    assert [(p.title, len(p.lines)) for p in loss_panels(plan, Results([], logs=held_out))] == [
+        ("m: held-out loss, all tokens", 3),
+        ("m: held-out loss, reasoning", 3),
+    ]
 
 
 def test_a_level_is_a_line_across_on_the_page() -> None:

@@ -48,8 +48,8 @@ class Panel:
 def loss_panels(plan: Plan, results: Results) -> list[Panel]:
     """Loss by role over the optimizer steps, a panel per model and role, a line per row: the mean over its seeds.
 
-    Held-out losses where every run logged some (`eval_data` among the training options), else those of training. The
-    roles are those of the labels that a run trained on.
+    Held-out losses where every run logged some (`eval_data` among the training options), else those of training, whose
+    roles are those of the labels that a run trained on: only runs on the same labels share a panel.
     """
     trained = [run for run in plan.runs if results.logs.get(run.directory)]
     held_out = bool(trained) and all(
@@ -58,16 +58,25 @@ def loss_panels(plan: Plan, results: Results) -> list[Panel]:
     prefix, kind = ("eval_", "held-out loss") if held_out else ("", "training loss")
     panels = []
     for model in dict.fromkeys(run.model for run in trained):
-        rows: dict[Row, list[Run]] = {}
-        for run in trained:
-            if run.model == model:
-                rows.setdefault(run.row, []).append(run)
         for key, role in LOGGED.items():
-            lines = [_mean_over_seeds(results, runs, prefix + key) for runs in rows.values()]
-            lines = [line for line in lines if len(line.xs) > 1]
-            if lines:
-                panels.append(Panel(f"{model}: {kind}, {role}", "optimizer step", "nats per token", lines))
+            together = held_out or key == "loss_token_mean"
+            for labels, rows in _rows_by_labels(trained, model, together).items():
+                lines = [_mean_over_seeds(results, runs, prefix + key) for runs in rows.values()]
+                lines = [line for line in lines if len(line.xs) > 1]
+                if lines:
+                    title = f"{model}: {kind}, {role}" + (f"\nby {labels}" if labels else "")
+                    panels.append(Panel(title, "optimizer step", "nats per token", lines))
     return panels
+
+
+def _rows_by_labels(runs: list[Run], model: str, together: bool) -> dict[str, dict[Row, list[Run]]]:
+    """Name of the labelled data set (nothing, if all are taken together) → row → the model's runs."""
+    groups: dict[str, dict[Row, list[Run]]] = {}
+    for run in runs:
+        if run.model == model and run.labelling is not None:
+            labels = "" if together else run.labelling.directory.rpartition("/")[2]
+            groups.setdefault(labels, {}).setdefault(run.row, []).append(run)
+    return groups
 
 
 def sweep_panels(experiment: Experiment, plan: Plan, results: Results) -> list[Panel]:
