@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from rolewise.data.labelled import LabelledData, TokenLabels, load_labelled
     from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
+    from rolewise.engines.base import Engine, Sample, Sampling
+    from rolewise.engines.server import ServerEngine
+    from rolewise.engines.transformers_engine import TransformersEngine
     from rolewise.evaluation.answer_checks import register_checker
+    from rolewise.evaluation.suite import Answer, Ask, Example, Suite, SuiteSettings, Verdict
+    from rolewise.evaluation.suites import register_suite
     from rolewise.experiment.config import Experiment, read_experiment
     from rolewise.experiment.run import run_experiment
+    from rolewise.jobs.eval_options import EvalOptions
+    from rolewise.jobs.evaluate import evaluate
     from rolewise.jobs.export import export
     from rolewise.jobs.label import label
     from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
@@ -44,6 +51,24 @@ _HOMES = {
     "rolewise.evaluation.answer_checks": ("register_checker",),
     "rolewise.experiment.config": ("Experiment", "read_experiment"),
     "rolewise.experiment.run": ("run_experiment",),
+    "rolewise.engines.base": (
+        "Engine",
+        "Sample",
+        "Sampling",
+    ),
+    "rolewise.engines.server": ("ServerEngine",),
+    "rolewise.engines.transformers_engine": ("TransformersEngine",),
+    "rolewise.evaluation.suite": (
+        "Answer",
+        "Ask",
+        "Example",
+        "Suite",
+        "SuiteSettings",
+        "Verdict",
+    ),
+    "rolewise.evaluation.suites": ("register_suite",),
+    "rolewise.jobs.eval_options": ("EvalOptions",),
+    "rolewise.jobs.evaluate": ("evaluate",),
     "rolewise.jobs.export": ("export",),
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
@@ -64,7 +89,12 @@ __all__ = [
     "RFT",
     "SHAD",
     "AlphaFT",
+    "Answer",
+    "Ask",
     "Conversation",
+    "Engine",
+    "EvalOptions",
+    "Example",
     "Experiment",
     "ExportOptions",
     "Format",
@@ -80,14 +110,22 @@ __all__ = [
     "RolewiseError",
     "SFTOptions",
     "SHADConfig",
+    "Sample",
     "SampleMean",
     "SampleOptions",
+    "Sampling",
+    "ServerEngine",
+    "Suite",
+    "SuiteSettings",
     "TokenLabels",
     "TokenMean",
     "TransferOptions",
+    "TransformersEngine",
+    "Verdict",
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",
+    "evaluate",
     "export",
     "fine_tune",
     "generate",
@@ -99,6 +137,7 @@ __all__ = [
     "register_checker",
     "register_format",
     "register_labeller",
+    "register_suite",
     "register_weighting",
     "relabel",
     "run_experiment",
