@@ -73,6 +73,15 @@ def test_scores_are_paired_by_example_over_all_seeds_that_both_have() -> None:
     assert found.mean.estimate == pytest.approx(np.mean([own[0].value.estimate, own[1].value.estimate]))
 
 
+def test_the_interval_of_a_share_ends_at_0_and_1_and_that_of_a_loss_does_not() -> None:
+    shares = {0: right(0.0, 0, examples=10), 1: right(0.2, 1, examples=10)}
+    assert shares[1].value.estimate > 0
+    low, _ = t_interval(np.array([m.value.estimate for m in shares.values()]))
+    assert low < 0
+    assert cell(shares, {}, is_loss=False).mean.low == 0.0
+    assert cell(shares, {}, is_loss=True).mean.low == pytest.approx(low)
+
+
 def test_what_can_not_be_compared_is_not() -> None:
     own = {0: losses(0, 0.0), 1: losses(1, 0.0)}
     assert cell(own, {}, is_loss=True).difference is None

@@ -199,6 +199,8 @@ def cell(own: Mapping[Any, Measurement], theirs: Mapping[Any, Measurement], *, i
     values = [measurement.value.estimate for measurement in own.values()]
     single = len(values) == 1
     mean = next(iter(own.values())).value if single else paired_interval(values)
+    if not is_loss:  # a share lies between 0 and 1, whatever Student's t says of few seeds
+        mean = Interval(mean.estimate, max(mean.low, 0.0), min(mean.high, 1.0))
     shared = [seed for seed in own if seed in theirs]
     difference = None
     if shared and is_loss:
