@@ -30,6 +30,7 @@ PLAIN_SAMPLING: dict[str, Any] = {
 min_p 0.05), or the model's files bring some (vLLM)."""
 SAMPLED_LOGPROBS: dict[str, Any] = {"logprobs": 1}
 
+PromptLogprobs = Literal["prompt_logprobs", "echo", "no", "not asked"]
 Ask = Callable[[Mapping[str, Any]], Awaitable[tuple[str, dict[str, Any]]]]
 
 
@@ -40,7 +41,8 @@ class Capabilities:
     Attributes:
         generated_ids: how the ids of generated tokens come back.
         logprobs: log-probabilities of generated tokens.
-        prompt_logprobs: those of the prompt's tokens: by the field `prompt_logprobs`, by `echo`, or not.
+        prompt_logprobs: those of the prompt's tokens: by the field `prompt_logprobs`, by `echo`, or not; not asked
+            until it is needed, since vLLM 0.32 on a CPU with LoRA dies of it.
         chosen_logprobs: those of given next tokens (`logprob_token_ids`).
         n: several samples for a request.
         seed: the same seed gives the same samples.
@@ -52,7 +54,7 @@ class Capabilities:
 
     generated_ids: IdSource
     logprobs: bool
-    prompt_logprobs: Literal["prompt_logprobs", "echo"] | None
+    prompt_logprobs: PromptLogprobs
     chosen_logprobs: bool
     n: bool
     seed: bool
@@ -63,7 +65,7 @@ class Capabilities:
 
 
 async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
-    """Find out what a server can do, with a few requests of some tokens each.
+    """Find out what a server can do but for `prompt_logprobs`, with a few requests of some tokens each.
 
     Args:
         ask: sends a completion request, as `EndpointPool.complete`.
@@ -72,12 +74,10 @@ async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
     Raises:
         EngineError: if the server can't be reached, or can't be used: it takes no token ids as a prompt.
     """
-    prober = _Prober(ask, list(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"]), tokenizer)
+    prober = _Prober(ask, tokenizer)
     greedy = await prober.greedy()
     source, ids = await prober.id_source(greedy)
-    logprobs, of_prompt, of_chosen, n = await asyncio.gather(
-        prober.logprobs(), prober.prompt_logprobs(), prober.chosen_logprobs(), prober.several()
-    )
+    logprobs, of_chosen, n = await asyncio.gather(prober.logprobs(), prober.chosen_logprobs(), prober.several())
     seed, stop, stop_token_ids, top_k, plain_sampling = await asyncio.gather(
         prober.seed(),
         prober.stop(greedy),
@@ -88,7 +88,7 @@ async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
     return Capabilities(
         generated_ids=source,
         logprobs=logprobs,
-        prompt_logprobs=of_prompt,
+        prompt_logprobs="not asked",
         chosen_logprobs=of_chosen,
         n=n,
         seed=seed,
@@ -99,9 +99,19 @@ async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
     )
 
 
+async def probe_prompt_logprobs(ask: Ask, tokenizer: Any) -> PromptLogprobs:
+    """Find out how a server gives the log-probabilities of a prompt's tokens; arguments as for `probe`.
+
+    Raises:
+        EngineError: if the server can't be reached.
+    """
+    return await _Prober(ask, tokenizer).prompt_logprobs()
+
+
 class _Prober:
-    def __init__(self, ask: Ask, prompt_ids: list[int], tokenizer: Any) -> None:
-        self._ask, self._prompt_ids, self._tokenizer = ask, prompt_ids, tokenizer
+    def __init__(self, ask: Ask, tokenizer: Any) -> None:
+        self._ask, self._tokenizer = ask, tokenizer
+        self._prompt_ids: list[int] = list(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])
 
     async def greedy(self) -> dict[str, Any]:
         """The likeliest continuation; without it there is nothing to do here.
@@ -143,10 +153,10 @@ class _Prober:
         choice = await self._choice(SAMPLED_LOGPROBS)
         return bool(choice and generated_logprobs(choice))
 
-    async def prompt_logprobs(self) -> Literal["prompt_logprobs", "echo"] | None:
+    async def prompt_logprobs(self) -> PromptLogprobs:
         if await self._tells_of_prompt({"prompt_logprobs": 1}):
             return "prompt_logprobs"
-        return "echo" if await self._tells_of_prompt({"echo": True, **SAMPLED_LOGPROBS}) else None
+        return "echo" if await self._tells_of_prompt({"echo": True, **SAMPLED_LOGPROBS}) else "no"
 
     async def _tells_of_prompt(self, extra: Mapping[str, Any]) -> bool:
         choice = await self._choice({**extra, "max_tokens": 1})

@@ -9,7 +9,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from rolewise.engines.capabilities import (
     Capabilities,
     chosen_logprobs_fields,
     probe,
+    probe_prompt_logprobs,
 )
 from rolewise.engines.completion_replies import (
     SampleReader,
@@ -119,11 +120,14 @@ class ServerEngine(Engine):
         return done
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        self._need_prompt_logprobs()
         return self._wait_for(_gathered([self._score([int(token) for token in ids]) for ids in sequences]))
 
     def next_token_logprobs(
         self, prefixes: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]]
     ) -> list[list[float]]:
+        if not self.capabilities.chosen_logprobs:
+            self._need_prompt_logprobs()
         work = [
             self._next_logprobs([int(token) for token in ids], [int(token) for token in tokens])
             for ids, tokens in zip(prefixes, allowed, strict=True)
@@ -291,9 +295,8 @@ class ServerEngine(Engine):
     async def _score(self, ids: list[int]) -> list[float]:
         if len(ids) < 2:
             return []
-        how = self.capabilities.prompt_logprobs
-        self._need(how is not None, "log-probabilities of the prompt's tokens")
-        extra = {"prompt_logprobs": 1} if how == "prompt_logprobs" else {"echo": True, **SAMPLED_LOGPROBS}
+        by_field = self.capabilities.prompt_logprobs == "prompt_logprobs"
+        extra = {"prompt_logprobs": 1} if by_field else {"echo": True, **SAMPLED_LOGPROBS}
         url, choice = await self._one({"prompt": ids, "max_tokens": 1, "temperature": 0, **extra})
         return prompt_logprobs(url, choice, ids)
 
@@ -313,6 +316,12 @@ class ServerEngine(Engine):
         except RequestRefused as error:
             raise EngineError(str(error)) from error
         return url, choices_of(url, reply, 1)[0]
+
+    def _need_prompt_logprobs(self) -> None:
+        if self.capabilities.prompt_logprobs == "not asked":
+            how = self._wait_for(probe_prompt_logprobs(self._pool.complete, self.tokenizer))
+            self.capabilities = replace(self.capabilities, prompt_logprobs=how)
+        self._need(self.capabilities.prompt_logprobs != "no", "log-probabilities of the prompt's tokens")
 
     def _need(self, able: bool, ability: str) -> None:
         if not able:

@@ -23,6 +23,8 @@ from rolewise.engines.stopping import StopTexts, end_token_ids
 
 QUEUE_PER_ROW = 4
 """Requests that wait for each row of the batch: from many it is easier to choose some of like length."""
+ALIKE = 0.8
+"""Prompts are read together down to this share of the longest: reading padding costs as much as reading tokens."""
 SCORED_TOKENS = 4096
 """Positions, padding included, of one forward pass that scores; each has logits over the whole vocabulary."""
 SLICE_TOKENS = 128
@@ -87,7 +89,8 @@ class TransformersEngine(Engine):
     def collect(self) -> list[Completion]:
         with self._running():
             while not self._done and (self._queue or self._batch):
-                self._admit()
+                while self._admit():
+                    pass
                 if self._batch is not None:
                     self._batch.advance()
                     self._drop_finished()
@@ -135,15 +138,15 @@ class TransformersEngine(Engine):
             facts["adapter"] = self._given.active_peft_config.peft_type.value
         return facts
 
-    def _admit(self) -> None:
-        """Let in as many waiting requests as there is room for."""
+    def _admit(self) -> bool:
+        """Let in waiting requests of like length that there is room for; False if there were none."""
         if self._traits is None:
             self._traits = cache_traits(self._model, self._pad_id)
         if self._batch is not None and not self._traits.joins:
-            return
-        taken = self._take()
+            return False
+        taken = self._take(only_alike=self._traits.joins)
         if not taken:
-            return
+            return False
         samples = [self._begin(request) for request in taken]
         self._underway |= {request.key: group for request, group in zip(taken, samples, strict=True)}
         prompts = [request.prompt_ids for request in taken]
@@ -153,18 +156,22 @@ class TransformersEngine(Engine):
             self._batch.join(batch)
         elif batch.samples:
             self._batch = batch
+        return True
 
-    def _take(self) -> list[_Request]:
+    def _take(self, *, only_alike: bool) -> list[_Request]:
         """Requests that fit beside those under way, longest prompt first; at least one if none is under way."""
         self._queue.sort(key=lambda request: len(request.prompt_ids), reverse=True)
         rows = len(self._batch.samples) if self._batch is not None else 0
         width = self._batch.width if self._batch is not None else 0
         count = 0
         for request in self._queue:
+            length, longest = len(request.prompt_ids), len(self._queue[0].prompt_ids)
             rows += request.sampling.n
-            width = max(width, len(request.prompt_ids))
+            width = max(width, length)
             too_many = rows > self._batch_size or rows * width > self._batch_tokens
             if too_many and (self._batch is not None or count):
+                break
+            if only_alike and length < ALIKE * longest:
                 break
             count += 1
         taken, self._queue = self._queue[:count], self._queue[count:]

@@ -1,10 +1,14 @@
 """A few answers of a model, for people to read."""
 
 from collections.abc import Sequence
+from typing import cast
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rolewise.engines.base import Sampling
+from rolewise.engines.stopping import end_token_ids
+from rolewise.engines.transformers_engine import TransformersEngine
 
 ROWS_LOOKED_AT = 64
 """Rows whose turns are looked at for the tokens that end them."""
@@ -21,32 +25,20 @@ def generate_texts(
     They end where the model's own generation settings or the tokenizer say: chat models often end a turn (Gemma's
     `<end_of_turn>`) with another token than a text.
     """
-    if not prompts:
-        return []
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ends = _end_tokens(model, tokenizer)
-    longest = max(len(prompt) for prompt in prompts)
-    ids_BT = torch.full((len(prompts), longest), pad, device=model.device)
-    attention_BT = torch.zeros_like(ids_BT)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt), device=model.device)
-        attention_BT[row, longest - len(prompt) :] = 1
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        output_BT = model.generate(
-            ids_BT,
-            attention_mask=attention_BT,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=pad,
-            eos_token_id=ends or None,
-        )
-    model.train(was_training)
-    return [_until_end(row, ends, tokenizer) for row in output_BT[:, longest:].tolist()]
+    ends = end_token_ids(model.generation_config, tokenizer)
+    engine = TransformersEngine(model, tokenizer, batch_size=max(len(prompts), 1))
+    for number, prompt in enumerate(prompts):
+        engine.submit(number, prompt, Sampling(max_new_tokens=max_new_tokens))
+    texts = [""] * len(prompts)
+    while done := engine.collect():
+        for completion in done:
+            number = cast(int, completion.key)
+            if completion.error is not None:
+                texts[number] = f"(no answer: {completion.error})"
+                continue
+            ids = completion.samples[0].ids
+            texts[number] = str(tokenizer.decode(ids[:-1] if ids[-1] in ends else ids))
+    return texts
 
 
 def stop_at_turn_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> None:
@@ -64,17 +56,4 @@ def stop_at_turn_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ]
     config = model.generation_config
     if config is not None and last:
-        config.eos_token_id = list(dict.fromkeys([*last, *_end_tokens(model, tokenizer)]))
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    config = getattr(model, "generation_config", None)
-    own = config.eos_token_id if config is not None else None
-    ends = own if isinstance(own, list) else [own]
-    return [end for end in dict.fromkeys([*ends, tokenizer.eos_token_id]) if end is not None]
-
-
-def _until_end(ids: list[int], ends: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text up to the first token that ends it; what follows is padding."""
-    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    return str(tokenizer.decode(ids[:end]))
+        config.eos_token_id = list(dict.fromkeys([*last, *end_token_ids(config, tokenizer)]))
