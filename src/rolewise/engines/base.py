@@ -95,6 +95,11 @@ class Engine(ABC):
     tokenizer: Any
     concurrency: int
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of how the answers came about; it may grow while the engine runs."""
+        return []
+
     @abstractmethod
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         """Hand in a request; returns at once.

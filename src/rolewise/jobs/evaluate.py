@@ -163,7 +163,7 @@ def _play(
                 with run.timed(name), logs[name] as log:
                     _play_suite(name, suite, drawn[name], runner, log, progress)
                 # Those of an earlier start, too: what is said depends on what was asked.
-                notes = dict.fromkeys([*_kept(run.work / NOTES_FILE, []), *prompter.notes])
+                notes = dict.fromkeys([*_kept(run.work / NOTES_FILE, []), *prompter.notes, *engine.notes])
                 write_json(run.work / NOTES_FILE, list(notes))
     facts = engine_facts or _kept(run.work / ENGINE_FILE, {})
     _write_results(suites, drawn, logs, _kept(run.work / NOTES_FILE, []), run)
