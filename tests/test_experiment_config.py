@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from workbench import Workbench
 
 from rolewise.core.errors import InputError
-from rolewise.experiment.config import UNTRAINED, read_experiment
+from rolewise.experiment.config import UNTRAINED, read_experiment, slug
 from rolewise.experiment.inputs import check_inputs, fingerprint, missing_inputs
 from rolewise.experiment.plan import Plan, plan_experiment, plan_table, reference_row
 
@@ -197,6 +198,19 @@ MISTAKES = [
     ({"launch": 3}, "launch is 3"),
     ({"seeds": [0, -1]}, r"seeds\[1\] is -1"),
     ({"seeds": [0, 0]}, "seeds names none, or one twice"),
+    ({"seeds": [1 << 32]}, r"seeds\[0\] is 4294967296"),
+    ({"launch": "torchrun 'x"}, "launch.label is .* no command"),
+    ({"methods": ["sft", {"name": "a\nb", "weighting": "none"}]}, r"methods\[1\].name is 'a\\nb'; .* line breaks"),
+    ({"methods": ["sft", {"name": "untrained", "weighting": "none"}]}, r"methods\[1\].name: untrained is what"),
+    ({"methods": ["sft", {"name": "mine", "weighting": "rft"}]}, r"methods\[1\]: weighting rft reads labels"),
+    ({"methods": ["sft", "reward"]}, r"methods\[1\].label.method reward needs"),
+    ({"methods": ["sft", {"name": "rho", "label": {"keep_share": 7}}]}, r"methods\[1\].label.keep_share is 7"),
+    ({"label": {"threshold": float("nan")}}, "^label.threshold is nan"),
+    ({"label": {"dtype": "float8"}}, "^label.dtype 'float8'"),
+    ({"measure": {"suites": ["gsm8k"]}, "evaluation": {"temperature": -1}}, "evaluation.temperature is -1"),
+    ({"measure": {"suites": ["gsm8k"]}, "evaluation": {"temperature": float("nan")}}, "evaluation.temperature is nan"),
+    ({"measure": {"suites": {"gsm8k": {"limit": 0}}}}, "measure.suites.gsm8k.limit is 0"),
+    ({"measure": {"role_losses": ""}}, "measure.role_losses is ''"),
     ({"compare_with": "rho"}, "compare_with: 'rho' is not among the methods"),
     (
         {"compare_with": "sft", "methods": [{"name": "sft", "learning_rate": [1e-5, 1e-4]}, "shad-rft"]},
@@ -244,6 +258,43 @@ def test_inputs_that_are_not_there_are_told_with_their_keys(tmp_path: Path) -> N
     ]
     with pytest.raises(InputError, match=r"data.train: gone.jsonl: no such file"):
         check_inputs(experiment)
+
+
+@pytest.mark.parametrize("name", ["..", ".hidden", "a/../b", "x" * 300, "漢" * 300])
+def test_no_name_leaves_the_experiments_directory_or_is_too_long_for_one(tmp_path: Path, name: str) -> None:
+    methods = ["sft", {"name": name, "weighting": "none"}]
+    for run in plan(tmp_path, models={name: "owner/one"}, methods=methods, measure={"suites": ["gsm8k"]}).runs:
+        assert not [part for part in Path(run.directory).parts if part.startswith(".")]
+        (tmp_path / run.directory / f"eval-{slug(name)}.partial").mkdir(parents=True)
+
+
+def test_long_names_that_begin_alike_have_directories_of_their_own(tmp_path: Path) -> None:
+    methods = ["sft", *({"name": "x" * 200 + end, "weighting": "none"} for end in "ab")]
+    assert len({run.directory for run in plan(tmp_path, methods=methods).runs}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"train": "{empty}"}}, "data.train: .*the file is empty"),
+        ({"data": {"train": "{good}", "format": "none"}}, "data.train: unknown format 'none'"),
+        ({"data": {"train": "{good}", "tool_format": "none"}}, "data: unknown tool format 'none'"),
+        ({"data": {"train": "{good}", "general": "{pairs}"}}, "data.general: .*preference pairs"),
+        ({"measure": {"role_losses": "{good}"}}, "measure.role_losses.data: .*true roles are not known"),
+        ({"training": {"eval_data": "gone.jsonl"}}, "training.eval_data: gone.jsonl: no such file"),
+        ({"launch": {"training": "no-such-launcher --x"}}, "launch.training: no-such-launcher: no such command"),
+    ],
+)
+def test_what_is_read_is_looked_into_before_anything_runs(
+    bench: Workbench, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    files = {"empty": "", "good": '{"prompt": "a", "completion": "b"}\n', "pairs": '{"chosen": "a", "rejected": "b"}\n'}
+    for name, text in files.items():
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    placed = json.loads(re.sub(r"{(\w+)}", rf"{tmp_path}/\1.jsonl", json.dumps(changes)))
+    good = {"train": str(tmp_path / "good.jsonl")}
+    with pytest.raises(InputError, match=message):
+        check_inputs(read(tmp_path, **{"models": {"tiny": str(bench.model)}, "data": good, **placed}))
 
 
 def test_a_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import digest
 from rolewise.evaluation.suites import SUITES
 from rolewise.experiment.option_values import OptionKinds, mapping, text, unknown
 from rolewise.jobs.eval_options import EvalOptions
@@ -147,7 +148,8 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
     methods = _methods(content["methods"])
     names = [entry.method.name for entry in methods]
     measure = mapping("measure", content.get("measure"), MEASURE_KEYS)
-    suites = _suites(measure.get("suites"), bool(content.get("plugin")))
+    evaluation = _values("evaluation", EVALUATION, content.get("evaluation"))
+    suites = _suites(measure.get("suites"), evaluation, bool(content.get("plugin")))
     role_losses = _role_losses(measure.get("role_losses"))
     return Experiment(
         name=text("name", content.get("name") or stem),
@@ -158,7 +160,7 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
         seeds=_seeds(content.get("seeds", [0])),
         label=_shared_label(content.get("label")),
         training=_lists("training", TRAINING, content.get("training")),
-        evaluation=_values("evaluation", EVALUATION, content.get("evaluation")),
+        evaluation=evaluation,
         role_losses=role_losses,
         suites=suites,
         untrained=_flag("measure.untrained", measure.get("untrained", True)),
@@ -211,6 +213,8 @@ def _method(where: str, value: Any) -> MethodEntry:
     name = text(f"{where}.name", options.pop("name", None))
     label = mapping(f"{where}.label", options.pop("label", None))
     if "weighting" in options:  # a method of the user's own
+        if name == UNTRAINED:
+            raise InputError(f"{where}.name: {name} is what the models as they were are called; take another name")
         if name in METHODS:
             raise InputError(f"{where}.weighting: {name} has its own; give a method of your own another name")
         weighting = text(f"{where}.weighting", options.pop("weighting"))
@@ -243,7 +247,7 @@ def _values(where: str, kinds: OptionKinds, value: Any) -> dict[str, Any]:
     return {name: kinds.check(f"{where}.{name}", name, entry) for name, entry in mapping(where, value).items()}
 
 
-def _suites(value: Any, has_plugins: bool) -> dict[str, dict[str, Any]]:
+def _suites(value: Any, shared: Mapping[str, Any], has_plugins: bool) -> dict[str, dict[str, Any]]:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
@@ -252,21 +256,36 @@ def _suites(value: Any, has_plugins: bool) -> dict[str, dict[str, Any]]:
     for name in suites:
         if name.partition(":")[0] not in SUITES and not has_plugins:
             raise InputError(f"measure.suites.{name}: {unknown('suite', name, SUITES)}")
-    return {name: _values(f"measure.suites.{name}", EVALUATION, options) for name, options in suites.items()}
+    read = {name: _values(f"measure.suites.{name}", EVALUATION, options) for name, options in suites.items()}
+    for name, options in read.items():
+        _check_evaluation(name, shared, options)
+    return read
+
+
+def _check_evaluation(suite: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """What a suite would be run with, before hours of training are spent on the way to it."""
+    try:
+        EvalOptions(model="", suite=suite, output="", **{**shared, **own})
+    except InputError as error:
+        option = str(error).split()[0]
+        place = "evaluation" if option in shared and option not in own else f"measure.suites.{suite}"
+        raise InputError(f"{place}.{error}") from error
 
 
 def _role_losses(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return text("measure.role_losses", value)
     data = mapping("measure.role_losses", value, ("data",)).get("data")
-    return str(_DATA_KINDS.check("measure.role_losses.data", "data", data))
+    return text("measure.role_losses.data", _DATA_KINDS.check("measure.role_losses.data", "data", data))
 
 
 def _seeds(value: Any) -> list[int]:
     seeds = value if isinstance(value, list) else [value]
     for number, seed in enumerate(seeds):
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise InputError(f"seeds[{number}] is {seed!r}; expected a whole number, 0 or more")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
+            raise InputError(f"seeds[{number}] is {seed!r}; expected a whole number from 0 to 2³² − 1")
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError("seeds names none, or one twice")
     return seeds
@@ -286,9 +305,16 @@ def _launch(value: Any) -> dict[str, list[str]]:
         value = {"label": value, "training": value}
     given = mapping("launch", value, ("label", "training"))
     return {
-        command: shlex.split(text(f"launch.{key}", given[key])) if key in given else [sys.executable]
+        command: _words(f"launch.{key}", given[key]) if key in given else [sys.executable]
         for command, key in (("label", "label"), ("sft", "training"))
     }
+
+
+def _words(where: str, value: Any) -> list[str]:
+    try:
+        return shlex.split(text(where, value))
+    except ValueError as error:
+        raise InputError(f"{where} is {value!r}, which is no command ({error})") from error
 
 
 def _flag(where: str, value: Any) -> bool:
@@ -303,5 +329,7 @@ def _texts(where: str, value: Any) -> list[str]:
 
 
 def slug(name: str) -> str:
-    """A name as the name of a directory."""
-    return re.sub(r"[^\w.=,+-]", "_", name)
+    """A name as the name of a directory: no dots to begin with, and not longer than file systems take."""
+    text = re.sub(r"[^\w.=,+-]|^\.+", "_", name)
+    in_bytes = text.encode()
+    return text if len(in_bytes) <= 100 else f"{in_bytes[:80].decode(errors='ignore')}-{digest(name)}"

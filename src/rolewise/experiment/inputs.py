@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
-from rolewise.data.readers.containers import SUFFIXES, open_containers
+from rolewise.data.labelled import is_labelled
+from rolewise.data.readers import iter_conversations
+from rolewise.data.readers.containers import SUFFIXES
+from rolewise.data.render import Renderer
 from rolewise.data.sources import parse_sources
 from rolewise.experiment.config import Experiment
 from rolewise.training.models import load_tokenizer
@@ -31,9 +35,17 @@ def missing_inputs(experiment: Experiment) -> list[str]:
                 for source in parse_sources(text):
                     if not _may_be_there(source.location):
                         lines.append(f"{where}.{name}: {source.location}: no such file or folder")
+    for held_out in experiment.training.get("eval_data", ()):
+        for source in parse_sources(held_out) if held_out else ():
+            if not _may_be_there(source.location):
+                lines.append(f"training.eval_data: {source.location}: no such file or folder")
     for name, model in experiment.models.items():
         if not _may_be_there(model):
             lines.append(f"models.{name}: {model}: no such folder")
+    for key, command in (("label", "label"), ("training", "sft")):
+        program = experiment.launch[command][0]
+        if shutil.which(program) is None:
+            lines.append(f"launch.{key}: {program}: no such command")
     for number, plugin in enumerate(experiment.plugin):
         if not Path(plugin).is_file():
             lines.append(f"plugin[{number}]: {plugin}: no such Python file")
@@ -41,20 +53,28 @@ def missing_inputs(experiment: Experiment) -> list[str]:
 
 
 def check_inputs(experiment: Experiment) -> None:
-    """See that everything can be read, before anything runs.
+    """See that everything can be read, as far as the first conversation of each source tells, before anything runs.
 
     Raises:
         InputError: for the first input that can't.
     """
     for line in missing_inputs(experiment):
         raise InputError(line)
-    for where, sources in (("data.train", experiment.data["data"]), ("data.general", experiment.data.get("general"))):
-        for source in parse_sources(sources) if sources else ():
-            with _telling(where):
-                open_containers(source.location)
+    data = experiment.data
+    skip_invalid = data.get("skip_invalid", False)
+    with _telling("data.train"):
+        _check_conversations(data["data"], format=data.get("format"), skip_invalid=skip_invalid)
+    if data.get("general"):
+        with _telling("data.general"):
+            _check_conversations(data["general"], skip_invalid=skip_invalid)
+    if experiment.role_losses is not None and not is_labelled(experiment.role_losses):
+        with _telling("measure.role_losses.data"):
+            _check_conversations(experiment.role_losses, with_roles=True)
     for name, model in experiment.models.items():
         with _telling(f"models.{name}"):
-            load_tokenizer(model, trust_remote_code=experiment.trust_remote_code)
+            tokenizer = load_tokenizer(model, trust_remote_code=experiment.trust_remote_code)
+        with _telling("data"):
+            Renderer(tokenizer, chat_template=data.get("chat_template"), tool_format=data.get("tool_format"))
 
 
 def fingerprint(sources: str | None) -> str | None:
@@ -68,6 +88,18 @@ def _labelling_options(experiment: Experiment) -> Iterator[tuple[str, dict[str, 
     yield "label", experiment.label
     for number, entry in enumerate(experiment.methods):
         yield f"methods[{number}].label", entry.label
+
+
+def _check_conversations(
+    sources: str, *, format: str | None = None, skip_invalid: bool = False, with_roles: bool = False
+) -> None:
+    for source in parse_sources(sources):
+        conversation = next(iter(iter_conversations(source.location, format=format, skip_invalid=skip_invalid)))
+        if with_roles and conversation.role_spans is None:
+            raise InputError(
+                f"{conversation.source}: its true roles are not known; give conversations with role_spans, or label "
+                "the data and give that"
+            )
 
 
 @contextmanager

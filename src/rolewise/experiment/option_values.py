@@ -91,13 +91,15 @@ def mapping(where: str, value: Any, keys: Collection[str] | None = None) -> dict
 
 
 def text(where: str, value: Any) -> str:
-    """A text that is not empty.
+    """A text that is not empty, of one line.
 
     Raises:
         InputError: for anything else.
     """
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where} is {value!r}; expected text")
+    if not value.isprintable():
+        raise InputError(f"{where} is {value!r}; expected text without line breaks and control characters")
     return value
 
 

@@ -10,17 +10,16 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.plugins import load_plugins
 from rolewise.experiment.config import UNTRAINED, Experiment, MethodEntry, slug
-from rolewise.jobs.methods import METHODS
+from rolewise.jobs.label_methods import check_method
 from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sft import check_training
-from rolewise.labelling.labellers import find_labeller
+from rolewise.labelling.labellers import PLANNED, find_labeller
 from rolewise.reporting.content import Table
 from rolewise.training.sft import WeightedSFTConfig
 from rolewise.weighting import make_weighting
 
 _OF_SFT = {f.name: f.default for f in dataclasses.fields(SFTOptions) if f.default is not dataclasses.MISSING}
 
-_LABELLERS = {method.label["method"] for method in METHODS.values() if method.label is not None}
 PLACES = ("data", "general", "plugin")
 """Options of a labelling that say where something lies; its content counts."""
 
@@ -106,7 +105,9 @@ def plan_experiment(experiment: Experiment) -> Plan:
     ):
         same = {d for d in directories if directories.count(d) > 1}
         if same:
-            raise InputError(f"two {what} would lie in {min(same)}; give the models names that differ in letters")
+            raise InputError(
+                f"two {what} would lie in {min(same)}; give models and methods names that differ in letters"
+            )
     for run in plan.runs:
         reference_row(plan, run, experiment.compare_with)
     return plan
@@ -159,7 +160,7 @@ def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str)
     if method.sample is not None:
         raise InputError(f"{where}: {method.name} samples its data; run rolewise sample and give that as data.train")
     for label, label_setting in _labelled(experiment, entry):
-        labelling = _labelling(experiment, model, label, where)
+        labelling = _labelling(experiment, model, label)
         lists = {**{k: [v] for k, v in method.sft.items()}, **experiment.training, **entry.training}
         for training in _combinations(lists):
             _check_training(training, entry, where)
@@ -167,7 +168,7 @@ def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str)
             shared = _written({k: training[k] for k in swept})
             own = _written({k: training[k] for k in entry.training})
             setting = ", ".join(part for part in (shared, own, label_setting) if part)
-            directory = f"runs/{slug(model)}/{slug(method.name)}/{_folder(setting)}"
+            directory = f"runs/{slug(model)}/{slug(method.name)}/{slug(setting.replace(', ', ',')) or 'default'}"
             for seed in experiment.seeds:
                 yield Run(
                     f"{directory}/seed-{seed}",
@@ -182,61 +183,78 @@ def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str)
                 )
 
 
-def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[dict[str, Any], str]]:
+@dataclass(frozen=True)
+class _LabelOptions:
+    """Options of a labelling, and the entry of `methods` that asks for it, by its place; None if none does."""
+
+    values: dict[str, Any]
+    entry: int | None
+
+
+def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[_LabelOptions, str]]:
     """Options of each labelling that an entry asks for, and what tells it from the entry's others, as text."""
     if entry.method.label is None:
         others = [other for other in experiment.methods if other.method.label is not None]
         # SHAD's before others': by its roles the papers draw the curves.
         others.sort(key=lambda other: (other.method.label or {}).get("method") != "shad")
-        yield (next(_labelled(experiment, others[0]))[0] if others else {"method": "regex"}), ""
+        rules = _LabelOptions({"method": "regex"}, None)
+        yield (next(_labelled(experiment, others[0]))[0] if others else rules), ""
         return
     own = {**{k: [v] for k, v in entry.method.label.items()}, **experiment.label, **entry.label}
     # What tells nothing apart, e.g. where the preferences lie, would only make the row's name long.
     alone = sum(other.method == entry.method for other in experiment.methods) == 1
     told = [k for k, values in entry.label.items() if len(values) > 1 or not alone]
+    place = next(i for i, other in enumerate(experiment.methods) if other is entry)
     for options in _combinations(own):
         varied = [k for k in options if k in told or len(experiment.label.get(k, ())) > 1]
-        yield options, _written({f"label.{k}": options[k] for k in varied})
+        yield _LabelOptions(options, place), _written({f"label.{k}": options[k] for k in varied})
 
 
-def _labelling(experiment: Experiment, model: str, options: Mapping[str, Any], where: str) -> Labelling:
+def _labelling(experiment: Experiment, model: str, label: _LabelOptions) -> Labelling:
     try:
-        complete = dataclasses.asdict(
-            LabelOptions(
-                model="",
-                output="",
-                trust_remote_code=experiment.trust_remote_code,
-                plugin=",".join(experiment.plugin) or None,
-                **experiment.data,
-                **options,
-            )
+        options = LabelOptions(
+            model="",
+            output="",
+            trust_remote_code=experiment.trust_remote_code,
+            plugin=",".join(experiment.plugin) or None,
+            **experiment.data,
+            **label.values,
         )
+        if options.method in PLANNED:
+            check_method(options)
+        else:
+            find_labeller(options.method)
     except InputError as error:
-        option = str(error).split()[0]
-        raise InputError(f"{'data' if option in experiment.data else f'{where}.label'}.{error}") from error
-    except TypeError as error:  # an option that this method's command has not, e.g. of another version
-        raise InputError(f"{where}.label: {error}") from error
-    complete = {k: v for k, v in complete.items() if k not in ("model", "output", "plan")}
+        raise InputError(f"{_place(experiment, label, str(error).split()[0])}.{error}") from error
+    complete = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("model", "output", "plan")}
     told_by = digest({k: v for k, v in complete.items() if k not in PLACES})[:8]
-    if complete["method"] not in _LABELLERS:
-        try:
-            find_labeller(complete["method"])
-        except InputError as error:
-            raise InputError(f"{where}.label.{error}") from error
     return Labelling(f"labels/{slug(model)}/{slug(complete['method'])}-{told_by}", model, complete)
+
+
+def _place(experiment: Experiment, label: _LabelOptions, option: str) -> str:
+    """The section of the file that an option of a labelling stands in."""
+    if option in experiment.data:
+        return "data"
+    if label.entry is None or (option in experiment.label and option not in experiment.methods[label.entry].label):
+        return "label"
+    return f"methods[{label.entry}].label"
 
 
 def _check_training(options: Mapping[str, Any], entry: MethodEntry, where: str) -> None:
     own = {name: value for name, value in options.items() if name in _OF_SFT}
     theirs = {name: value for name, value in options.items() if name not in _OF_SFT}
     try:
-        make_weighting(SFTOptions(model="", data="", output="", **own).weighting)
+        weighting = make_weighting(SFTOptions(model="", data="", output="", **own).weighting)
         check_training(WeightedSFTConfig(output_dir="", **{"report_to": "none", **theirs}))
     except (InputError, ValueError, TypeError, ImportError) as error:  # the latter three are Transformers' and TRL's
         option = str(error).split()[0]
         own_place = option == "weighting" or option in entry.training
         place = f"{where}." if own_place else "training." if option in options else f"{where}: "
         raise InputError(place + " ".join(str(error).split())) from error
+    if entry.method.label is None and (weighting.needs_roles or weighting.needs_scores):
+        raise InputError(
+            f"{where}: weighting {options['weighting']} reads labels; say which, e.g. label: {{method: shad}}"
+        )
 
 
 def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
@@ -246,11 +264,6 @@ def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 def _written(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
-
-
-def _folder(setting: str) -> str:
-    name = slug(setting.replace(", ", ",")) or "default"
-    return name if len(name) <= 100 else f"{name[:80]}-{digest(setting)}"
 
 
 def _identity(run: Run) -> str:

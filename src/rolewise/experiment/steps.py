@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rolewise.core.files import digest
 from rolewise.core.plugins import plugin_digests
 from rolewise.experiment.config import RENDERING_KEYS, Experiment, slug
 from rolewise.experiment.inputs import fingerprint
@@ -136,6 +135,5 @@ def losses_place(run: Run) -> str:
 
 
 def suite_place(run: Run, name: str) -> str:
-    """Directory of a run's evaluation on a suite; what a suite's name takes after a colon may be long."""
-    folder = slug(name)
-    return f"{run.directory}/eval-{folder if len(folder) <= 60 else f'{folder[:40]}-{digest(name)}'}"
+    """Directory of a run's evaluation on a suite."""
+    return f"{run.directory}/eval-{slug(name)}"

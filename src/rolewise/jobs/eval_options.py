@@ -1,5 +1,6 @@
 """The options of `rolewise eval`. Imports nothing heavy, so that `--help` answers at once."""
 
+import math
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
@@ -64,8 +65,8 @@ class EvalOptions:
                 raise InputError(f"{name} is {value}; it must be at least 1")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
-        if self.temperature < 0:
-            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
         if self.samples > 1 and self.temperature == 0:

@@ -74,6 +74,16 @@ def _reward(
     return reward, preferences.sha256, preferences.rejected
 
 
+def check_method(options: LabelOptions) -> None:
+    """Check the options of a method that measures losses, without reading anything.
+
+    Raises:
+        InputError: opening with the option's name.
+    """
+    configs: dict[str, type[TunedLossesConfig]] = {"shad": SHADConfig, "rho": RhoConfig, "reward": RewardConfig}
+    _config(configs[options.method], options)
+
+
 def _config(kind: type[Config], options: LabelOptions) -> Config:
     names = {field.name for field in fields(kind)} & options.__dataclass_fields__.keys()
     return kind(**{name: getattr(options, name) for name in names})

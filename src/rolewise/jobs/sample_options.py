@@ -1,5 +1,6 @@
 """The options of `rolewise sample`. Imports nothing heavy, so that `--help` answers at once."""
 
+import math
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
@@ -57,8 +58,8 @@ class SampleOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1")
-        if self.temperature < 0:
-            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
         if self.samples > 1 and self.temperature == 0:
             raise InputError(f"samples is {self.samples}, but at temperature 0 all are alike; give a temperature")
         if not 0 < self.top_p <= 1:
