@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,7 +191,7 @@ def test_an_interrupted_experiment_ends_with_the_same_files(
 def test_a_run_that_fails_has_its_line_and_the_others_go_on(
     bench: Workbench, tmp_path: Path, in_process: InProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = {"name": "broken", "weighting": "rft", "optim": "galore_adamw"}  # of a library that is not installed
+    broken = {"name": "broken", "weighting": "none", "optim": "galore_adamw"}  # of a library that is not installed
     measure = {"role_losses": {"data": str(tmp_path / "held-out.jsonl")}}
     path = write_experiment(tmp_path, bench, methods=["sft", broken, "regex-rft"], seeds=[0], measure=measure)
     content = yaml.safe_load(path.read_text())
@@ -284,6 +285,59 @@ def test_data_that_changed_is_noticed(bench: Workbench, tmp_path: Path, in_proce
         run_experiment(read_experiment(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("stages.json", '{"a'),
+        ("stages.json", "[1]"),
+        ("losses.json", ""),
+        ("losses.json", "{}"),
+        ("log.jsonl", '{"a'),
+        ("summary.json", "{}"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_names_it(
+    finished, bench: Workbench, tmp_path: Path, in_process: InProcess, name: str, content: str
+) -> None:
+    path = write_experiment(tmp_path, bench)
+    shutil.copytree(finished[1].path, tmp_path / "out")
+    damaged = min((tmp_path / "out").rglob(name))
+    damaged.write_text(content)
+    with pytest.raises(InputError) as caught:
+        run_experiment(read_experiment(path))
+    assert str(damaged.parent) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_method_called_like_html_is_shown_as_it_is_written(
+    bench: Workbench, tmp_path: Path, in_process: InProcess
+) -> None:
+    name = "<script>alert(1)</script>|[red]x"
+    path = write_experiment(
+        tmp_path, bench, methods=["sft", {"name": name, "weighting": "none"}], seeds=[0], measure={"untrained": False}
+    )
+    out = run_experiment(read_experiment(path)).path
+    assert "<script>alert" not in (out / "report.html").read_text()
+    assert "\\<script>alert(1)\\</script>\\|[red]x" in (out / "table.md").read_text()
+
+
+def test_other_methods_do_not_make_a_run_that_reads_no_labels_another(
+    bench: Workbench, tmp_path: Path, in_process: InProcess
+) -> None:
+    """SFT logs its losses by the roles of another method's labels; which those are may change with the methods."""
+    run_experiment(read_experiment(write_experiment(tmp_path, bench, methods=["sft", "regex-rft"], seeds=[0])))
+    before = len(in_process.done)
+    for methods, seeds, new in ((["sft", "shad-rft"], [0], 3), (["sft"], [0, 1], 2)):
+        result = run_experiment(read_experiment(write_experiment(tmp_path, bench, methods=methods, seeds=seeds)))
+        assert result.failures == []
+        assert len(in_process.done) == before + new
+        before = len(in_process.done)
+    runs = json.loads((result.path / "results.json").read_text())["runs"]
+    labels = {run["seed"]: run["labels"] for run in runs if run["method"] == "sft"}
+    assert labels[0] == labels[1]
+    assert "/regex-" in labels[0]
+
+
 def test_a_second_runner_is_refused(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
     path = write_experiment(tmp_path, bench)
     (tmp_path / "out").mkdir()
@@ -330,7 +384,7 @@ def test_how_a_command_ended_is_one_line(tmp_path: Path, code: str, reason: str 
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path: Path, number: int) -> None:
     started = tmp_path / "started"
     code = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
@@ -342,10 +396,21 @@ def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path:
         time.sleep(0.05)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
     assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(started.read_text()), 0)
+    for _ in range(100):  # after SIGKILL the kernel sees to it, a moment later
+        if not runs(int(started.read_text())):
+            break
+        time.sleep(0.1)
+    assert not runs(int(started.read_text()))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that nobody waited for may stay in the table."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ class Run:
         shared: the part of them that all methods go through.
         seed: of training; None for a model as it was.
         labelling: what is trained on; None for a model as it was.
+        reads_labels: whether the labels make a difference to the training, or only to what is logged of it.
         training: options of `rolewise sft`, but for what says where things lie.
     """
 
@@ -64,6 +65,7 @@ class Run:
     seed: int | None
     labelling: Labelling | None
     training: dict[str, Any]
+    reads_labels: bool = True
 
     @property
     def row(self) -> tuple[str, str, str]:
@@ -97,8 +99,7 @@ def plan_experiment(experiment: Experiment) -> Plan:
         for index, entry in enumerate(experiment.methods):
             for run in _runs_of(experiment, name, entry, f"methods[{index}]"):
                 runs.setdefault(_identity(run), run)
-    plan = Plan(list({run.labelling.directory: run.labelling for run in runs.values() if run.labelling}.values()), [])
-    plan.runs.extend(runs.values())
+    plan = plan_of(list(runs.values()))
     for what, directories in (
         ("runs", [run.directory for run in plan.runs]),
         ("labellings", [labelling.directory for labelling in plan.labellings]),
@@ -111,6 +112,11 @@ def plan_experiment(experiment: Experiment) -> Plan:
     for run in plan.runs:
         reference_row(plan, run, experiment.compare_with)
     return plan
+
+
+def plan_of(runs: list[Run]) -> Plan:
+    """A plan of these runs and of the labellings that they need."""
+    return Plan(list({run.labelling.directory: run.labelling for run in runs if run.labelling}.values()), runs)
 
 
 def reference_row(plan: Plan, run: Run, method: str) -> tuple[str, str, str] | None:
@@ -180,6 +186,7 @@ def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str)
                     seed,
                     labelling,
                     {"generations": 0, **training},
+                    reads_labels=method.label is not None,
                 )
 
 

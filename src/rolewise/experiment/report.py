@@ -142,7 +142,7 @@ def _markdown(table: Table) -> str:
     lines = [f"## {table.title}", ""]
     body: list[Sequence[str | float]] = [table.columns, ["---"] * len(table.columns), *table.rows]
     for cells in body:
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("<", "\\<") for cell in cells) + " |")
     return "\n".join([*lines, "", table.note, ""])
 
 

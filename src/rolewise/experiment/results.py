@@ -4,7 +4,8 @@ Shapes: S seeds or samples.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rolewise.core.errors import InputError
 from rolewise.evaluation.accuracy import Score, compare_runs
 from rolewise.evaluation.role_losses import GROUPS
 from rolewise.evaluation.statistics import Interval, paired_interval
@@ -120,7 +122,11 @@ class Results:
 
 
 def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Results:
-    """Read what the finished steps wrote, and compare the rows."""
+    """Read what the finished steps wrote, and compare the rows.
+
+    Raises:
+        InputError: for a file that was damaged since.
+    """
     output = Path(experiment.output)
     titles = dict.fromkeys(experiment.suites, "")
     results = Results([], failures=failures)
@@ -147,7 +153,9 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
                 notes[f"{result.titles[name]}: {scores[0].note}."] = None
         log = output / train_place(run) / LOG_FILE
         if log.exists():
-            results.logs[run.directory] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            with _whole(log):
+                lines = log.read_text(encoding="utf-8").splitlines()
+                results.logs[run.directory] = [json.loads(line) for line in lines]
     if experiment.role_losses is not None:
         results.measures.extend(Measure(f"loss: {role}", f"loss, {role}", True) for role in ROLES)
     results.measures.extend(Measure(name, titles[name] or name, False) for name in experiment.suites)
@@ -157,14 +165,28 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
 
 
 def read_losses(path: Path) -> dict[str, Measurement]:
-    """Mean over samples of the losses in a file of `measuring.measure_role_losses`, by measure's name."""
-    by_sample = json.loads(path.read_text(encoding="utf-8"))
+    """Mean over samples of the losses in a file of `measuring.measure_role_losses`, by measure's name.
+
+    Raises:
+        InputError: for a file that holds something else.
+    """
     found = {}
-    for role in ROLES:
-        examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
-        if examples:
-            found[f"loss: {role}"] = Measurement(paired_interval(list(examples.values())), examples)
+    with _whole(path):
+        by_sample = json.loads(path.read_text(encoding="utf-8"))
+        for role in ROLES:
+            examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
+            if examples:
+                found[f"loss: {role}"] = Measurement(paired_interval(list(examples.values())), examples)
     return found
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Files appear whole, so one that can't be read was damaged later, and its step can only be done again."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged; remove {path.parent} and run the same command again") from error
 
 
 def _compare(experiment: Experiment, plan: Plan, results: Results) -> None:

@@ -67,7 +67,9 @@ def run_experiment(
     try:
         output.mkdir(parents=True, exist_ok=True)
         with FileLock(output / LOCK_FILE, timeout=0):
-            runner = _Runner(experiment, plan, progress or Progress(disable=True))
+            steps, record = Steps(experiment), StageRecord(output)
+            plan = steps.with_labels_of_before(plan, record)
+            runner = _Runner(experiment, plan, steps, record, progress or Progress(disable=True))
             failures = runner.run()
             results = collect(experiment, plan, failures)
             return ExperimentResult(output, write_results(experiment, plan, results), failures, runner.worked)
@@ -82,13 +84,15 @@ def run_experiment(
 class _Runner:
     """Goes through the steps. `worked` counts those that were not done yet."""
 
-    def __init__(self, experiment: Experiment, plan: Plan, progress: Progress) -> None:
+    def __init__(
+        self, experiment: Experiment, plan: Plan, steps: Steps, record: StageRecord, progress: Progress
+    ) -> None:
         self._experiment = experiment
         self._plan = plan
+        self._steps = steps
+        self._record = record
         self._progress = progress
         self._output = Path(experiment.output)
-        self._steps = Steps(experiment)
-        self._record = StageRecord(self._output)
         self._failed: dict[str, str] = {}  # place → why
         self.worked = 0
 

@@ -1,5 +1,6 @@
 """The steps of an experiment's runs: where each result lies, what makes it, and the options that it is made with."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from rolewise.core.plugins import plugin_digests
 from rolewise.experiment.config import RENDERING_KEYS, Experiment, slug
 from rolewise.experiment.inputs import fingerprint
 from rolewise.experiment.measuring import LOSSES_FILE
-from rolewise.experiment.plan import PLACES, Labelling, Plan, Run
-from rolewise.experiment.stages import Stage
+from rolewise.experiment.plan import PLACES, Labelling, Plan, Run, plan_of
+from rolewise.experiment.stages import Stage, StageRecord, as_json
 from rolewise.jobs.evaluate import SUMMARY_FILE
 from rolewise.jobs.options import MAX_LENGTH
 
@@ -22,6 +23,29 @@ class Steps:
         self._output = Path(experiment.output)
         self._plugins = plugin_digests(experiment.plugin)
         self._fingerprint = cache(fingerprint)
+
+    def with_labels_of_before(self, plan: Plan, record: StageRecord) -> Plan:
+        """The plan with the labels that a run which does not read them was begun with.
+
+        On which ones it trains follows from the other methods (see `plan_experiment`). Other methods now must not make
+        it another run.
+        """
+        kept: dict[tuple[str, str, str], Labelling] = {}  # by row: all seeds on the same
+        for run in plan.runs:
+            if run.labelling is not None and not run.reads_labels and run.row not in kept:
+                before = self._labels_of_before(run, run.labelling, record)
+                kept |= {run.row: before} if before is not None else {}
+        return plan_of([replace(run, labelling=kept.get(run.row, run.labelling)) for run in plan.runs])
+
+    def _labels_of_before(self, run: Run, now: Labelling, record: StageRecord) -> Labelling | None:
+        """What the run was begun with, if it was and those labels are still of the same model and data."""
+        begun = record.settings(train_place(run))
+        place = record.place(begun["labels"]) if begun is not None else None
+        if begun is None or place is None:
+            return None
+        places = {name: now.options[name] for name in PLACES}
+        before = Labelling(place, now.model, {**begun["labels"]["options"], **places})
+        return before if as_json(self.label(before).settings) == begun["labels"] else None
 
     def all(self, plan: Plan) -> list[Stage]:
         """Every stage of a plan."""
