@@ -5,11 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rolewise.data.conversation import RoleSpan
-
 
 def project(
-    spans: Sequence[RoleSpan],
+    spans: Sequence[tuple[int, int, int]],
     char_start_T: npt.NDArray[np.int32],
     char_end_T: npt.NDArray[np.int32],
     default: int = 0,
@@ -21,7 +19,8 @@ def project(
     byte-level tokenizer gives the same offsets, all take that character's role.
 
     Args:
-        spans: in order, not overlapping, in the same characters as the offsets.
+        spans: (start, end, role), as `RoleSpan` or with codes of another kind, e.g. regions; in order, not overlapping,
+            in the same characters as the offsets.
         char_start_T: int32 [T], each token's first character.
         char_end_T: int32 [T], one past each token's last character.
         default: the role of every other token.

@@ -1,0 +1,148 @@
+"""The text of token ids, and each token's characters in it, from one table of the vocabulary's bytes.
+
+A response is looked at as it was sampled. Its text is the tokens' own bytes side by side, so places in the text and
+tokens can't drift apart, whatever the tokenizer would make of that text.
+
+Shapes: T tokens, C characters.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+_FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class TokenTable:
+    """The bytes that each token of a vocabulary stands for. Make it with `token_table`, which keeps what it built."""
+
+    def __init__(self, bytes_V: list[bytes]) -> None:
+        """Take the bytes of the ids 0, 1, …; an id without a token has none."""
+        self._bytes_V = bytes_V
+
+    def text(self, ids_T: Sequence[int]) -> tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return the text of ids, special tokens included, and where each token stands in it.
+
+        A byte that belongs to no character becomes U+FFFD. The pieces of a character that several tokens share all
+        have that character's place. Ids outside the vocabulary have no text.
+
+        Args:
+            ids_T: integers.
+
+        Returns:
+            The text; int32 [T], each token's first character; int32 [T], one past its last.
+        """
+        size = len(self._bytes_V)
+        pieces = [self._bytes_V[i] if 0 <= i < size else b"" for i in ids_T]
+        joined = b"".join(pieces)
+        ends_T = np.cumsum(np.fromiter(map(len, pieces), np.int32, len(pieces)), dtype=np.int32)
+        starts_T = np.concatenate([np.zeros(1, np.int32), ends_T])[:-1]
+        if joined.isascii():
+            return joined.decode("ascii"), starts_T, ends_T
+        # One character for each byte that is no part of one, so that characters can be counted back into bytes.
+        text = joined.decode("utf-8", "surrogateescape")
+        char_at = _characters_at(text, len(joined))
+        is_empty_T = starts_T == ends_T
+        first_T = char_at[starts_T]
+        last_T = np.where(is_empty_T, first_T, char_at[np.maximum(ends_T - 1, 0)] + 1)
+        return _ESCAPED_BYTE.sub("\ufffd", text), first_T, last_T.astype(np.int32)
+
+
+def token_table(tokenizer: Any) -> TokenTable:
+    """The table of a Transformers tokenizer, built once for it and once more when tokens were added."""
+    return _cached_table(tokenizer, len(tokenizer))
+
+
+@lru_cache(maxsize=8)
+def _cached_table(tokenizer: Any, _size: int) -> TokenTable:
+    vocabulary = tokenizer.get_vocab()
+    read = _reader(tokenizer)
+    added = {index: str(token) for index, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    bytes_V = [b""] * (1 + max([*vocabulary.values(), *added, -1]))
+    for token, index in vocabulary.items():
+        bytes_V[index] = read(token, index)
+    for index, content in added.items():
+        bytes_V[index] = content.encode("utf-8", "replace")
+    return TokenTable(bytes_V)
+
+
+def _reader(tokenizer: Any) -> Any:
+    """The function from a token and its id to bytes that the tokenizer's decoder calls for."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    decoder = json.loads(backend.to_str())["decoder"] if backend is not None else None
+    steps = _steps(decoder)
+    kinds = {step["type"] for step in steps}
+    if "ByteLevel" in kinds:
+        byte_of = _byte_level_alphabet()
+        return lambda token, _: _from_byte_level(token, byte_of)
+    if not kinds <= {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"} or not kinds:
+        return _by_decoding(tokenizer)
+    replaced = [(step["replacement"], " ") for step in steps if step["type"] == "Metaspace"]
+    replaced += [
+        (step["pattern"]["String"], step["content"])
+        for step in steps
+        if step["type"] == "Replace" and "String" in step["pattern"]
+    ]
+
+    def read(token: str, _: int) -> bytes:
+        if "ByteFallback" in kinds and (match := _FALLBACK_BYTE.fullmatch(token)):
+            return bytes([int(match[1], 16)])
+        for old, new in replaced:
+            token = token.replace(old, new)
+        return token.encode("utf-8", "replace")
+
+    return read
+
+
+def _steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
+    if decoder is None:
+        return []
+    if decoder["type"] == "Sequence":
+        return [step for inner in decoder["decoders"] for step in _steps(inner)]
+    return [decoder]
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte, read backwards: its own if it is printable Latin-1, else one added."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    own = {chr(byte): byte for byte in printable}
+    return own | {chr(0x100 + number): byte for number, byte in enumerate(others)}
+
+
+def _from_byte_level(token: str, byte_of: dict[str, int]) -> bytes:
+    if all(char in byte_of for char in token):
+        return bytes(byte_of[char] for char in token)
+    return token.encode("utf-8", "replace")
+
+
+def _by_decoding(tokenizer: Any) -> Any:
+    """For other decoders: what a token adds behind another one, once for each token of the vocabulary.
+
+    The other one keeps a decoder from stripping the space of a word that begins the text.
+    """
+    anchor = next(iter(tokenizer("a", add_special_tokens=False)["input_ids"]), 0)
+    alone = tokenizer.decode([anchor])
+
+    def read(_: str, index: int) -> bytes:
+        behind = tokenizer.decode([anchor, index])
+        piece = behind[len(alone) :] if behind.startswith(alone) else tokenizer.decode([index])
+        return str(piece).encode("utf-8", "replace")
+
+    return read
+
+
+def _characters_at(text: str, size: int) -> npt.NDArray[np.int32]:
+    """int32 [size + 1]: the number of the character that each byte of the encoded text is a part of."""
+    codes_C = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    is_escaped_C = (codes_C >= 0xDC80) & (codes_C <= 0xDCFF)
+    widths_C = 1 + (codes_C >= 0x80).astype(np.int64) + (codes_C >= 0x800) + (codes_C >= 0x10000)
+    widths_C[is_escaped_C] = 1
+    numbers = np.repeat(np.arange(len(codes_C), dtype=np.int32), widths_C)
+    return np.concatenate([numbers, np.full(size + 1 - len(numbers), len(codes_C), np.int32)])

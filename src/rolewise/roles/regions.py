@@ -1,0 +1,218 @@
+"""Regions of sampled responses: tags, tool names, arguments, thoughts, answers, on the very ids that were sampled.
+
+A response is parsed once (`parse_response`: every format, every call, broken and cut ones too) and its spans are
+projected onto the tokens' own characters (`TokenTable`). No text is tokenized again.
+
+Shapes: B responses, T tokens of one response.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rolewise.core.region import Region
+from rolewise.data.spans import project
+from rolewise.data.token_text import TokenTable, token_table
+from rolewise.data.tool_calls import ParsedCall, ParsedResponse, parse_response
+
+RegionSpan = tuple[int, int, int]
+"""(start, end, `Region`) in characters, half-open."""
+
+_TAG = re.compile(r"</?(?:think|thinking|tool_call|response)>|\[/?THINK\]|\[TOOL_CALLS\]|<\|python_tag\|>")
+_MISTRAL_TAG = re.compile(r"\[/?THINK\]|\[TOOL_CALLS\]|\[ARGS\]|\[CALL_ID\]|</?(?:think|thinking)>")
+_REACT_TAG = re.compile(
+    r"(?:^[ \t]*)(?P<label>(?:Thought|Action Input|Action|Observation|Final Answer)(?:[ ]?\d+)?[ \t]*:)"
+    r"|</?(?:think|thinking)>",
+    re.MULTILINE,
+)
+_TAGS_OF = {"react": _REACT_TAG, "fireact": _REACT_TAG, "mistral": _MISTRAL_TAG, "mistral-args": _MISTRAL_TAG}
+"""The formats with other tags than `_TAG`; theirs also stand within a call, between its name and its arguments."""
+
+_FORMATS_WITH_ANSWER_TAGS = ("rlla", "react", "fireact")
+_OF_KIND = {
+    "thought": Region.THINK,
+    "name": Region.TOOL_NAME,
+    "argument_name": Region.ARGUMENT_NAME,
+    "argument_value": Region.ARGUMENT_VALUE,
+}
+
+
+class RegionSpans(NamedTuple):
+    """The regions of a text. Both lists are in order and without overlap.
+
+    Attributes:
+        leaves: every region but ARGUMENTS; spans of one region that touch are one.
+        arguments: each call's arguments whole, with the leaves inside them.
+    """
+
+    leaves: list[RegionSpan]
+    arguments: list[RegionSpan]
+
+
+def label_regions(
+    ids: Any,
+    tokenizer: Any,
+    format: str | None = None,
+    *,
+    masks: Any = None,
+    touching: bool = False,
+) -> list[npt.NDArray[np.uint8]]:
+    """Return the region of every token of sampled responses.
+
+    A token is in a region if all of its characters are; of an argument's part and the arguments around it the part
+    decides. A token across the border of two regions is OTHER, unless both belong to the arguments.
+
+    Args:
+        ids: for each response its token ids; lists, arrays, or one integer tensor or array (B, T).
+        tokenizer: the Transformers tokenizer of the model that sampled; read once, then remembered.
+        format: a key of `CALL_FORMATS`; None recognises each response's own.
+        masks: of the same form as `ids`, true for the tokens that the model itself wrote. Each run of these is parsed
+            as a response of its own, so that several turns with tool results between them may stand in one row;
+            padding and what others wrote is OTHER. None takes all tokens.
+        touching: give a token that reaches over a border the region that most of its characters are in, the first of
+            them if two have as many.
+
+    Returns:
+        One uint8 array [T] of `Region` a response.
+
+    Raises:
+        InputError: for an unknown format.
+        ValueError: for masks that don't fit the ids.
+    """
+    table = token_table(tokenizer)
+    rows = [_as_list(row) for row in _as_list(ids)]
+    masked = None if masks is None else [_as_list(row) for row in _as_list(masks)]
+    if masked is not None and [len(row) for row in masked] != [len(row) for row in rows]:
+        raise ValueError("the masks have another shape than the ids")
+    labelled = []
+    for number, row in enumerate(rows):
+        regions_T = np.zeros(len(row), dtype=np.uint8)
+        runs = [(0, len(row))] if masked is None else _runs(masked[number])
+        for start, end in runs:
+            regions_T[start:end] = _label(row[start:end], table, format, touching)
+        labelled.append(regions_T)
+    return labelled
+
+
+def region_spans(text: str, format: str | None = None) -> RegionSpans:
+    """Return the regions of a response's characters.
+
+    Text outside thoughts and calls is RESPONSE where the format has no tag for answers (as Hermes), else only what
+    `<response>` or `Final Answer:` opens. Nothing is a region in a text in which no format was recognised. Tags that a
+    thought or a sentence mentions are left to it.
+
+    Args:
+        text: any text; time is linear in its length.
+        format: a key of `CALL_FORMATS`; None recognises it.
+
+    Raises:
+        InputError: for an unknown format.
+    """
+    parsed = parse_response(text, format)
+    if parsed.format == "hermes" and "<response>" in text:
+        # Told apart by a key that models confuse; with answer tags it is rlla whatever the key.
+        parsed = parse_response(text, "rlla")
+    leaves = _merged(text, _leaves(text, parsed))
+    if parsed.format is None and all(region == Region.RESPONSE for _, _, region in leaves):
+        leaves = []
+    spans = [call.arguments_span for call in parsed.calls if call.arguments_span]
+    return RegionSpans(leaves, [(start, end, int(Region.ARGUMENTS)) for start, end in spans if start < end])
+
+
+def _label(ids_T: Sequence[int], table: TokenTable, format: str | None, touching: bool) -> npt.NDArray[np.uint8]:
+    text, start_T, end_T = table.text(ids_T)
+    leaves, arguments = region_spans(text, format)
+    regions_T = project(leaves, start_T, end_T)
+    if arguments:
+        outer_T = project(arguments, start_T, end_T)
+        regions_T = np.where(regions_T == Region.OTHER, outer_T, regions_T)
+    if touching:
+        _take_touching(regions_T, leaves, arguments, start_T, end_T)
+    return regions_T
+
+
+def _take_touching(
+    regions_T: npt.NDArray[np.uint8],
+    leaves: list[RegionSpan],
+    arguments: list[RegionSpan],
+    start_T: npt.NDArray[np.int32],
+    end_T: npt.NDArray[np.int32],
+) -> None:
+    """Give the tokens that no region holds whole the region of most of their characters."""
+    region_C = np.zeros(int(end_T.max(initial=0)), dtype=np.uint8)
+    for start, end, region in [*arguments, *leaves]:
+        region_C[start:end] = region
+    for index in np.flatnonzero((regions_T == Region.OTHER) & (start_T < end_T)):
+        inside = region_C[start_T[index] : end_T[index]]
+        inside = inside[inside != Region.OTHER]
+        if inside.size:
+            found, first, counts = np.unique(inside, return_index=True, return_counts=True)
+            regions_T[index] = found[np.lexsort((first, -counts))[0]]
+
+
+def _leaves(text: str, parsed: ParsedResponse) -> Iterator[RegionSpan]:
+    """The spans of the segments: by their kind, by the tags within them, by what surrounds a text."""
+    pattern = _TAGS_OF.get(parsed.format or "", _TAG)
+    answers_have_tags = parsed.format in _FORMATS_WITH_ANSWER_TAGS
+    calls = _CallsInOrder(parsed.calls)
+    opened = ""  # the last tag
+    for segment in parsed.segments:
+        if segment.kind == "tag":
+            for match in pattern.finditer(text, segment.start, segment.end):
+                start = match.start("label") if pattern is _REACT_TAG and match["label"] else match.start()
+                if pattern is _TAG and calls.hold(start):
+                    continue  # part of a key
+                yield start, match.end(), int(Region.TAG)
+                opened = match[0].strip()
+        elif segment.kind == "text":
+            in_call = calls.hold(segment.start)
+            is_answer = opened.startswith(("<response>", "Final Answer"))
+            is_free = not answers_have_tags and opened != "<tool_call>"
+            if not in_call and (is_answer or is_free) and not text[segment.start : segment.end].isspace():
+                yield segment.start, segment.end, int(Region.RESPONSE)
+        else:
+            yield segment.start, segment.end, int(_OF_KIND[segment.kind])
+
+
+class _CallsInOrder:
+    """Tells whether characters, asked for in order, lie within a call."""
+
+    def __init__(self, calls: Sequence[ParsedCall]) -> None:
+        self._spans = [call.span for call in calls if call.span]
+        self._next = 0
+
+    def hold(self, position: int) -> bool:
+        while self._next < len(self._spans) and self._spans[self._next][1] <= position:
+            self._next += 1
+        return self._next < len(self._spans) and self._spans[self._next][0] <= position
+
+
+def _merged(text: str, spans: Iterator[RegionSpan]) -> list[RegionSpan]:
+    """Join spans of one region that touch, and give the spaces before a part that no region has to the part.
+
+    Tokenizers join a space to the word behind it: else the first token of a name behind `Action: ` would never count.
+    """
+    merged: list[RegionSpan] = []
+    for start, end, region in spans:
+        if region != Region.TAG:
+            border = merged[-1][1] if merged else 0
+            while start > border and text[start - 1] in " \t":
+                start -= 1
+        if merged and merged[-1][1] == start and merged[-1][2] == region:
+            merged[-1] = merged[-1][0], end, region
+        else:
+            merged.append((start, end, region))
+    return merged
+
+
+def _runs(mask_T: Sequence[Any]) -> list[tuple[int, int]]:
+    """(start, end) of each run of true values."""
+    edges = np.flatnonzero(np.diff(np.array([0, *(bool(value) for value in mask_T), 0], dtype=np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def _as_list(values: Any) -> Any:
+    return values.tolist() if hasattr(values, "tolist") else list(values)
