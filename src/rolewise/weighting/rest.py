@@ -158,7 +158,7 @@ class ResT(RegionWeighting):
             Region.THINK: (0.6, 1.0),
             Region.RESPONSE: (0.6, 1.0),
         }
-        given: dict[IntEnum, tuple[float, float]] = {code: pair for code, pair in (end_points or {}).items()}
+        given: dict[IntEnum, tuple[float, float]] = dict((end_points or {}).items())
         points |= dict.fromkeys(_ARGUMENTS, given.get(Region.ARGUMENTS, (0.6, 1.2)))
         points |= given
         course = ramp or Ramp(0.0, 1.0)

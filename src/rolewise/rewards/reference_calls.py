@@ -1,0 +1,155 @@
+"""The calls that a reward compares: those of a reference, and those that a response makes."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from rolewise.core.errors import InputError
+from rolewise.data.json_text import read_json
+from rolewise.data.tool_calls import parse_response
+
+CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
+ANSWER_OPEN, ANSWER_CLOSE = "<response>", "</response>"
+
+
+class Call(NamedTuple):
+    """One call: a function's name and its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a response is held against.
+
+    Attributes:
+        parts: of "think", "call" and "answer" those that a response shall have, in order.
+        calls: the right calls, in order; empty where none is right.
+    """
+
+    parts: tuple[str, ...]
+    calls: tuple[Call, ...]
+
+
+@lru_cache(maxsize=4096)  # a group's completions share one reference, and several rewards read it
+def read_reference(text: str, call_format: str = "rlla") -> Reference:
+    """Read a reference: a whole response in `call_format`, or a JSON list of calls.
+
+    A list holds `{"name": …, "arguments": {…}}` (or "parameters", or OpenAI's call objects); it asks for a thought and
+    these calls, an empty one for a thought and an answer.
+
+    Args:
+        text: the reference.
+        call_format: a key of `CALL_FORMATS`.
+
+    Raises:
+        InputError: for a list of anything else, and a response with a call that can't be read.
+    """
+    listed = _json_list(text)
+    if listed is not None:
+        calls = tuple(_call_from_json(entry, text) for entry in listed)
+        return Reference(("think", "call" if calls else "answer"), calls)
+    if call_format == "rlla":
+        parts = ["think"] + ["call"] * (CALL_OPEN in text) + ["answer"] * (ANSWER_OPEN in text)
+    else:
+        parts = response_parts(text, call_format)
+    found = read_calls(text, call_format) if "call" in parts else []
+    if found is None:
+        raise InputError(
+            f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; mend it, name its "
+            "format, or give a JSON list of calls"
+        )
+    return Reference(tuple(parts), tuple(found))
+
+
+def read_calls(text: str, call_format: str = "rlla") -> list[Call] | None:
+    """The calls of a response; None if it has none, or one that can't be read.
+
+    In "rlla", as in ToolRL's and ResT's code, these are the lines of the first block of `<tool_call>`, each a JSON
+    object with a name and "parameters". In other formats they are what `parse_response` finds.
+
+    Any text is accepted; time is linear in its length.
+    """
+    if call_format == "rlla":
+        return _calls_of_block(text)
+    calls = parse_response(text, call_format).calls
+    if not calls or not all(call.valid for call in calls):
+        return None
+    return [Call(call.name or "", call.arguments or {}) for call in calls]
+
+
+def response_parts(text: str, call_format: str) -> list[str]:
+    """What a response consists of, in order: "think", "call", "answer"; several calls on end are one part.
+
+    White space is no part. Text outside thoughts and calls is an answer, in "rlla" and ReAct too.
+    """
+    parsed = parse_response(text, call_format)
+    spans = iter([call.span for call in parsed.calls if call.span])
+    span = next(spans, None)
+    parts: list[str] = []
+    for segment in parsed.segments:
+        while span and span[1] <= segment.start:
+            span = next(spans, None)
+        if segment.kind == "thought":
+            part = "think"
+        elif segment.kind == "text" and not (span and span[0] <= segment.start):
+            part = "answer" if text[segment.start : segment.end].strip() else ""
+        else:
+            part = "" if segment.kind == "tag" else "call"
+        if part and (not parts or parts[-1] != part):
+            parts.append(part)
+    return parts
+
+
+def _calls_of_block(text: str) -> list[Call] | None:
+    start = text.find(CALL_OPEN)
+    if start < 0 or CALL_CLOSE not in text:
+        return None
+    start += len(CALL_OPEN)
+    ends = [text.find(CALL_OPEN, start), text.find(CALL_CLOSE, start)]
+    block = text[start : min([end for end in ends if end >= 0], default=len(text))]
+    calls = []
+    for line in block.strip().split("\n"):
+        try:
+            entry = read_json(line)
+        except ValueError:
+            return None
+        if not isinstance(entry, dict):
+            return None
+        name, arguments = entry.get("name"), entry.get("parameters")
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            return None
+        calls.append(Call(name, arguments))
+    return calls
+
+
+def _json_list(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = read_json(text)
+    except ValueError:
+        return None  # calls in Python's notation, for instance
+    return value if isinstance(value, list) else None
+
+
+def _call_from_json(entry: Any, text: str) -> Call:
+    function = entry.get("function", entry) if isinstance(entry, dict) else None
+    if isinstance(function, dict):
+        name, arguments = function.get("name"), function.get("arguments", function.get("parameters"))
+        if isinstance(arguments, str):
+            try:
+                arguments = read_json(arguments)
+            except ValueError:
+                arguments = None
+        if isinstance(name, str) and name and isinstance(arguments, dict):
+            return Call(name, arguments)
+    raise InputError(
+        f"the reference {_shortened(text)} is a list, but not of calls; each needs a name and an object of arguments"
+    )
+
+
+def _shortened(text: str) -> str:
+    return json.dumps(text if len(text) <= 60 else f"{text[:60]}…", ensure_ascii=False)

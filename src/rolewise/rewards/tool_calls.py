@@ -1,0 +1,231 @@
+"""Rewards for tool calls by rule, as TRL's trainers take them: ToolRL's (arXiv 2504.13958) and ResT's (2509.21826).
+
+A reward is called with the completions and the data set's columns; one of these holds the reference, either a whole
+response or a JSON list of calls (see `read_reference`). The step of the schedule is TRL's.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rolewise.core.errors import InputError
+from rolewise.data.tool_calls import CALL_FORMATS, calls_from_openai, write_calls
+from rolewise.rewards.call_matching import GRANULARITIES, Granularity, correctness
+from rolewise.rewards.reference_calls import Reference, read_calls, read_reference
+from rolewise.rewards.response_format import FORMAT_RULES, FormatRule, has_format
+
+_DYNAMIC_STEPS, _TWO_STAGE_STEPS, _LENGTH_STEPS = 150, 30, 105
+_LENGTH_WORDS, _FIRST_LENGTH_WORDS, _LAST_LENGTH_WORDS = 512, 384, 640
+
+_CHOICES = {
+    "format_rule": FORMAT_RULES,
+    "granularity": GRANULARITIES,
+    "schedule": ("constant", "dynamic", "two-stage"),
+    "length": ("none", "constant", "dynamic"),
+    "call_format": tuple(CALL_FORMATS),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCallRules:
+    """What the rewards reward.
+
+    Attributes:
+        format_rule: see `has_format`; "rest" and "toolrl" are about rlla's tags.
+        granularity: see `correctness`; the last three are ToolRL's ablations.
+        schedule: "constant": format in [0, 1], correctness in [−m, m]. "dynamic" (ResT's; ToolRL's ablation): see
+            `format_range` and `correctness_range`. "two-stage" (ToolRL's ablation): correctness in [−1, 1] for 30
+            steps, then [−3, 3] and format in [0, ½].
+        correctness_max: m; ToolRL's ablation "equal max" has 1. Other schedules have their own.
+        length: a reward for long thoughts, ToolRL's ablation: "constant" asks for 512 words, "dynamic" for 384 at
+            first and 640 from step 105 on; "none" leaves it out.
+        schedule_steps: the published length of a schedule (150 steps, 30 and 105) becomes this, for runs of other
+            lengths; None keeps it.
+        steps_per_rollout: optimizer steps that a rollout is used for; schedules count rollouts.
+        call_format: of responses and references.
+        reference_column: the data set's column.
+
+    Raises:
+        InputError: for an unknown choice, and options that don't fit one another.
+    """
+
+    format_rule: FormatRule = "rest"
+    granularity: Granularity = "original"
+    schedule: Literal["constant", "dynamic", "two-stage"] = "constant"
+    correctness_max: float = 3.0
+    length: Literal["none", "constant", "dynamic"] = "none"
+    schedule_steps: int | None = None
+    steps_per_rollout: int = 1
+    call_format: str = "rlla"
+    reference_column: str = "reference"
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} {getattr(self, name)!r} is not known; choose one of {', '.join(choices)}")
+        if self.format_rule != "parts" and self.call_format != "rlla":
+            raise InputError(
+                f"the format rule {self.format_rule!r} is about rlla's tags, the calls are {self.call_format}; choose "
+                "the format rule parts"
+            )
+        if not 0 < self.correctness_max < float("inf"):
+            raise InputError(f"correctness_max is {self.correctness_max}; give a number above 0")
+        if self.schedule != "constant" and self.correctness_max != 3:
+            raise InputError(f"correctness_max is for the constant schedule; {self.schedule!r} has its own range")
+        for name in ("schedule_steps", "steps_per_rollout"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; give 1 or more")
+
+    def format_range(self, step: int) -> tuple[float, float]:
+        """Least and greatest format reward at a rollout step.
+
+        "dynamic": from −2 + 2t/150, not above −1, to 2 − t/150, not below 1.
+        """
+        if self.schedule == "dynamic":
+            part = step / (self.schedule_steps or _DYNAMIC_STEPS)
+            return min(-2 + 2 * part, -1.0), max(2 - part, 1.0)
+        return 0.0, 0.5 if self._in_second_stage(step) else 1.0
+
+    def correctness_range(self, step: int) -> tuple[float, float]:
+        """Least and greatest correctness reward at a rollout step. "dynamic": ±(2 + t/150), not beyond ±3."""
+        if self.schedule == "dynamic":
+            greatest = min(2 + step / (self.schedule_steps or _DYNAMIC_STEPS), 3.0)
+        elif self.schedule == "two-stage":
+            greatest = 3.0 if self._in_second_stage(step) else 1.0
+        else:
+            greatest = self.correctness_max
+        return -greatest, greatest
+
+    def length_words(self, step: int) -> float:
+        """How many words of thought get the whole length reward at a rollout step."""
+        if self.length == "dynamic":
+            part = min(step / (self.schedule_steps or _LENGTH_STEPS), 1.0)
+            return _FIRST_LENGTH_WORDS + (_LAST_LENGTH_WORDS - _FIRST_LENGTH_WORDS) * part
+        return _LENGTH_WORDS
+
+    def _in_second_stage(self, step: int) -> bool:
+        return self.schedule == "two-stage" and step >= (self.schedule_steps or _TWO_STAGE_STEPS)
+
+
+REWARD_PRESETS = {
+    "rest": ToolCallRules(format_rule="rest", schedule="dynamic"),
+    "toolrl": ToolCallRules(format_rule="toolrl", schedule="constant"),
+}
+"""The published rules by name; `dataclasses.replace` changes what differs."""
+
+
+def format_reward(text: str, reference: Reference, rules: ToolCallRules, step: int = 0) -> float:
+    """The greatest reward of the step if the response has its reference's parts, else the least."""
+    least, greatest = rules.format_range(step)
+    return greatest if has_format(text, reference.parts, rules.format_rule, rules.call_format) else least
+
+
+def correctness_reward(text: str, reference: Reference, rules: ToolCallRules, step: int = 0) -> float:
+    """The step's range, walked by `correctness`; the least for calls that can't be read, 0 if none is asked for."""
+    if not reference.calls:
+        return 0.0
+    least, greatest = rules.correctness_range(step)
+    calls = read_calls(text, rules.call_format)
+    return (
+        least if calls is None else least + (greatest - least) * correctness(reference.calls, calls, rules.granularity)
+    )
+
+
+def length_reward(text: str, rules: ToolCallRules, step: int = 0) -> float:
+    """Words of the last thought over the words asked for, rounded to hundredths, at most 1; 0 without both tags."""
+    if "<think>" not in text or "</think>" not in text:
+        return 0.0
+    thought = text[text.rindex("<think>") + len("<think>") :].partition("</think>")[0]
+    return min(round(len(thought.split()) / rules.length_words(step), 2), 1.0)
+
+
+class _Reward:
+    """What TRL calls: completions and columns in, a number for each completion out."""
+
+    def __init__(self, rules: ToolCallRules) -> None:
+        self.rules = rules
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **columns: Any
+    ) -> list[float]:
+        rules = self.rules
+        references = columns.get(rules.reference_column)
+        if references is None:
+            raise InputError(
+                f"the data has no column {rules.reference_column!r} with references; add it or name another column"
+            )
+        step = getattr(columns.get("trainer_state"), "global_step", 0) // rules.steps_per_rollout
+        return [
+            self.reward(completion_text(completion, rules.call_format), self._reference(reference), step)
+            for completion, reference in zip(completions, references, strict=True)
+        ]
+
+    def reward(self, text: str, reference: Reference, step: int) -> float:
+        raise NotImplementedError
+
+    def _reference(self, reference: Any) -> Reference:
+        if not isinstance(reference, str):
+            raise InputError(
+                f"a reference in the column {self.rules.reference_column!r} is {type(reference).__name__}, not text; "
+                "write calls as JSON text"
+            )
+        return read_reference(reference, self.rules.call_format)
+
+
+class ToolCallFormat(_Reward):
+    """`format_reward` for TRL."""
+
+    def reward(self, text: str, reference: Reference, step: int) -> float:
+        return format_reward(text, reference, self.rules, step)
+
+
+class ToolCallCorrectness(_Reward):
+    """`correctness_reward` for TRL."""
+
+    def reward(self, text: str, reference: Reference, step: int) -> float:
+        return correctness_reward(text, reference, self.rules, step)
+
+
+class ThoughtLength(_Reward):
+    """`length_reward` for TRL."""
+
+    def reward(self, text: str, reference: Reference, step: int) -> float:
+        return length_reward(text, self.rules, step)
+
+
+def tool_call_rewards(rules: ToolCallRules | None = None) -> list[_Reward]:
+    """TRL reward functions, to be summed with equal weights: format, correctness, and length if it is asked for.
+
+        trainer = GRPOTrainer(…, reward_funcs=[*tool_call_rewards(REWARD_PRESETS["rest"]), your_own])
+
+    Args:
+        rules: None is ToolRL's constant ranges with ResT's format rule.
+    """
+    rules = rules or ToolCallRules()
+    rewards = [ToolCallFormat(rules), ToolCallCorrectness(rules)]
+    return [*rewards, ThoughtLength(rules)] if rules.length != "none" else rewards
+
+
+def completion_text(completion: Any, call_format: str = "rlla") -> str:
+    """A completion as one text: it may be a text, or messages, of which the assistant's count.
+
+    Thoughts and calls that a parser took out of a message (`reasoning_content`, `tool_calls`) are written back.
+    """
+    if isinstance(completion, str):
+        return completion
+    texts = [_message_text(message, call_format) for message in completion if message.get("role") == "assistant"]
+    return "\n".join(texts)
+
+
+def _message_text(message: dict[str, Any], call_format: str) -> str:
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        content = "".join(str(part.get("text", "")) for part in content)
+    parts = [f"<think>{message['reasoning_content']}</think>"] if message.get("reasoning_content") else []
+    parts += [content] if content else []
+    calls = calls_from_openai(message.get("tool_calls") or [])
+    with suppress(InputError):  # a call that is none, or that the format can't express, is no right one
+        parts += [write_calls(calls, call_format)] if calls else []
+    return "\n".join(parts)
