@@ -8,7 +8,7 @@ Shapes: T tokens, C characters.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -22,9 +22,13 @@ _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class TokenTable:
     """The bytes that each token of a vocabulary stands for. Make it with `token_table`, which keeps what it built."""
 
-    def __init__(self, bytes_V: list[bytes]) -> None:
-        """Take the bytes of the ids 0, 1, …; an id without a token has none."""
+    def __init__(self, bytes_V: list[bytes], *, strips_first_space: bool = False) -> None:
+        """Take the bytes of the ids 0, 1, …; an id without a token has none.
+
+        `strips_first_space` is for SentencePiece's vocabularies, whose first word has a space that the text has not.
+        """
         self._bytes_V = bytes_V
+        self._strips_first_space = strips_first_space
 
     def text(self, ids_T: Sequence[int]) -> tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """Return the text of ids, special tokens included, and where each token stands in it.
@@ -40,6 +44,8 @@ class TokenTable:
         """
         size = len(self._bytes_V)
         pieces = [self._bytes_V[i] if 0 <= i < size else b"" for i in ids_T]
+        if self._strips_first_space and pieces and pieces[0].startswith(b" "):
+            pieces[0] = pieces[0][1:]
         joined = b"".join(pieces)
         ends_T = np.cumsum(np.fromiter(map(len, pieces), np.int32, len(pieces)), dtype=np.int32)
         starts_T = np.concatenate([np.zeros(1, np.int32), ends_T])[:-1]
@@ -62,21 +68,30 @@ def token_table(tokenizer: Any) -> TokenTable:
 @lru_cache(maxsize=8)
 def _cached_table(tokenizer: Any, _size: int) -> TokenTable:
     vocabulary = tokenizer.get_vocab()
-    read = _reader(tokenizer)
+    steps = _decoder_steps(tokenizer)
+    read = _reader(tokenizer, steps)
     added = {index: str(token) for index, token in getattr(tokenizer, "added_tokens_decoder", {}).items()}
     bytes_V = [b""] * (1 + max([*vocabulary.values(), *added, -1]))
     for token, index in vocabulary.items():
         bytes_V[index] = read(token, index)
     for index, content in added.items():
         bytes_V[index] = content.encode("utf-8", "replace")
-    return TokenTable(bytes_V)
+    strips = any(
+        (step["type"] == "Strip" and step["content"] == " " and step["start"] > 0)
+        or (step["type"] == "Metaspace" and step["prepend_scheme"] != "never")
+        for step in steps
+    )
+    return TokenTable(bytes_V, strips_first_space=strips)
 
 
-def _reader(tokenizer: Any) -> Any:
-    """The function from a token and its id to bytes that the tokenizer's decoder calls for."""
+def _decoder_steps(tokenizer: Any) -> list[dict[str, Any]]:
+    """What a fast tokenizer's decoder does, step by step; nothing for others."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    decoder = json.loads(backend.to_str())["decoder"] if backend is not None else None
-    steps = _steps(decoder)
+    return _steps(json.loads(backend.to_str())["decoder"]) if backend is not None else []
+
+
+def _reader(tokenizer: Any, steps: list[dict[str, Any]]) -> Callable[[str, int], bytes]:
+    """The function from a token and its id to bytes that the steps of the decoder call for."""
     kinds = {step["type"] for step in steps}
     if "ByteLevel" in kinds:
         byte_of = _byte_level_alphabet()
@@ -122,7 +137,7 @@ def _from_byte_level(token: str, byte_of: dict[str, int]) -> bytes:
     return token.encode("utf-8", "replace")
 
 
-def _by_decoding(tokenizer: Any) -> Any:
+def _by_decoding(tokenizer: Any) -> Callable[[str, int], bytes]:
     """For other decoders: what a token adds behind another one, once for each token of the vocabulary.
 
     The other one keeps a decoder from stripping the space of a word that begins the text.

@@ -112,7 +112,9 @@ def region_spans(text: str, format: str | None = None) -> RegionSpans:
         InputError: for an unknown format.
     """
     parsed = parse_response(text, format)
-    if parsed.format == "hermes" and "<response>" in text:
+    if parsed.format == "hermes" and any(
+        "<response>" in text[segment.start : segment.end] for segment in parsed.segments if segment.kind == "text"
+    ):
         # Told apart by a key that models confuse; with answer tags it is rlla whatever the key.
         parsed = parse_response(text, "rlla")
     leaves = _merged(text, _leaves(text, parsed))
