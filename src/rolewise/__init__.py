@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rolewise.core.errors import InputError, RolewiseError
+    from rolewise.core.region import Region
     from rolewise.core.role import Role
     from rolewise.data.conversation import Conversation, RoleSpan
     from rolewise.data.generator import generate
@@ -35,13 +36,25 @@ if TYPE_CHECKING:
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.shad import SHAD, SHADConfig
+    from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
+    from rolewise.roles.regions import label_regions
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
-    from rolewise.weighting import RFT, AlphaFT, SampleMean, TokenMean, Weighting, register_weighting
+    from rolewise.weighting import (
+        RFT,
+        AlphaFT,
+        ResT,
+        ResTOfficial,
+        SampleMean,
+        TokenMean,
+        Weighting,
+        register_weighting,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "rolewise.core.errors": ("InputError", "RolewiseError"),
+    "rolewise.core.region": ("Region",),
     "rolewise.core.role": ("Role",),
     "rolewise.data.conversation": ("Conversation", "RoleSpan"),
     "rolewise.data.generator": ("generate",),
@@ -80,8 +93,19 @@ _HOMES = {
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
+    "rolewise.rewards.tool_calls": ("ToolCallRules", "tool_call_rewards"),
+    "rolewise.roles.regions": ("label_regions",),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
-    "rolewise.weighting": ("RFT", "AlphaFT", "SampleMean", "TokenMean", "Weighting", "register_weighting"),
+    "rolewise.weighting": (
+        "RFT",
+        "AlphaFT",
+        "ResT",
+        "ResTOfficial",
+        "SampleMean",
+        "TokenMean",
+        "Weighting",
+        "register_weighting",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -103,8 +127,11 @@ __all__ = [
     "LabelledData",
     "LabellingContext",
     "PushOptions",
+    "Region",
     "RenderedSample",
     "Renderer",
+    "ResT",
+    "ResTOfficial",
     "Role",
     "RoleSpan",
     "RolewiseError",
@@ -119,6 +146,7 @@ __all__ = [
     "SuiteSettings",
     "TokenLabels",
     "TokenMean",
+    "ToolCallRules",
     "TransferOptions",
     "TransformersEngine",
     "Verdict",
@@ -130,6 +158,7 @@ __all__ = [
     "fine_tune",
     "generate",
     "label",
+    "label_regions",
     "load_labelled",
     "push",
     "read_conversations",
@@ -142,6 +171,7 @@ __all__ = [
     "relabel",
     "run_experiment",
     "sample",
+    "tool_call_rewards",
     "transfer_labels",
     "write_conversations",
 ]
