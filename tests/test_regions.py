@@ -306,6 +306,10 @@ def test_tokens_across_borders(make_tokenizer):
     ids = tokenizer.convert_tokens_to_ids(["x</think>", "</think>\n"])
     assert label_regions([ids[:1]], tokenizer)[0].tolist() == [OTHER]
     assert label_regions([ids[:1]], tokenizer, touching=True)[0].tolist() == [TAG]
+    two_tags = make_tokenizer(special=("<|im_end|>", "think><tool"))
+    ids = two_tags('<think>a</think><tool_call>{"name": "f"')["input_ids"]
+    regions = dict(zip(two_tags.convert_ids_to_tokens(ids), label_regions([ids], two_tags)[0].tolist(), strict=True))
+    assert regions["think><tool"] == TAG
     text = '<tool_call>\n{"name": "f", "arguments": {"a": "b"}}'
     ids = tokenizer(text)["input_ids"]
     for touching, expected in ((False, [OTHER, OTHER, OTHER]), (True, [NAME, ARGUMENTS, ARGUMENTS])):

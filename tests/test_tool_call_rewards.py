@@ -398,6 +398,8 @@ def test_references_in_every_form():
     assert read_reference("[]").parts == ("think", "answer")
     assert read_reference(text + "\n<response>x</response>").parts == BOTH
     assert read_reference("<think>x</think>").parts == ("think",)
+    mention = block(WEATHER, thought="I use <tool_call> tags, no <response>.")
+    assert read_reference(mention) == read_reference(block(WEATHER))
     assert read_reference("[f(a=1)]", "python").calls == read_reference(listed).calls
 
 

@@ -51,11 +51,9 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
     if listed is not None:
         calls = tuple(_call_from_json(entry, text) for entry in listed)
         return Reference(("think", "call" if calls else "answer"), calls)
-    if call_format == "rlla":
-        parts = ["think"] + ["call"] * (CALL_OPEN in text) + ["answer"] * (ANSWER_OPEN in text)
-    else:
-        parts = response_parts(text, call_format)
-    found = read_calls(text, call_format) if "call" in parts else []
+    # By the parser in every format: a reference's thought may mention a tag, where the rule for responses sees a block.
+    parts = _rlla_parts(text) if call_format == "rlla" else response_parts(text, call_format)
+    found = _parsed_calls(text, call_format) if "call" in parts else []
     if found is None:
         raise InputError(
             f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; mend it, name its "
@@ -74,10 +72,7 @@ def read_calls(text: str, call_format: str = "rlla") -> list[Call] | None:
     """
     if call_format == "rlla":
         return _calls_of_block(text)
-    calls = parse_response(text, call_format).calls
-    if not calls or not all(call.valid for call in calls):
-        return None
-    return [Call(call.name or "", call.arguments or {}) for call in calls]
+    return _parsed_calls(text, call_format)
 
 
 def response_parts(text: str, call_format: str) -> list[str]:
@@ -101,6 +96,19 @@ def response_parts(text: str, call_format: str) -> list[str]:
         if part and (not parts or parts[-1] != part):
             parts.append(part)
     return parts
+
+
+def _rlla_parts(text: str) -> list[str]:
+    parsed = parse_response(text, "rlla")
+    tags = [text[segment.start : segment.end] for segment in parsed.segments if segment.kind == "tag"]
+    return ["think"] + ["call"] * bool(parsed.calls) + ["answer"] * any(ANSWER_OPEN in tag for tag in tags)
+
+
+def _parsed_calls(text: str, call_format: str) -> list[Call] | None:
+    calls = parse_response(text, call_format).calls
+    if not calls or not all(call.valid for call in calls):
+        return None
+    return [Call(call.name or "", call.arguments or {}) for call in calls]
 
 
 def _calls_of_block(text: str) -> list[Call] | None:
