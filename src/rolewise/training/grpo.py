@@ -1,0 +1,167 @@
+"""GRPO whose advantages are weighted token by token: TRL's `GRPOTrainer` with roles of the sampled ids.
+
+Shapes: B responses, T tokens of the longest one.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from trl import GRPOConfig
+
+from rolewise.core.errors import InputError
+from rolewise.training.gradient_variance import GradientVariance
+from rolewise.training.grpo_config import WeightedGRPOConfig, call_regions, make_rollout_weighting
+from rolewise.training.region_meter import RegionMeter
+from rolewise.training.rollout_roles import FormatCheck, RolloutRoles, label_rollout
+from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
+from rolewise.training.trl_grpo_adapter import (
+    GRPOSeams,
+    clipped_tokens,
+    loss_mask,
+    record_metrics,
+    rollout_number,
+    text_tokenizer,
+    total_rollouts,
+    with_empty_completions,
+)
+from rolewise.weighting import Weighting
+from rolewise.weighting.rest import rescaled_to_mean_one
+
+__all__ = ["WeightedGRPOConfig", "WeightedGRPOTrainer"]
+
+
+class WeightedGRPOTrainer(GRPOSeams):
+    """`GRPOTrainer` that multiplies each token's advantage by the weight of the role that it plays.
+
+    It takes what its parent takes. Once a generation batch has been sampled, the responses' own ids are labelled, and
+    the weights of this rollout stay with it for as long as it is trained on (arXiv 2509.21826). They are rescaled to
+    mean 1 over the loss tokens of the generation batch, those of weight 0 and those of other processes included, so
+    that TRL's denominators, which count tokens, divide by Σ weights. For `bnpo`, whose denominator is that of one
+    micro-batch, the mean is taken over the micro-batch. KL and entropy terms are not weighted. With the weighting
+    `none` the training is TRL's own, and the roles are only logged.
+
+    In a rollout of several turns (TRL's `tools`, `environment_factory`, or a `rollout_func` with an `env_mask`) each
+    stretch of the policy's own tokens is labelled as a response of its own; what the environment says has no weight.
+
+    Every log line carries entropy, share, weight and clipping per role (see `RegionMeter`), and with
+    `args.gradient_variance` an estimate of the policy gradient's variance (see `GradientVariance`).
+
+    Args:
+        args: a `WeightedGRPOConfig`; a plain `GRPOConfig` needs `weighting`.
+        weighting: a scheme of your own, instead of the one that `args` names.
+        roles: where the roles of sampled tokens come from; None takes the regions of tool calls.
+        rendered_prompts: text prompts are a chat template's whole output, so the tokenizer is to add no special tokens.
+        say: takes what the user should know, a line each.
+
+    Raises:
+        InputError: for options that have no place beside the weights.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        weighting: Weighting | RolloutWeighting | None = None,
+        roles: RolloutRoles | None = None,
+        rendered_prompts: bool = False,
+        rollout_func: Any = None,
+        say: Callable[[str], None] = warnings.warn,
+        **kwargs: Any,
+    ):
+        args = copy.copy(args) if args is not None else WeightedGRPOConfig(output_dir="weighted-grpo")
+        if weighting is None:
+            if not isinstance(args, WeightedGRPOConfig):
+                raise InputError("pass args=WeightedGRPOConfig(...) or a weighting; a plain GRPOConfig names none")
+            self.weighting = make_rollout_weighting(args)
+        else:
+            self.weighting = as_rollout_weighting(weighting)
+        self.rendered_prompts = rendered_prompts
+        self._say = say
+        wants_variance = getattr(args, "gradient_variance", False)
+        if wants_variance and args.fp16:
+            raise InputError("gradient_variance would measure fp16's scaled gradients; use bf16, or leave it out")
+        super().__init__(
+            model,
+            reward_funcs,
+            args,
+            train_dataset,
+            eval_dataset,
+            processing_class,
+            rollout_func=rollout_func,
+            **kwargs,
+        )
+        tokenizer = text_tokenizer(self)
+        if rollout_func is not None:
+            self.rollout_func = with_empty_completions(rollout_func, tokenizer.eos_token_id)
+        call_format = getattr(args, "call_format", None)
+        self.roles = roles or call_regions(tokenizer, call_format)
+        self._format_check = FormatCheck(self.roles, call_format or "any known format")
+        self._meters = {mode: RegionMeter(self.roles.names) for mode in ("train", "eval")}
+        policy = self.accelerator.unwrap_model(self.model)
+        self._gradient_variance = GradientVariance(policy) if wants_variance else None
+
+    def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
+        """Label the sampled ids and weigh the advantages of a generation batch."""
+        mask_BT = loss_mask(rollout)
+        roles_BT = label_rollout(rollout, mask_BT, self.roles)
+        weights_BT = mask_BT.float()
+        if self.weighting is not None:
+            tokens = RolloutTokens(
+                roles_BT,
+                mask_BT,
+                step=rollout_number(self),
+                total_steps=total_rollouts(self),
+                score=lambda: self.score(rollout),
+                accelerator=self.accelerator,
+            )
+            weights_BT = rescaled_to_mean_one(
+                self.weighting(tokens) * mask_BT,
+                mask_BT,
+                sum_over_processes=lambda totals: self.accelerator.reduce(totals, reduction="sum"),
+            )
+            rollout["advantages"] = rollout["advantages"][:, None] * weights_BT
+        if self.weighting is not None and self.model.training:
+            message = self._format_check.message(roles_BT, mask_BT, self.accelerator)
+            if message and self.accelerator.is_main_process:
+                self._say(message)
+        return {**rollout, "token_roles": roles_BT, "token_weights": weights_BT}
+
+    def loss_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """For the one loss whose denominator is the micro-batch's tokens, weights of mean 1 over these."""
+        if self.weighting is None or self.loss_type != "bnpo":
+            return inputs
+        mask_BT = loss_mask(inputs)
+        weight, tokens = inputs["token_weights"].sum(), mask_BT.sum()
+        return {**inputs, "advantages": inputs["advantages"] * (tokens / weight if weight > 0 else 0.0)}
+
+    def loss_computed(self, inputs: dict[str, Any], logps_BT: torch.Tensor, entropies_BT: torch.Tensor) -> None:
+        """Add a micro-batch to the numbers of the next log line."""
+        advantages_BT = inputs["advantages"].view(len(logps_BT), -1)
+        self._meters["train" if self.model.training else "eval"].add(
+            inputs["token_roles"],
+            loss_mask(inputs),
+            inputs["token_weights"],
+            entropies_BT,
+            clipped_tokens(self, inputs, advantages_BT, logps_BT),
+        )
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch's forward and backward pass; the last one of a step ends its estimate of the variance."""
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        if self._gradient_variance is not None and self.accelerator.sync_gradients:
+            record_metrics(self, "train", self._gradient_variance.take(self.accelerator))
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the numbers per role to TRL's line."""
+        mode = "train" if self.model.training else "eval"
+        record_metrics(self, mode, self._meters[mode].take(self.accelerator))
+        super().log(logs, start_time)

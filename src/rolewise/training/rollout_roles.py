@@ -1,0 +1,107 @@
+"""Roles of the tokens that a policy has sampled, labelled by their own ids.
+
+Shapes: B responses, T tokens of the longest one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rolewise.core.errors import InputError
+
+Labeller = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[NDArray[np.uint8]]]
+"""(ids that came before each response, ids of each response) → the role of each token of the response, a number."""
+
+ROLLOUTS_LOOKED_AT = 5
+"""Rollouts without a single call after which the user is told that the format is never used."""
+
+
+@dataclass(frozen=True)
+class RolloutRoles:
+    """Where the roles of sampled tokens come from.
+
+    Attributes:
+        label: the labeller.
+        names: label of each role by its number; the labeller gives no other numbers.
+        of_calls: the roles that only a tool call brings; empty where calls have no part in it.
+        outside: the role of what the policy did not sample.
+    """
+
+    label: Labeller
+    names: Mapping[int, str]
+    of_calls: frozenset[int] = frozenset()
+    outside: int = 0
+
+
+def label_rollout(rollout: dict[str, Any], mask_BT: torch.Tensor, roles: RolloutRoles) -> torch.Tensor:
+    """Roles of a rollout's completions, uint8 (B, T); each stretch of the policy's own tokens is a response of its own.
+
+    Args:
+        rollout: TRL's scored generation batch.
+        mask_BT: bool, true for the policy's own tokens.
+        roles: where roles come from.
+
+    Raises:
+        InputError: if the labeller does not give a known role for every token.
+    """
+    mask, ids = mask_BT.cpu().numpy(), rollout["completion_ids"].cpu().numpy()
+    prompts = rollout["prompt_ids"].cpu().numpy()
+    prompt_mask = rollout["prompt_mask"].cpu().numpy().astype(bool)
+    stretches = [(row, start, end) for row in range(len(mask)) for start, end in _stretches(mask[row])]
+    before = [[*prompts[row][prompt_mask[row]].tolist(), *ids[row, :start].tolist()] for row, start, _ in stretches]
+    found = roles.label(before, [ids[row, start:end].tolist() for row, start, end in stretches])
+    labelled = np.full(mask.shape, roles.outside, dtype=np.uint8)
+    for (row, start, end), of_response in zip(stretches, found, strict=True):
+        if len(of_response) != end - start:
+            raise InputError(f"the labeller gives {len(of_response)} roles for a response of {end - start} tokens")
+        labelled[row, start:end] = of_response
+    unknown = set(np.unique(labelled).tolist()) - roles.names.keys()
+    if unknown:
+        raise InputError(f"the labeller gives the role {min(unknown)}, which has no name in `RolloutRoles.names`")
+    return torch.from_numpy(labelled).to(mask_BT.device)
+
+
+def _stretches(mask_T: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(start, end) of the runs of true."""
+    edges = np.flatnonzero(np.diff(mask_T.astype(np.int8), prepend=0, append=0))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+class FormatCheck:
+    """Notices that the first rollouts hold no call at all, so that the weights follow nothing that was meant.
+
+    Args:
+        roles: where roles come from.
+        format: how calls were looked for, for the user.
+    """
+
+    def __init__(self, roles: RolloutRoles, format: str) -> None:
+        self._roles = roles
+        self._format = format
+        self._rollouts = 0
+        self._counts: torch.Tensor | None = None  # (2,): tokens, those outside every region
+
+    def message(self, roles_BT: torch.Tensor, mask_BT: torch.Tensor, accelerator: Any) -> str | None:
+        """What to tell the user after this rollout, at most once in a run; every process must ask."""
+        if not self._roles.of_calls or self._rollouts >= ROLLOUTS_LOOKED_AT:
+            return None
+        own = roles_BT[mask_BT].long()
+        calls = torch.isin(own, torch.tensor(sorted(self._roles.of_calls), device=own.device))
+        counts = torch.stack([torch.tensor(own.numel(), device=own.device), calls.sum()])
+        counts = accelerator.reduce(counts, reduction="sum")
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._rollouts += 1
+        tokens, in_calls = self._counts.tolist()
+        if in_calls:
+            self._rollouts = ROLLOUTS_LOOKED_AT  # calls are there: nothing more to look for
+        if in_calls or self._rollouts < ROLLOUTS_LOOKED_AT:
+            return None
+        return (
+            f"no tool call in {self._format} was found in the first {self._rollouts} rollouts: 0 % of their {tokens:,} "
+            "tokens stand in a call, so the weighting has only thoughts and plain text to tell apart; check the format "
+            "(--call-format) and what the prompts ask for"
+        )

@@ -1,0 +1,70 @@
+"""What a weighting is told of a rollout, and how each kind of weighting is asked.
+
+Shapes: B responses, T tokens of the longest one.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rolewise.core.region import Region
+from rolewise.weighting import Weighting
+from rolewise.weighting.rest import EntropyResT, RegionWeighting
+
+
+@dataclass(frozen=True)
+class RolloutTokens:
+    """A process's share of a generation batch. All tensors have shape (B, T).
+
+    Attributes:
+        roles_BT: uint8, the role of each token, a `Region` unless other roles were asked for.
+        mask_BT: bool, true for the policy's own tokens.
+        step: rollouts before this one; a resumed run counts on.
+        total_steps: rollouts of the whole run.
+        score: gives log-probabilities and entropies (nats, float32) under the policy, by one forward pass more.
+        accelerator: the trainer's, for what is to be summed over all processes.
+    """
+
+    roles_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    step: int
+    total_steps: int
+    score: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    accelerator: Any
+
+    def region_entropies(self) -> dict[Region, float]:
+        """Mean entropy of each region's tokens, over all processes; without those that have no token."""
+        _, entropies_BT = self.score()
+        own = self.roles_BT[self.mask_BT].long()
+        sums = torch.zeros(2, len(Region), dtype=torch.float64, device=own.device)
+        sums[0].index_add_(0, own, entropies_BT[self.mask_BT].double())
+        sums[1].index_add_(0, own, torch.ones_like(own, dtype=torch.float64))
+        totals, counts = self.accelerator.reduce(sums, reduction="sum").tolist()
+        means = {region: totals[region] / counts[region] for region in Region if counts[region]}
+        return {region: mean for region, mean in means.items() if math.isfinite(mean)}
+
+
+RolloutWeighting = Callable[[RolloutTokens], torch.Tensor]
+"""Turns a rollout's tokens into weights, float (B, T), 0 or more; only their proportions count."""
+
+
+def as_rollout_weighting(weighting: Weighting | RolloutWeighting) -> RolloutWeighting:
+    """A weighting of any kind, to be asked for the weights of rollouts.
+
+    A `RegionWeighting` is asked for a response's weights at the rollout's step. Any other `Weighting`, made for
+    supervised fine-tuning, sees the sampled tokens' negative log-probabilities as their losses.
+    """
+    if isinstance(weighting, RegionWeighting):
+        return lambda tokens: weighting.response_weights(
+            tokens.roles_BT,
+            tokens.mask_BT,
+            step=tokens.step,
+            total_steps=tokens.total_steps,
+            entropies=tokens.region_entropies() if isinstance(weighting, EntropyResT) else None,
+        )
+    if isinstance(weighting, Weighting):
+        return lambda tokens: weighting.weights(-tokens.score()[0], tokens.roles_BT, tokens.mask_BT, step=tokens.step)
+    return weighting

@@ -1,0 +1,152 @@
+"""Every touch of the insides of TRL's `GRPOTrainer`, in one place (TRL ≥ 1.15, < 1.17).
+
+`tests/test_trl_grpo_adapter.py` fails when one of them moves. What is relied on:
+- `_generate_and_score_completions(inputs)` samples and scores a generation batch and returns a dictionary of tensors,
+  `completion_ids`, `completion_mask` and, where an environment speaks in between, `tool_mask` among them. What is added
+  to it with B rows survives the shuffling and splitting into micro-batches;
+- `_compute_loss(model, inputs)` takes `advantages` of shape (B,) or (B, T);
+- `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
+  log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
+- `_tokenize_prompts(prompts)` returns ids, images and other fields;
+- `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from trl import GRPOTrainer
+
+RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
+
+
+class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
+    """TRL's trainer with named places at which a subclass steps in; as it is, it trains as its parent.
+
+    Attributes:
+        rendered_prompts: text prompts are a chat template's whole output, so the tokenizer adds no special tokens.
+    """
+
+    rendered_prompts = False
+    _latest_scores: tuple[torch.Tensor, torch.Tensor | None, Any]
+
+    def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
+        """Called once a generation batch has been sampled and scored; returns what is to be trained on."""
+        return rollout
+
+    def loss_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Called with a micro-batch before its loss; returns what the loss is to be computed from."""
+        return inputs
+
+    def loss_computed(self, inputs: dict[str, Any], logps_BT: torch.Tensor, entropies_BT: torch.Tensor) -> None:
+        """Called after the loss of a micro-batch, with its detached log-probabilities and entropies (B, T)."""
+
+    def score(self, rollout: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies (nats) of a rollout's tokens under the policy as it is; float32 (B, T)."""
+        ids_BT = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
+        attention_BT = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
+        mode = "train" if self.model.training else "eval"
+        batch_size = getattr(self.args, f"per_device_{mode}_batch_size")
+        with torch.no_grad():
+            logps_BT, entropies_BT, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                ids_BT,
+                attention_BT,
+                rollout["completion_ids"].size(1),
+                batch_size=batch_size,
+                compute_entropy=True,
+            )
+        return logps_BT.float(), entropies_BT.float()
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.rollout_scored(super()._generate_and_score_completions(inputs))
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        self._latest_scores = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        return self._latest_scores
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss: torch.Tensor = super()._compute_loss(model, self.loss_inputs(inputs))
+        logps_BT, entropies_BT, _ = self._latest_scores
+        del self._latest_scores  # holds the graph of the whole forward pass
+        assert entropies_BT is not None  # the loss always asks for them
+        self.loss_computed(inputs, logps_BT.detach(), entropies_BT.detach())
+        return loss
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        if self.rendered_prompts and isinstance(prompts[0], str):
+            return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
+        return super()._tokenize_prompts(prompts)
+
+
+def loss_mask(rollout: dict[str, Any]) -> torch.Tensor:
+    """Which tokens of the completions carry loss, bool (B, T): the model's own, without padding."""
+    mask_BT: torch.Tensor = rollout["completion_mask"]
+    if "tool_mask" in rollout:
+        mask_BT = mask_BT * rollout["tool_mask"]
+    return mask_BT.bool()
+
+
+def clipped_tokens(
+    trainer: GRPOTrainer, inputs: dict[str, Any], advantages_BT: torch.Tensor, logps_BT: torch.Tensor
+) -> torch.Tensor:
+    """Tokens at which the loss clips the ratio, bool (B, T); none for losses that do not."""
+    log_ratio_BT = logps_BT - inputs.get("old_per_token_logps", logps_BT)
+    if trainer.importance_sampling_level == "sequence":
+        mask_BT = loss_mask(inputs)
+        log_ratio_BT = ((log_ratio_BT * mask_BT).sum(-1) / mask_BT.sum(-1).clamp(min=1))[:, None].expand_as(logps_BT)
+    ratio_BT = log_ratio_BT.exp()
+    if trainer.loss_type == "cispo":
+        return (ratio_BT > trainer.epsilon_high) & (advantages_BT > 0)
+    if trainer.loss_type in ("sapo", "vespo"):
+        return torch.zeros_like(ratio_BT, dtype=torch.bool)
+    too_low = (ratio_BT < 1 - trainer.epsilon_low) & (advantages_BT < 0)
+    return too_low | ((ratio_BT > 1 + trainer.epsilon_high) & (advantages_BT > 0))
+
+
+def record_metrics(trainer: GRPOTrainer, mode: str, numbers: dict[str, float]) -> None:
+    """Put numbers into the next log line of `mode` (train or eval)."""
+    for name, value in numbers.items():
+        trainer._metrics[mode][name].append(value)
+
+
+def rollout_number(trainer: GRPOTrainer) -> int:
+    """How many rollouts came before the present one, counted by optimizer steps so that a resumed run counts on.
+
+    Several generation batches within one optimizer step come from the same policy and have the same number.
+    """
+    return int(trainer.state.global_step) // optimizer_steps_per_rollout(trainer)
+
+
+def total_rollouts(trainer: GRPOTrainer) -> int:
+    """How many rollouts the whole run has; at least 1."""
+    return max(1, -(-int(trainer.state.max_steps) // optimizer_steps_per_rollout(trainer)))
+
+
+def optimizer_steps_per_rollout(trainer: GRPOTrainer) -> int:
+    """For how many optimizer steps one rollout is trained on; at least 1."""
+    micro_batches = int(trainer.args.steps_per_generation * trainer.num_iterations)
+    return max(1, micro_batches // int(trainer.args.gradient_accumulation_steps))
+
+
+def with_empty_completions(rollout_func: RolloutFunc, eos_token_id: int) -> RolloutFunc:
+    """A rollout function whose empty completions become one end token that carries no loss; TRL fails on empty ones."""
+
+    def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        output = dict(rollout_func(prompts, trainer))
+        empty = [not ids for ids in output["completion_ids"]]
+        if not any(empty):
+            return output
+        masks = output.get("env_mask") or [[1] * len(ids) for ids in output["completion_ids"]]
+        output["env_mask"] = [[0] if none else list(mask) for none, mask in zip(empty, masks, strict=True)]
+        output["completion_ids"] = [ids or [eos_token_id] for ids in output["completion_ids"]]
+        if output["logprobs"] is not None:
+            output["logprobs"] = [logprobs or [0.0] for logprobs in output["logprobs"]]
+        return output
+
+    return rollout
+
+
+def text_tokenizer(trainer: GRPOTrainer) -> Any:
+    """The tokenizer of the trainer's processing class."""
+    return trainer._tokenizer

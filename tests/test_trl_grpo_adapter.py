@@ -1,0 +1,153 @@
+"""What weighted GRPO relies on in TRL's insides; a failure here says what moved."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from grpo_rollouts import fixed_rollout, make_trainer, rollout_of
+from transformers import PreTrainedTokenizerFast
+from trl import GRPOTrainer
+
+from rolewise.training.trl_grpo_adapter import (
+    clipped_tokens,
+    loss_mask,
+    optimizer_steps_per_rollout,
+    rollout_number,
+    total_rollouts,
+    with_empty_completions,
+)
+
+
+@pytest.fixture(scope="module")
+def trainer(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> GRPOTrainer:
+    directory: Path = tmp_path_factory.mktemp("trl")
+    return make_trainer(chatml_tokenizer, directory, ours=False)
+
+
+def parameters_of(function: object) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_signatures_of_what_is_overridden() -> None:
+    assert parameters_of(GRPOTrainer._generate_and_score_completions) == ["self", "inputs"]
+    assert parameters_of(GRPOTrainer._compute_loss) == ["self", "model", "inputs"]
+    assert parameters_of(GRPOTrainer._tokenize_prompts) == ["self", "prompts"]
+    assert parameters_of(GRPOTrainer.training_step) == ["self", "model", "inputs", "num_items_in_batch"]
+    assert parameters_of(GRPOTrainer.log) == ["self", "logs", "start_time"]
+    scoring = parameters_of(GRPOTrainer._get_per_token_logps_and_entropies)
+    assert scoring[:5] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep"]
+    assert {"batch_size", "compute_entropy"} <= set(scoring)
+    first = ["self", "model", "reward_funcs", "args", "train_dataset", "eval_dataset", "processing_class"]
+    assert parameters_of(GRPOTrainer.__init__)[:7] == first, "GRPOTrainer's first parameters, which ours repeats, moved"
+
+
+def test_a_rollout_holds_what_is_read_of_it(trainer: GRPOTrainer) -> None:
+    rollout = rollout_of(trainer)
+    rows, length = rollout["completion_ids"].shape
+    assert rows == 8
+    for name in ("completion_mask", "tool_mask"):
+        assert rollout[name].shape == (rows, length), f"{name} of a rollout moved"
+    assert rollout["prompt_ids"].shape == rollout["prompt_mask"].shape
+    assert rollout["advantages"].shape == (rows,), "advantages have another shape than (B,)"
+    own = fixed_rollout([""] * rows, trainer)["env_mask"]
+    assert [sum(mask) for mask in own] == loss_mask(rollout).sum(dim=1).tolist()
+
+
+def test_what_is_added_to_a_rollout_comes_back_with_its_rows(trainer: GRPOTrainer, monkeypatch) -> None:
+    original = GRPOTrainer._generate_and_score_completions
+
+    def with_mark(self, inputs):
+        rollout = original(self, inputs)
+        return {**rollout, "mark": rollout["completion_ids"] * 2}
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", with_mark)
+    trainer.model.train()
+    rows = [dict(trainer.train_dataset[row]) for row in (0,) * 4 + (1,) * 4]
+    inputs = trainer._prepare_inputs(rows)
+    assert torch.equal(inputs["mark"], inputs["completion_ids"] * 2), "the buffer no longer keeps added tensors by row"
+
+
+def test_the_loss_scores_once_with_entropies(trainer: GRPOTrainer, monkeypatch) -> None:
+    rollout = rollout_of(trainer)
+    calls = []
+    original = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def counted(self, *args, **kwargs):
+        calls.append(kwargs)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", counted)
+    trainer.compute_loss(trainer.model, rollout)
+    assert [call.get("compute_entropy") for call in calls] == [True], "_compute_loss scores otherwise than once"
+
+
+def test_metrics_are_lists_that_the_log_averages(trainer: GRPOTrainer) -> None:
+    trainer.model.train()
+    trainer._metrics["train"]["probe"] = [1.0, 2.0]
+    logs: dict[str, float] = {}
+    trainer.log(logs)
+    assert logs["probe"] == 1.5, "GRPOTrainer.log no longer averages _metrics"
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "cispo"])
+def test_clipped_tokens_are_those_that_trl_counts(
+    loss_type: str, chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    options = {"epsilon_high": 1.1} if loss_type == "cispo" else {}
+    trainer = make_trainer(chatml_tokenizer, tmp_path, ours=False, loss_type=loss_type, **options)
+    rollout = rollout_of(trainer)
+    trainer.compute_loss(trainer.model, rollout)
+    trainer.log(logs := {})
+    ours = make_trainer(chatml_tokenizer, tmp_path, loss_type=loss_type, **options)
+    logps_BT, _ = ours.score(rollout)
+    clipped_BT = clipped_tokens(ours, rollout, rollout["advantages"][:, None], logps_BT)
+    share = (clipped_BT & loss_mask(rollout)).sum() / loss_mask(rollout).sum()
+    key = "cispo_clip_ratio" if loss_type == "cispo" else "clip_ratio/region_mean"
+    assert 0 < share.item() < 1
+    assert share.item() == pytest.approx(logs[key])
+
+
+@pytest.mark.parametrize(
+    ("generation", "accumulation", "iterations", "expected"), [(4, 4, 1, 1), (8, 2, 1, 4), (2, 4, 1, 1), (4, 4, 3, 3)]
+)
+def test_rollouts_are_counted_by_optimizer_steps(
+    generation: int, accumulation: int, iterations: int, expected: int, chatml_tokenizer, tmp_path: Path
+) -> None:
+    trainer = make_trainer(
+        chatml_tokenizer,
+        tmp_path,
+        steps_per_generation=generation,
+        gradient_accumulation_steps=accumulation,
+        num_iterations=iterations,
+    )
+    assert optimizer_steps_per_rollout(trainer) == expected
+    trainer.state.max_steps = 13
+    trainer.state.global_step = 7
+    assert rollout_number(trainer) == 7 // expected
+    assert total_rollouts(trainer) == -(-13 // expected)
+
+
+def test_empty_completions_become_an_end_token_without_loss() -> None:
+    def rollout(prompts, trainer):
+        ids = [[], [5, 6]]
+        return {"prompt_ids": [[1], [1]], "completion_ids": ids, "logprobs": [[], [-1.0, -2.0]]}
+
+    output = with_empty_completions(rollout, 2)(["a", "b"], None)
+    assert output["completion_ids"] == [[2], [5, 6]]
+    assert output["env_mask"] == [[0], [1, 1]]
+    assert output["logprobs"] == [[0.0], [-1.0, -2.0]]
+
+
+def test_rendered_prompts_get_no_special_tokens(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    trainer = make_trainer(chatml_tokenizer, tmp_path)
+    seen = {}
+
+    def tokenizer(text, **options):
+        seen.update(options)
+        return {"input_ids": [[1] for _ in text]}
+
+    trainer.processing_class = tokenizer
+    trainer.rendered_prompts = True
+    assert trainer._tokenize_prompts(["<s>rendered"]) == ([[1]], None, {})
+    assert seen == {"add_special_tokens": False}
