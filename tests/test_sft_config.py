@@ -10,7 +10,7 @@ from rolewise.cli.parser import build_parser, parse
 from rolewise.cli.sft import _training_config, _training_parser
 from rolewise.jobs import options
 from rolewise.jobs.options import SFTOptions
-from rolewise.jobs.sft import _written
+from rolewise.jobs.trainer_settings import written_settings
 from rolewise.training import models
 from rolewise.training.sft import WeightedSFTConfig
 
@@ -21,7 +21,7 @@ def settings(argv: list[str]) -> dict[str, object]:
     """What the trainer would be given for a command line."""
     names = [field.name for field in dataclasses.fields(WeightedSFTConfig) if field.init]
     ours, rest = parse(build_parser("rolewise sft", "", SFTOptions), SFTOptions, argv, other_names=names)
-    return _written(_training_config(_training_parser(WeightedSFTConfig), ours, rest))
+    return written_settings(_training_config(_training_parser(WeightedSFTConfig), ours, rest))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_settings_survive_the_file(flags, tmp_path):
     assert settings([*PLACES, "--config", str(path)]) == first
 
 
-def test_what_a_flag_sets_is_written():
+def test_what_a_flag_sets_iswritten_settings():
     written = settings([*PLACES, "--lr-scheduler-kwargs", '{"min_lr": 1e-05}', "--report-to", "tensorboard"])
     assert written["lr_scheduler_kwargs"] == {"min_lr": 1e-05}
     assert written["report_to"] == ["tensorboard"]

@@ -3,19 +3,14 @@
 import copy
 import gc
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from datasets import Dataset
-from peft import PeftModel
 from rich.progress import Progress
-from transformers import GenerationConfig, PreTrainedTokenizerBase, set_seed
-from transformers.integrations import integration_utils
+from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.trainer_utils import IntervalStrategy
 
 from rolewise import __version__
 from rolewise.core.errors import InputError
@@ -25,13 +20,14 @@ from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.labelled import is_labelled
 from rolewise.data.readers import write_rejected
-from rolewise.jobs.options import WITHOUT_EFFECT, SFTOptions
+from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft_data import TrainingData, load_training_data
 from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
+from rolewise.jobs.trainer_settings import check_trainer, written_settings
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint
 from rolewise.training.generation import generate_texts, stop_at_turn_ends
-from rolewise.training.models import default_device, load_model, lora_config, model_fingerprint
+from rolewise.training.models import load_model, load_trainable, lora_config, model_fingerprint, write_merged
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
 from rolewise.weighting import Weighting, make_weighting
@@ -135,7 +131,8 @@ def _train(
     del trainer
     gc.collect()
     if options.merge:
-        _merge(options, run.results, data.tokenizer, stops)
+        base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        write_merged(base, run.results, data.tokenizer, stops)
     write_rejected(data.rejected, run.results)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
     run.publish({"data": data.digest, "model": options.model, "processes": processes.count()})
@@ -148,7 +145,12 @@ def _trainer(
     data: TrainingData,
     progress: RichProgressCallback,
 ) -> WeightedSFTTrainer:
-    model = _load(options)
+    model = load_trainable(
+        options.model,
+        dtype=options.dtype,
+        in_4bit=options.load_in_4bit,
+        trust_remote_code=options.trust_remote_code,
+    )
     stop_at_turn_ends(model, data.tokenizer, data.train)
     try:
         trainer = WeightedSFTTrainer(
@@ -211,29 +213,12 @@ def check_training(training: WeightedSFTConfig) -> None:
     Raises:
         InputError: naming the option.
     """
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        if getattr(training, name) < 1:
-            raise InputError(f"{name} is {getattr(training, name)}; it must be at least 1")
-    for name in ("learning_rate", "num_train_epochs"):
-        if not 0 < getattr(training, name) < math.inf:
-            raise InputError(f"{name} is {getattr(training, name)}; it must be a finite number above 0")
-    if training.max_steps != -1 and training.max_steps < 1:
-        raise InputError(f"max_steps is {training.max_steps}; it must be at least 1, or -1 to count in epochs")
-    if training.save_strategy == SaveStrategy.STEPS and training.save_steps <= 0:
-        raise InputError(f"save_steps is {training.save_steps}; it must be above 0")
-    if not 0 <= training.max_grad_norm < math.inf:
-        raise InputError(f"max_grad_norm is {training.max_grad_norm}; it must be a finite number, 0 for no clipping")
-    for name in training.report_to:
-        installed = getattr(integration_utils, f"is_{name}_available", None)
-        if installed is not None and not installed():
-            raise InputError(f"report_to {name}: {name} is not installed; install it or leave report_to out")
-    if training.seed < 0:
-        raise InputError(f"seed is {training.seed}; it must be 0 or more")
+    check_trainer(training)
     check_weighted(training)
 
 
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
-    settings = {**_written(training), **asdict(options)}
+    settings = {**written_settings(training), **asdict(options)}
     # Where inputs and outputs lie, and who is told of the progress, change nothing in what is computed.
     elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to")
     identity = {
@@ -247,55 +232,6 @@ def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: Train
         "version": __version__,
     }
     return RunDirectory(options.output, "sft", settings, identity, writes=processes.is_main())
-
-
-def _written(training: WeightedSFTConfig) -> dict[str, Any]:
-    """Every field of the trainer that a flag can give, so that the file runs again alike under another TRL's defaults.
-
-    Left out are secrets, what only says where the run lies, and fields that are not set.
-    """
-    left_out = {*WITHOUT_EFFECT, "logging_dir", "run_name", "hub_token", "push_to_hub_token"}
-    fields = training.to_dict()
-    fields |= {name: getattr(training, name) for name in ("eos_token", "pad_token")}  # `to_dict` blanks out any token
-    return {
-        name: value
-        for name, value in fields.items()
-        if name not in left_out and isinstance(value, str | int | float | list | dict) and value not in ("", [], {})
-    }
-
-
-def _load(options: SFTOptions) -> Any:
-    if not options.load_in_4bit:
-        return load_model(
-            options.model,
-            dtype=options.dtype,
-            device=default_device(),
-            trust_remote_code=options.trust_remote_code,
-        )
-    from transformers import BitsAndBytesConfig
-
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )
-    return load_model(
-        options.model,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
-        quantization_config=quantization,
-        device_map="auto",
-    )
-
-
-def _merge(
-    options: SFTOptions, results: Path, tokenizer: PreTrainedTokenizerBase, stops: GenerationConfig | None
-) -> None:
-    """Write the base with the adapter merged in, in the base's own precision, to `results/merged`."""
-    base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    merged = PeftModel.from_pretrained(base, str(results)).merge_and_unload()
-    if stops is not None:
-        merged.generation_config = stops
-    merged.save_pretrained(results / "merged")
-    tokenizer.save_pretrained(results / "merged")
 
 
 def _prompts(rows: Dataset, count: int) -> list[list[int]]:

@@ -5,9 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rolewise.core.errors import InputError
 
@@ -50,6 +58,37 @@ def load_model(
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded("model", name, error) from error
     return model.to(device).eval() if device is not None else model.eval()
+
+
+def load_trainable(name: str, *, dtype: str, in_4bit: bool = False, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model to tune, on this process's device; in 4 bits (QLoRA's base) on all devices that there are.
+
+    Raises:
+        InputError: as `load_model`.
+    """
+    if not in_4bit:
+        return load_model(name, dtype=dtype, device=default_device(), trust_remote_code=trust_remote_code)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    return load_model(
+        name,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        quantization_config=quantization,
+        device_map="auto",
+    )
+
+
+def write_merged(
+    base: PreTrainedModel, directory: Path, tokenizer: PreTrainedTokenizerBase, stops: GenerationConfig | None
+) -> None:
+    """Write the base with the adapter in `directory` merged in, in the base's own precision, to `directory/merged`."""
+    merged = PeftModel.from_pretrained(base, str(directory)).merge_and_unload()
+    if stops is not None:
+        merged.generation_config = stops
+    merged.save_pretrained(directory / "merged")
+    tokenizer.save_pretrained(directory / "merged")
 
 
 def lora_config(rank: int) -> LoraConfig:

@@ -9,6 +9,7 @@ from rolewise.data.readers.glaive import from_glaive
 from rolewise.data.readers.instructions import from_alpaca, from_question_answer, from_self_instruct
 from rolewise.data.readers.messages import from_messages, from_prompt_completion, from_trajectory
 from rolewise.data.readers.sharegpt import from_sharegpt
+from rolewise.data.readers.verl import from_verl
 from rolewise.data.readers.xlam import from_xlam
 
 
@@ -42,6 +43,7 @@ FORMATS: dict[str, Format] = {
         Format("glaive", [("system", "chat")], from_glaive),
         Format("xlam", [("query", "tools", "answers")], from_xlam),
         Format("prompt-completion", [("prompt", "completion")], from_prompt_completion),
+        Format("verl", [("prompt", "reward_model")], from_verl),
         Format("trajectory", [("traj",)], from_trajectory),
         Format("alpaca", [("instruction", "output"), ("instruction", "response")], from_alpaca),
         Format("self-instruct", [("instruction", "instances")], from_self_instruct),

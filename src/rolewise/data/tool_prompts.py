@@ -1,0 +1,228 @@
+"""Prompts with the calls that answer them, out of conversations: what reinforcement learning for tool use samples from.
+
+A conversation is decomposed into single-turn steps (arXiv 2509.21826): each assistant turn is a step, whose prompt is
+everything before it and whose reference is the turn itself.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rolewise.core.errors import InputError
+from rolewise.data.conversation import Conversation
+from rolewise.data.readers import Rejected
+from rolewise.data.sources import SourceMix, parse_sources
+from rolewise.data.tool_calls import calls_from_openai, parse_response
+from rolewise.data.tool_calls.parsed import ParsedCall
+
+THINK_FIRST = "Think first, between <think> and </think>."
+INSTRUCTIONS = {
+    "rlla": f"{THINK_FIRST} Then either call tools, or answer the user between <response> and </response>.",
+    "react": "",  # its own description of a call has the thought in it
+    "fireact": "",
+}
+"""How a response is to look, by the format of its calls; the others are told to think first, then to call or answer."""
+
+_CALL_TAGS = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|^Action(?: Input)?\s*:", re.MULTILINE)
+_SEAL_TOOLS = re.compile(r'\napi_list = (?P<tools>\[.*\])\ntask_instruction = "(?P<query>.*)"\nOutput:\s*\Z', re.DOTALL)
+_OPEN_FUNCTIONS = re.compile(
+    r"\nQuestion: (?P<query>.*?)\n+Function to be used: (?P<name>\S+)\n+Description: (?P<description>.*?)\n+"
+    r"Parameters:[ \n]*(?P<parameters>.*?)(?:\nRequired: \[(?P<required>.*?)\])?\s*(?:\nFormat your response.*)?\Z",
+    re.DOTALL,
+)
+_OPEN_FUNCTIONS_PARAMETER = re.compile(r"^\d+\. (?P<name>\S+) - (?P<description>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ToolPrompt:
+    """One step.
+
+    Attributes:
+        messages: what the policy sees, in TRL's conversational format.
+        tools: JSON schemas of the tools on offer; None where the messages tell of them, or there are none.
+        calls: the right calls, `{"name": str, "arguments": dict}`, in order; empty where the turn answers.
+        reference: what rewards read: the turn's own text if it is in rlla's format, else the calls as a JSON list.
+        source: where it came from, for messages to people.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    calls: list[dict[str, Any]]
+    reference: str
+    source: str
+
+
+@dataclass(frozen=True)
+class ToolPrompts:
+    """The steps of one or several sources.
+
+    Attributes:
+        prompts: in order.
+        rejected: records that were left out; empty unless invalid ones were to be skipped.
+        sha256: over the prompts, whatever files they came from.
+        conversations: how many there were.
+        notes: what was read differently, for the user.
+    """
+
+    prompts: list[ToolPrompt]
+    rejected: list[Rejected]
+    sha256: str
+    conversations: int
+    notes: list[str]
+
+
+def read_tool_prompts(
+    data: str,
+    *,
+    call_format: str = "rlla",
+    format: str | None = None,
+    limit: int | None = None,
+    skip_invalid: bool = False,
+    answers: bool = False,
+) -> ToolPrompts:
+    """Read the steps of conversations that call tools.
+
+    Args:
+        data: sources, as `parse_sources` takes them.
+        call_format: of the responses that are to be sampled; prompts that do not say how to respond are told.
+        format: of the data; None recognises it.
+        limit: conversations at most.
+        skip_invalid: leave out records that can't be used instead of stopping at the first.
+        answers: also take the turns that answer without a call; their reward is that of the format alone.
+
+    Raises:
+        InputError: for a record that can't be used, or if no turn calls a tool.
+    """
+    mix = SourceMix(parse_sources(data), format=format, skip_invalid=skip_invalid, limit=limit)
+    prompts: list[ToolPrompt] = []
+    refused: list[Rejected] = []
+    notes: dict[str, None] = {}
+    hasher = hashlib.sha256()
+    conversations = 0
+    for conversation in mix:
+        source = mix.lasting_source(conversation)
+        try:
+            steps = list(single_turn_steps(conversation, answers=answers))
+        except InputError as error:
+            if not skip_invalid:
+                raise
+            refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+            continue
+        conversations += 1
+        notes.update(dict.fromkeys(conversation.notes))
+        for step in steps:
+            prompt = replace(step, source=source, messages=with_instructions(step.messages, call_format))
+            hasher.update(json.dumps([prompt.messages, prompt.tools, prompt.reference], default=str).encode() + b"\n")
+            prompts.append(prompt)
+    rejected = [*mix.rejected, *refused]
+    if not any(prompt.calls for prompt in prompts):
+        reason = f"; the first record left out: {rejected[0].source}: {rejected[0].reason}" if rejected else ""
+        raise InputError(
+            f"{data}: no assistant turn calls a tool, so there is no call to reward; give conversations with tool "
+            f"calls{reason}"
+        )
+    return ToolPrompts(prompts, rejected, hasher.hexdigest(), conversations, list(notes))
+
+
+def single_turn_steps(conversation: Conversation, *, answers: bool = False) -> Iterator[ToolPrompt]:
+    """The steps of a conversation, in order; with `answers` also those that answer without a call.
+
+    Raises:
+        InputError: naming the source and the turn, for a call that can't be read.
+    """
+    conversation = _with_tools_apart(conversation)
+    for number, message in enumerate(conversation.messages):
+        if message["role"] != "assistant" or number == 0:
+            continue
+        where = f"{conversation.source}: message {number + 1}"
+        content = str(message.get("content") or "")
+        calls = _calls_of(message, content, where)
+        if not calls and not answers:
+            continue
+        in_rlla = not message.get("tool_calls") and parse_response(content).format == "rlla"
+        reference = content if in_rlla else json.dumps(calls, ensure_ascii=False)
+        yield ToolPrompt(conversation.messages[:number], conversation.tools, calls, reference, conversation.source)
+
+
+def with_instructions(messages: list[dict[str, Any]], call_format: str) -> list[dict[str, Any]]:
+    """Messages that say how to respond: those that do not speak of a thought's tags are told in the system message."""
+    told = INSTRUCTIONS.get(call_format, f"{THINK_FIRST} Then either call tools, or answer the user.")
+    if not told or any("<think>" in str(message.get("content")) for message in messages if message["role"] != "tool"):
+        return messages
+    if messages[0]["role"] != "system":
+        return [{"role": "system", "content": told}, *messages]
+    return [{**messages[0], "content": f"{messages[0]['content']}\n\n{told}"}, *messages[1:]]
+
+
+def _calls_of(message: dict[str, Any], content: str, where: str) -> list[dict[str, Any]]:
+    if message.get("tool_calls"):
+        found = calls_from_openai(message["tool_calls"])
+    else:
+        found = parse_response(content).calls
+        if not found and _CALL_TAGS.search(content):
+            raise InputError(f"{where}: the reference has a call's tag and no call behind it; mend it, or skip it")
+    return [_as_dictionary(call, where) for call in found]
+
+
+def _as_dictionary(call: ParsedCall, where: str) -> dict[str, Any]:
+    if not call.valid or call.arguments is None:
+        raise InputError(
+            f"{where}: the reference call of {call.name!r} can't be read: {call.error}; mend it, or skip it"
+        )
+    if any(name.isdigit() for name in call.arguments):
+        raise InputError(
+            f"{where}: the reference call of {call.name!r} has arguments without names, which no reward can compare; "
+            "name them, or skip it"
+        )
+    try:
+        arguments = json.loads(json.dumps(call.arguments))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: the reference call of {call.name!r} is not JSON: {error}; skip it") from error
+    return {"name": call.name, "arguments": arguments}
+
+
+def _with_tools_apart(conversation: Conversation) -> Conversation:
+    """Seal-Tools' and OpenFunctions' one user message, which asks for a notation of its own, as a query with tools."""
+    messages = conversation.messages
+    if conversation.tools or not messages or messages[0]["role"] != "user":
+        return conversation
+    text = str(messages[0]["content"])
+    found: tuple[str, list[dict[str, Any]]] | None = None
+    if match := _SEAL_TOOLS.search(text):
+        found = match["query"], _seal_tools(match["tools"], conversation.source)
+    elif match := _OPEN_FUNCTIONS.search(text):
+        found = match["query"].strip(), [_open_function(match)]
+    if found is None:
+        return conversation
+    query, tools = found
+    rest = [{"role": "user", "content": query}, *messages[1:]]
+    return replace(conversation, messages=rest, tools=tools, role_spans=None)
+
+
+def _seal_tools(text: str, source: str) -> list[dict[str, Any]]:
+    try:
+        entries = ast.literal_eval(text)
+        return [
+            _schema(entry["api_name"], entry.get("api_description", ""), entry["parameters"], entry.get("required", []))
+            for entry in entries
+        ]
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{source}: message 1: `api_list` can't be read: {error}") from error
+
+
+def _open_function(match: re.Match[str]) -> dict[str, Any]:
+    parameters = {
+        found["name"].rstrip(":"): {"description": found["description"].strip()}
+        for found in _OPEN_FUNCTIONS_PARAMETER.finditer(match["parameters"])
+    }
+    required = [name.strip() for name in (match["required"] or "").split(",") if name.strip() in parameters]
+    return _schema(match["name"], match["description"].strip(), parameters, required)
+
+
+def _schema(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
