@@ -19,6 +19,7 @@ COMMANDS = {
     "push": "push a labelled data set to the Hugging Face hub, with its card",
     "sample": "let a model answer the data's questions, and keep the right answers (RSFT)",
     "sft": "fine-tune a model on labelled data with a weighting",
+    "grpo": "train a model to call tools by reinforcement learning, weighted by region (ResT)",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
     "view": "show a labelled data set as one HTML page",

@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
-from rolewise.core.errors import InputError
+from rolewise.cli.training_flags import read_training, training_parser
 from rolewise.jobs.options import MAX_LENGTH, WITHOUT_EFFECT, SFTOptions
 
 DESCRIPTION = """Fine-tune a model on labelled data, each token weighted by its role.
@@ -73,13 +73,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _training_parser(config: type) -> Any:
-    from transformers import HfArgumentParser
-
-    class TrainingParser(HfArgumentParser):  # type: ignore[misc]  # transformers is untyped
-        def error(self, message: str) -> NoReturn:
-            raise InputError(message)
-
-    return TrainingParser(config, prog="rolewise sft", allow_abbrev=False)
+    return training_parser(config, "rolewise sft")
 
 
 def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
@@ -88,12 +82,4 @@ def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
     ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]
     ours += [f"--format_weight={options.format_weight}"]
     ours += [f"--max_length={options.max_length or MAX_LENGTH}"]
-    try:
-        config, unknown = parser.parse_args_into_dataclasses(
-            [*HOUSE_DEFAULTS, *measured, *flags, *ours], return_remaining_strings=True
-        )
-    except (ValueError, ImportError) as error:  # raised by TrainingArguments for values that do not go together
-        raise InputError(str(error)) from error
-    if unknown:
-        raise InputError(f"{unknown[0]!r} is not an option; see --help")
-    return config
+    return read_training(parser, [*HOUSE_DEFAULTS, *measured, *flags, *ours])

@@ -7,11 +7,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Moves a task of a `rich.progress.Progress` along with the optimizer steps, showing the latest loss."""
+    """Moves a task of a `rich.progress.Progress` along with the optimizer steps, showing the latest of one number."""
 
-    def __init__(self, progress: Progress, description: str):
+    def __init__(self, progress: Progress, description: str, shown: str = "loss"):
         self.progress = progress
         self.description = description
+        self.shown = shown
         self.task: TaskID | None = None
 
     def on_train_begin(
@@ -31,8 +32,9 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transforme
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs and "loss" in logs and self.task is not None:
-            self.progress.update(self.task, description=f"{self.description} · loss {float(logs['loss']):.3f}")
+        value = (logs or {}).get(self.shown)
+        if value is not None and self.task is not None:
+            self.progress.update(self.task, description=f"{self.description} · {self.shown} {float(value):.3f}")
 
 
 class LogFirstAndLast(TrainerCallback):  # type: ignore[misc]  # transformers is untyped

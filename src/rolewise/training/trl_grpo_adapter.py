@@ -8,6 +8,8 @@
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
+- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions; `_tokenizer` and
+  `eos_token_ids`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
 
@@ -72,6 +74,14 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         assert entropies_BT is not None  # the loss always asks for them
         self.loss_computed(inputs, logps_BT.detach(), entropies_BT.detach())
         return loss
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
+        if self.rendered_prompts and isinstance(prompts[0], str):
+            # TRL leaves special tokens out of the texts, and in some formats (llama3, mistral) they make the call.
+            ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+            own = [ids[:-1] if ids and ids[-1] in ends else ids for ids in completion_ids_list]
+            completions = self._tokenizer.batch_decode(own, skip_special_tokens=False)
+        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         if self.rendered_prompts and isinstance(prompts[0], str):
