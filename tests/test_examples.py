@@ -25,7 +25,11 @@ EXAMPLES = ROOT / "examples"
 FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
 EXPERIMENTS = {"shad_rft_table1.yaml": 14, "shad_rft_tau.yaml": 9, "small.yaml": 6}
 """Experiment → number of its trainings."""
-CONFIGS = sorted(path.name for path in EXAMPLES.glob("*.yaml") if path.name not in FOR_ACCELERATE)
+CONFIGS = sorted(
+    str(path.relative_to(EXAMPLES))
+    for path in [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("grpo/*.yaml")]
+    if path.name not in FOR_ACCELERATE
+)
 
 
 def launch_line(name: str) -> list[str]:
@@ -46,7 +50,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_config_is_looked_at() -> None:
     assert set(FOR_ACCELERATE) < {path.name for path in EXAMPLES.glob("*.yaml")}
-    assert OPTIONS.keys() | {"sft", "experiment"} == COMMANDS.keys()
+    assert OPTIONS.keys() | {"sft", "grpo", "experiment"} == COMMANDS.keys()
     assert len(CONFIGS) >= 7
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rolewise.jobs.eval_options import EvalOptions
     from rolewise.jobs.evaluate import evaluate
     from rolewise.jobs.export import export
+    from rolewise.jobs.grpo import train_grpo
+    from rolewise.jobs.grpo_options import GRPOOptions
     from rolewise.jobs.label import label
     from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
     from rolewise.jobs.push import push
@@ -36,8 +38,11 @@ if TYPE_CHECKING:
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.shad import SHAD, SHADConfig
+    from rolewise.rewards.registry import register_reward
     from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
     from rolewise.roles.regions import label_regions
+    from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
+    from rolewise.training.rollout_roles import RolloutRoles
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
     from rolewise.weighting import (
         RFT,
@@ -83,6 +88,8 @@ _HOMES = {
     "rolewise.jobs.eval_options": ("EvalOptions",),
     "rolewise.jobs.evaluate": ("evaluate",),
     "rolewise.jobs.export": ("export",),
+    "rolewise.jobs.grpo": ("train_grpo",),
+    "rolewise.jobs.grpo_options": ("GRPOOptions",),
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
     "rolewise.jobs.push": ("push",),
@@ -93,8 +100,11 @@ _HOMES = {
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
+    "rolewise.rewards.registry": ("register_reward",),
     "rolewise.rewards.tool_calls": ("ToolCallRules", "tool_call_rewards"),
     "rolewise.roles.regions": ("label_regions",),
+    "rolewise.training.grpo": ("WeightedGRPOConfig", "WeightedGRPOTrainer"),
+    "rolewise.training.rollout_roles": ("RolloutRoles",),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
     "rolewise.weighting": (
         "RFT",
@@ -122,6 +132,7 @@ __all__ = [
     "Experiment",
     "ExportOptions",
     "Format",
+    "GRPOOptions",
     "InputError",
     "LabelOptions",
     "LabelledData",
@@ -135,6 +146,7 @@ __all__ = [
     "Role",
     "RoleSpan",
     "RolewiseError",
+    "RolloutRoles",
     "SFTOptions",
     "SHADConfig",
     "Sample",
@@ -150,6 +162,8 @@ __all__ = [
     "TransferOptions",
     "TransformersEngine",
     "Verdict",
+    "WeightedGRPOConfig",
+    "WeightedGRPOTrainer",
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",
@@ -167,11 +181,13 @@ __all__ = [
     "register_format",
     "register_labeller",
     "register_suite",
+    "register_reward",
     "register_weighting",
     "relabel",
     "run_experiment",
     "sample",
     "tool_call_rewards",
+    "train_grpo",
     "transfer_labels",
     "write_conversations",
 ]

@@ -16,7 +16,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers import Rejected
 from rolewise.data.sources import SourceMix, parse_sources
-from rolewise.data.tool_calls import calls_from_openai, parse_response
+from rolewise.data.tool_calls import calls_from_openai, parse_response, write_calls
 from rolewise.data.tool_calls.parsed import ParsedCall
 
 THINK_FIRST = "Think first, between <think> and </think>."
@@ -45,7 +45,8 @@ class ToolPrompt:
         messages: what the policy sees, in TRL's conversational format.
         tools: JSON schemas of the tools on offer; None where the messages tell of them, or there are none.
         calls: the right calls, `{"name": str, "arguments": dict}`, in order; empty where the turn answers.
-        reference: what rewards read: the turn's own text if it is in rlla's format, else the calls as a JSON list.
+        reference: what rewards read: the calls as a JSON list, or, if the turn calls and answers, a text of both in
+            rlla's format.
         source: where it came from, for messages to people.
     """
 
@@ -143,8 +144,11 @@ def single_turn_steps(conversation: Conversation, *, answers: bool = False) -> I
         calls = _calls_of(message, content, where)
         if not calls and not answers:
             continue
-        in_rlla = not message.get("tool_calls") and parse_response(content).format == "rlla"
-        reference = content if in_rlla else json.dumps(calls, ensure_ascii=False)
+        reference = json.dumps(calls, ensure_ascii=False)
+        if calls and "<response>" in content:  # a list of calls can't ask for an answer beside them
+            written = write_calls([ParsedCall(call["name"], call["arguments"]) for call in calls], "rlla")
+            answer = content.partition("<response>")[2].partition("</response>")[0]
+            reference = f"<think> </think>\n{written}\n<response>{answer}</response>"
         yield ToolPrompt(conversation.messages[:number], conversation.tools, calls, reference, conversation.source)
 
 

@@ -1,4 +1,4 @@
-"""The reinforcement-learning job: prompts with reference calls in, a model or adapter out. What `rolewise grpo` runs."""
+"""The reinforcement-learning job: prompts with reference calls in, a model or adapter out."""
 
 import copy
 import gc
