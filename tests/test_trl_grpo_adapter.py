@@ -151,3 +151,18 @@ def test_rendered_prompts_get_no_special_tokens(chatml_tokenizer: PreTrainedToke
     trainer.rendered_prompts = True
     assert trainer._tokenize_prompts(["<s>rendered"]) == ([[1]], None, {})
     assert seen == {"add_special_tokens": False}
+
+
+def test_a_resumed_run_meets_its_prompts_in_the_order_of_its_epoch(
+    chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    plain = make_trainer(chatml_tokenizer, tmp_path, ours=False)._get_train_sampler()
+    epochs = [list(plain) for _ in range(3)]
+    assert epochs[0] != epochs[1]
+    resumed = make_trainer(chatml_tokenizer, tmp_path)
+    resumed.state.epoch = 1.5
+    sampler = resumed._get_train_sampler()
+    assert len(sampler) == len(plain)
+    assert list(sampler) == epochs[1]
+    resumed.state.epoch = 2 - 1e-9
+    assert list(sampler) == epochs[2]

@@ -6,7 +6,7 @@ from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
 from rolewise.cli.training_flags import read_training, training_parser
-from rolewise.jobs.grpo_options import GRPO_DECIDES, OF_THE_TRAINER, GRPOOptions
+from rolewise.jobs.grpo_options import OF_THE_TRAINER, GRPOOptions
 from rolewise.jobs.options import WITHOUT_EFFECT
 
 DESCRIPTION = """Train a model to call tools by reinforcement learning (GRPO), its tokens weighted by region.
@@ -83,7 +83,7 @@ def read(argv: Sequence[str]) -> tuple[GRPOOptions, Any]:
     from rolewise.jobs.grpo import check_grpo
     from rolewise.training.grpo import WeightedGRPOConfig
 
-    decided = {*WITHOUT_EFFECT, *GRPO_DECIDES, *OF_THE_TRAINER}
+    decided = {*WITHOUT_EFFECT, *OF_THE_TRAINER}
     names = [f.name for f in dataclasses.fields(WeightedGRPOConfig) if f.init and f.name not in decided]
     parser = build_parser("rolewise grpo", DESCRIPTION, GRPOOptions, EPILOG)
     options, flags = parse(parser, GRPOOptions, argv, other_names=names)

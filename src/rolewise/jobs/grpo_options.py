@@ -8,8 +8,6 @@ from rolewise.core.options import option, required
 from rolewise.jobs.options import DTYPES, FORMAT_HELP
 
 ROLLOUT_WEIGHTINGS = ("none", "rest", "rest-official", "rest-static", "rest-entropy")
-GRPO_DECIDES = {"rollout_func", "remove_unused_columns", "log_completions_hub_repo"}
-"""Fields of TRL's config beside `WITHOUT_EFFECT` that the run decides."""
 OF_THE_TRAINER = (
     "weighting",
     "ramp",

@@ -10,16 +10,22 @@
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
 - `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions; `_tokenizer` and
   `eos_token_ids`;
+- `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
+
+EPOCH_ROUNDING = 1e-6
+"""The trainer counts epochs in fractions; a whole number may come out just below itself."""
 
 
 class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
@@ -83,10 +89,36 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
             completions = self._tokenizer.batch_decode(own, skip_special_tokens=False)
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        if not isinstance(sampler, RepeatSampler) or not sampler.shuffle:
+            return sampler
+        return _SamplerOfTheEpoch(sampler, lambda: int((self.state.epoch or 0) + EPOCH_ROUNDING))
+
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         if self.rendered_prompts and isinstance(prompts[0], str):
             return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
         return super()._tokenize_prompts(prompts)
+
+
+class _SamplerOfTheEpoch(Sampler):  # type: ignore[misc]  # torch is not followed
+    """TRL's sampler with the order that it would have had in this epoch, had it been there from the first one on.
+
+    TRL's own begins anew with the first epoch's order when a run is resumed.
+    """
+
+    def __init__(self, sampler: Any, epoch: Callable[[], int]) -> None:
+        self._sampler = sampler
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self._sampler.generator.manual_seed(self._sampler.seed)
+        for _ in range(self._epoch()):
+            torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
+        return iter(self._sampler)
+
+    def __len__(self) -> int:
+        return len(self._sampler)
 
 
 def loss_mask(rollout: dict[str, Any]) -> torch.Tensor:
