@@ -1,6 +1,9 @@
 """Trainers on rollouts that are the same whoever trains, for tests of weighted GRPO. Shapes: B responses, T tokens."""
 
+import json
 import random
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
-from rolewise.training.grpo import WeightedGRPOTrainer
+from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.rollout_roles import RolloutRoles
 from rolewise.training.rollout_weights import RolloutTokens
 
@@ -29,11 +32,18 @@ def prompts(count: int = 8) -> Dataset:
 
 
 def fixed_rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
-    """Random responses of 1 to 12 tokens, of which the middle ones are an environment's; the same on every call."""
-    chance = random.Random(0)
+    """Random responses of 1 to 12 tokens, of which the middle ones are an environment's; the same on every call.
+
+    A prompt's first, second, … response does not depend on the other prompts, nor on the process.
+    """
     tokenizer = trainer.processing_class
-    lengths = [chance.randint(1, 12) for _ in prompts]
-    completion_ids = [[chance.randrange(5, 200) for _ in range(length)] for length in lengths]
+    seen = Counter[str]()
+    completion_ids = []
+    for prompt in prompts:
+        chance = random.Random(f"{prompt} {seen[prompt]}")
+        seen[prompt] += 1
+        completion_ids.append([chance.randrange(5, 200) for _ in range(chance.randint(1, 12))])
+    lengths = [len(ids) for ids in completion_ids]
     masks = [[0 if length > 6 and 2 <= place < 4 else 1 for place in range(length)] for length in lengths]
     prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
     return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": None, "env_mask": masks}
@@ -59,7 +69,7 @@ def make_trainer(
     arguments = {"rollout_func": fixed_rollout, "reward_funcs": reward_by_ids, **arguments}
     settings = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12, "bf16": False}
     settings |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "learning_rate": 0.01, **options}
-    args = GRPOConfig(output_dir=str(folder), **settings)
+    args = (WeightedGRPOConfig if ours else GRPOConfig)(output_dir=str(folder), **settings)
     model = tiny_model(kind, vocab_size=len(tokenizer))
     if options.get("beta"):  # TRL loads the reference model from where the policy came from
         model.save_pretrained(folder / "reference")
@@ -93,3 +103,27 @@ def loss_and_gradients(trainer: GRPOTrainer, inputs: dict[str, Any]) -> tuple[fl
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     return loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+def train_and_save(batch: int, folder: Path) -> None:
+    """Two SGD steps of eight responses in all, by however many processes were started, and what was logged of them."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    trainer = make_trainer(
+        tokenizer,
+        folder / "work",
+        weighting=lambda tokens: 0.5 + tokens.roles_BT.float(),
+        per_device_train_batch_size=batch,
+        max_steps=2,
+        learning_rate=0.5,
+        optim="sgd",
+        logging_steps=1,
+        gradient_variance=True,
+    )
+    trainer.train()
+    if trainer.accelerator.is_main_process:
+        torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), folder / "model.pt")
+        (folder / "log.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    train_and_save(int(sys.argv[1]), Path(sys.argv[2]))
