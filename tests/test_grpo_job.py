@@ -110,6 +110,7 @@ def test_bad_options_are_one_line(grpo: list[str], tmp_path: Path, capsys) -> No
         ("--num-generations", "3"): "divisible by num_generations (3)",
         ("--eval-strategy", "steps"): "give eval_data",
         ("--max-prompt-length", "3"): "every prompt is longer than max_prompt_length 3",
+        ("--steps-per-generation", "64"): "but a rollout takes 128",
         ("--granularity", "fine"): "granularity 'fine' is not known",
     }
     for more, message in cases.items():

@@ -175,6 +175,19 @@ def test_rest_official_is_a_weighted_mean_over_tokens(
     assert loss_and_gradients(ours, rollout)[0] == pytest.approx(expected.item(), abs=TOLERANCE)
 
 
+def test_bnpo_divides_by_the_weights_of_its_micro_batch(
+    chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    ours = make_trainer(chatml_tokenizer, tmp_path, loss_type="bnpo")
+    rollout = rollout_of(ours)
+    part = {name: value[2:5] if value.dim() else value for name, value in rollout.items()}
+    mask, weights = loss_mask(part), part["token_weights"]
+    assert weights[mask].mean().item() != pytest.approx(1, abs=0.01)
+    part["plain_advantages"] = rollout_of(make_trainer(chatml_tokenizer, tmp_path, ours=False))["advantages"][2:5]
+    expected = loss_by_hand(ours, part, weights) * mask.sum() / weights.sum()
+    assert loss_and_gradients(ours, part)[0] == pytest.approx(expected.item(), abs=TOLERANCE)
+
+
 def test_micro_batches_and_accumulation_do_not_change_the_gradient(
     chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -78,6 +78,12 @@ def train_grpo(
     if options.load_in_4bit and processes.count() > 1:
         raise InputError("load_in_4bit spreads the model over the devices that it finds; start one process")
     data = data or load_prompts(options)
+    per_rollout = training.generation_batch_size // training.num_generations
+    if len(data.train) < per_rollout:
+        raise InputError(
+            f"{options.data}: {len(data.train)} prompts, but a rollout takes {per_rollout}; give more data, or lower "
+            "steps_per_generation or per_device_train_batch_size"
+        )
     run = _run_directory(options, training, data)
     if run.finished():
         return _read_result(run.output, was_finished=True)
