@@ -12,6 +12,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.core.role import Role
 from rolewise.training.gradient_variance import GradientVariance
+from rolewise.training.models import lora_config
 from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles
 from rolewise.training.trl_grpo_adapter import loss_mask
 from rolewise.weighting import AlphaFT
@@ -52,6 +53,20 @@ def test_weights_of_one_are_trls_own_grpo(
     assert rollout["advantages"].shape == rollout["completion_ids"].shape
     found, found_gradients = loss_and_gradients(ours, rollout)
     assert found == pytest.approx(expected, abs=TOLERANCE)
+    assert_same_gradients(found_gradients, gradients)
+
+
+def test_an_adapters_gradients_are_trls_too(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    adapter = {"peft_config": lora_config(4)}
+    trl = make_trainer(chatml_tokenizer, tmp_path, ours=False, **adapter)
+    ours = make_trainer(
+        chatml_tokenizer, tmp_path, weighting=lambda tokens: torch.ones(tokens.mask_BT.shape), **adapter
+    )
+    expected, gradients = loss_and_gradients(trl, rollout_of(trl))
+    found, found_gradients = loss_and_gradients(ours, rollout_of(ours))
+    assert found == pytest.approx(expected, abs=TOLERANCE)
+    assert gradients
+    assert all("lora_" in name for name in gradients)
     assert_same_gradients(found_gradients, gradients)
 
 
