@@ -188,28 +188,28 @@ def test_the_reward_rises_and_goes_on_rising_after_a_kill(weighting: str, tmp_pa
     # Four prompts, the same in every rollout, so that the curve is that of the policy and not of the prompts drawn.
     arguments += ["--limit", 5, "--output", tmp_path / "run", "--weighting", weighting]
     arguments += ["--schedule", "constant", "--no-lora"]
-    arguments += ["--max-steps", 48, "--num-generations", 8, "--per-device-train-batch-size", 32, "--save-steps", 10]
-    arguments += ["--max-completion-length", 100, "--learning-rate", "3e-4", "--lr-scheduler-type", "constant"]
-    arguments += ["--use-cpu", "true", "--gradient-checkpointing", "false", "--generations", 1]
+    arguments += ["--max-steps", 30, "--num-generations", 32, "--per-device-train-batch-size", 128, "--save-steps", 10]
+    arguments += ["--max-completion-length", 80, "--learning-rate", "5e-4", "--lr-scheduler-type", "constant"]
+    arguments += ["--use-cpu", "true", "--gradient-checkpointing", "false", "--generations", 0]
     options, training = read_command([str(argument) for argument in arguments])
     original = WeightedGRPOTrainer.training_step
     calls = []
 
-    def dies_in_step_27(self, *inputs):
+    def dies_in_step_17(self, *inputs):
         calls.append(1)
-        if len(calls) == 27:
+        if len(calls) == 17:
             raise KeyboardInterrupt
         return original(self, *inputs)
 
-    monkeypatch.setattr(WeightedGRPOTrainer, "training_step", dies_in_step_27)
+    monkeypatch.setattr(WeightedGRPOTrainer, "training_step", dies_in_step_17)
     with pytest.raises(KeyboardInterrupt):
         train_grpo(options, training)
     monkeypatch.setattr(WeightedGRPOTrainer, "training_step", original)
     log = train_grpo(options, training).log
-    assert [entry["step"] for entry in log] == list(range(1, 49))
+    assert [entry["step"] for entry in log] == list(range(1, 31))
     curve = [entry["reward"] for entry in log]
-    first, last = sum(curve[:16]) / 16, sum(curve[-16:]) / 16
+    first, last = sum(curve[:8]) / 8, sum(curve[-8:]) / 8
     print(f"{weighting}: reward {first:.2f} to {last:.2f}")
-    assert first + 0.25 < last
+    assert first + 0.3 < last
     if weighting == "rest":
         assert log[-1]["weight/think"] > log[0]["weight/think"]
