@@ -114,10 +114,11 @@ def test_an_adapter_is_loaded_on_its_base(bench, evaluated, tmp_path):
     assert tuned_answers != base_answers
 
 
-def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, capsys):
+def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
     output, _ = evaluated
-    assert main(arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output))) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    result = rolewise(*arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output)))
+    assert result.returncode == 0, result.stderr
+    printed = " ".join(result.stdout.split())
     assert "Compared on the examples of both" in printed
     assert "McNemar, exact" in printed
     assert "+0.0% [+0.0%, +0.0%]" in printed
