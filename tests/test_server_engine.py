@@ -220,6 +220,9 @@ def test_a_busy_server_is_asked_again(serve, connect):
         ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), "no ids of generated tokens"),
         ((200, "<html>hello</html>"), "no JSON object"),
         ((401, {"error": "who are you?"}), r"401 \(who are you\?\); give the right api_key"),
+        ((404, {"error": "no model tiny"}), r"404 \(no model tiny\); it must serve completions of the model 'tiny'"),
+        ((200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [-1]}]}), "no ids of generated tokens"),
+        ((200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [2**40]}]}), "no ids of generated"),
     ],
 )
 def test_a_server_that_misbehaves_is_named_in_one_line(reply, says, serve, connect):
@@ -378,8 +381,9 @@ def test_a_server_that_takes_no_token_ids(serve, connect):
 
 
 def test_options_that_can_not_be_used(tokenizer, monkeypatch):
-    with pytest.raises(InputError, match="is no URL"):
-        ServerEngine(["localhost:8000"], tokenizer)
+    for url in ("localhost:8000", "http://[::1", "http://localhost:99999/v1"):
+        with pytest.raises(InputError, match="is no URL"):
+            ServerEngine([url], tokenizer)
     with pytest.raises(InputError, match="no server given"):
         ServerEngine([], tokenizer)
     with pytest.raises(InputError, match="concurrency is 0"):
@@ -387,3 +391,30 @@ def test_options_that_can_not_be_used(tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(InputError, match=r"pip install 'rolewise\[openai\]'"):
         ServerEngine(["http://localhost:8000"], tokenizer)
+
+
+def test_text_and_numbering_of_choices_may_be_odd(serve, connect, tokenizer):
+    server = serve(ABILITIES - {"token_ids", "token_strings"}, context=None)
+    engine = connect(server)
+    choice = {"index": "first", "text": "a\ud800", "finish_reason": "length"}
+    server.fault = lambda number, body: (200, {"choices": [choice]})
+    [[sample]] = engine.generate(PROMPTS[:1], Sampling())
+    assert tokenizer.decode(sample.ids) == "a?"
+
+
+def test_a_server_with_another_tokenizer_is_refused(serve, connect, tokenizer):
+    server = serve()
+    shifted = {"token_ids": [server.letters[0]] * 8, "text": "bbbbbbbb", "finish_reason": "length"}
+    server.fault = lambda number, body: (200, {"choices": [shifted]})
+    with pytest.raises(EngineError, match=r"are 'bbbbbbbb' there and 'aaaaaaaa' here; name the model it serves"):
+        connect(server)
+
+
+def test_a_server_that_hangs_at_the_start_is_given_up_soon(tokenizer, monkeypatch):
+    monkeypatch.setattr("rolewise.engines.endpoints.FIRST_TIMEOUT", 0.2)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
+        with pytest.raises(EngineError, match=r"gives no answer within 0.2 s"):
+            ServerEngine([url], tokenizer)

@@ -135,18 +135,28 @@ class _Prober:
         return choice
 
     async def id_source(self, greedy: dict[str, Any]) -> tuple[IdSource, list[int]]:
-        """How ids come back, and those of the likeliest continuation."""
+        """How ids come back, and those of the likeliest continuation.
+
+        Raises:
+            EngineError: if ids come back that are other text here than on the server; prompts would be, too.
+        """
         extras: list[dict[str, Any]] = [
             {"return_token_ids": True},
             {"return_tokens_as_token_ids": True, **SAMPLED_LOGPROBS},
             SAMPLED_LOGPROBS,
         ]
         sources: Sequence[IdSource] = get_args(IdSource)
+        differing = ""
         for source, extra in zip(sources[:-1], extras, strict=True):
             choice = await self._choice(extra)
             ids = choice and generated_ids(choice, source)
-            if ids and self._says(ids, str(greedy["text"])):
+            if not choice or not ids:
+                continue
+            if self._says(ids, choice["text"]):
                 return source, ids
+            differing = f"{ids} are {choice['text']!r} there and {self._text(ids)!r} here"
+        if differing:
+            raise EngineError(f"the server has other tokens than this tokenizer: {differing}; name the model it serves")
         return "text", list(self._tokenizer(greedy["text"], add_special_tokens=False)["input_ids"])
 
     async def logprobs(self) -> bool:
@@ -211,8 +221,9 @@ class _Prober:
             return None
 
     def _says(self, ids: Sequence[int], text: str) -> bool:
-        """Whether ids stand for a text, but for special tokens and spaces at its ends."""
-        return self._text(ids).strip() == text.strip()
+        """Whether ids stand for a text, but for special tokens and, at its ends, spaces and half of a character."""
+        around = " \t\r\n\N{REPLACEMENT CHARACTER}"
+        return self._text(ids).strip(around) == text.strip(around)
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -11,6 +11,8 @@ IdSource = Literal["token_ids", "token_id strings", "logprobs content", "text"]
 """Where a choice has the ids: a list `token_ids`; the names `token_id:N` in `logprobs.tokens`; the `id`s in
 `logprobs.content` (llama.cpp); nowhere, so that its text is encoded again."""
 PREFIX = "token_id:"
+_LARGEST_ID = 2**31 - 1
+"""Tokenizers refuse larger numbers, and negative ones, in an error of their own."""
 
 
 class ReplyError(EngineError):
@@ -33,22 +35,27 @@ def choices_of(url: str, reply: dict[str, Any], count: int) -> list[dict[str, An
     for number, choice in enumerate(choices):
         if not isinstance(choice.get("text"), str):
             raise ReplyError(f"{url}/completions: the reply has no field 'choices[{number}].text'")
-    return sorted(choices, key=lambda choice: int(choice.get("index") or 0))
+    indices = [choice.get("index") for choice in choices]
+    if all(isinstance(index, int) for index in indices):
+        choices = sorted(choices, key=lambda choice: int(choice["index"]))
+    # JSON can hold half a surrogate pair, which no tokenizer takes.
+    return [choice | {"text": choice["text"].encode(errors="replace").decode()} for choice in choices]
 
 
 def generated_ids(choice: dict[str, Any], source: IdSource) -> list[int] | None:
-    """The ids as the server gives them, or None if it does not give them in this way."""
+    """The ids as the server gives them, or None if it does not give them in this way, or they are none."""
+    ids: list[int] | None = None
     try:
         if source == "token_ids":
-            return [int(token) for token in choice["token_ids"]]
-        if source == "token_id strings":
+            ids = [int(token) for token in choice["token_ids"]]
+        elif source == "token_id strings":
             names = choice["logprobs"]["tokens"]
-            return [int(name.removeprefix(PREFIX)) for name in names] if _all_prefixed(names) else None
-        if source == "logprobs content":
-            return [int(entry["id"]) for entry in choice["logprobs"]["content"]]
+            ids = [int(name.removeprefix(PREFIX)) for name in names] if _all_prefixed(names) else None
+        elif source == "logprobs content":
+            ids = [int(entry["id"]) for entry in choice["logprobs"]["content"]]
     except (KeyError, TypeError, ValueError):
-        pass
-    return None
+        return None
+    return None if ids is None or any(not 0 <= token <= _LARGEST_ID for token in ids) else ids
 
 
 def generated_logprobs(choice: dict[str, Any]) -> list[float] | None:

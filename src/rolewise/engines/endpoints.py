@@ -12,11 +12,23 @@ from rolewise.core.errors import InputError
 from rolewise.engines.base import EngineError
 
 FIRST_RETRIES = 1
-"""Who names a server that is not there should hear it soon."""
+FIRST_TIMEOUT = 30.0
+PROBE_TIMEOUT = 180.0
+"""Who names a server that is not there, or hangs, should hear it soon. vLLM's first request with log-probabilities may
+take half a minute on a CPU."""
 
 
 class RequestRefused(Exception):
-    """A server refused one request (4xx); others may pass. The message names the server and gives its reason."""
+    """A server refused one request (4xx); others may pass. The message names the server and gives its reason.
+
+    Args:
+        said: the message.
+        status: the server's.
+    """
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 class _EndpointGone(Exception):
@@ -41,8 +53,12 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise InputError("to ask a server, install the package for it: pip install 'rolewise[openai]'") from error
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(url)
+            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is none, a bracket that is not closed
+            known = False
+        if not known:
             raise InputError(f"server {url!r} is no URL; give it as http://localhost:8000/v1")
         self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
         self.model: str | None = None
@@ -61,7 +77,7 @@ class Endpoint:
             EngineError: if it does not say.
         """
         try:
-            reply = await self._call("GET", "/models", None, retries=FIRST_RETRIES)
+            reply = await self._call("GET", "/models", None, first=FIRST_TIMEOUT)
         except RequestRefused as error:
             raise EngineError(f"{error}; is it a server that speaks OpenAI's protocol?") from error
         models = reply.get("data")
@@ -69,15 +85,24 @@ class Endpoint:
             raise EngineError(f"{self.url}/models: the reply names no model in the field 'data[0].id'")
         return models
 
-    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def complete(self, body: Mapping[str, Any], *, first: float | None = None) -> dict[str, Any]:
         """The reply to a completion request, the model's name added to it.
+
+        Args:
+            body: the request's other fields.
+            first: seconds to wait at most, with few retries, while it is not known whether the server works.
 
         Raises:
             RequestRefused: for 4xx.
             _EndpointGone: if it can't be asked.
-            EngineError: for a refused key, or no JSON.
+            EngineError: for a refused key, no JSON, or a model that is not there (404), for no request will pass then.
         """
-        return await self._call("POST", "/completions", {"model": self.model, **body})
+        try:
+            return await self._call("POST", "/completions", {"model": self.model, **body}, first=first)
+        except RequestRefused as error:
+            if error.status == 404:
+                raise EngineError(f"{error}; it must serve completions of the model {self.model!r}") from error
+            raise
 
     async def load_adapter(self, name: str, path: str) -> None:
         """Have it load a LoRA adapter under a name (vLLM); raises as `complete`."""
@@ -87,16 +112,19 @@ class Endpoint:
         await self._client.close()
 
     async def _call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, retries: int | None = None, json: bool = True
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, first: float | None = None, json: bool = True
     ) -> dict[str, Any]:
-        client = self._client if retries is None else self._client.with_options(max_retries=retries)
+        timeout, client = self._timeout, self._client
+        if first is not None:
+            timeout = min(first, timeout)
+            client = client.with_options(timeout=timeout, max_retries=FIRST_RETRIES)
         try:
             if method == "GET":
                 reply = await client.get(path, cast_to=object)
             else:
                 reply = await client.post(path, cast_to=object, body=body)
         except self._openai.APITimeoutError as error:
-            raise _EndpointGone(f"{self.url} gives no answer within {self._timeout:g} s") from error
+            raise _EndpointGone(f"{self.url} gives no answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
             raise _EndpointGone(f"{self.url} can't be reached ({_cause(error)})") from error
         except self._openai.APIStatusError as error:
@@ -115,7 +143,7 @@ class Endpoint:
             raise _EndpointGone(f"{said} again and again") from error
         if error.status_code in (401, 403):
             raise EngineError(f"{said}; give the right api_key") from error
-        raise RequestRefused(said) from error
+        raise RequestRefused(said, error.status_code) from error
 
 
 class EndpointPool:

@@ -32,7 +32,7 @@ from rolewise.engines.completion_replies import (
     named_logprobs,
     prompt_logprobs,
 )
-from rolewise.engines.endpoints import Endpoint, EndpointPool, RequestRefused
+from rolewise.engines.endpoints import PROBE_TIMEOUT, Endpoint, EndpointPool, RequestRefused
 
 _T = TypeVar("_T")
 
@@ -199,7 +199,7 @@ class ServerEngine(Engine):
 
         async def probe_one(endpoint: Endpoint) -> None:
             async def ask(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-                return endpoint.url, await endpoint.complete(body)
+                return endpoint.url, await endpoint.complete(body, first=PROBE_TIMEOUT)
 
             found.append((endpoint.url, await probe(ask, self.tokenizer)))
 
@@ -215,7 +215,7 @@ class ServerEngine(Engine):
         for entry in self._served:
             meta = entry.get("meta")
             told.append(entry.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None))
-        return min((int(size) for size in told if size), default=None)
+        return min((size for size in told if isinstance(size, int) and size > 0), default=None)
 
     async def _answer(self, key: Hashable, prompt_ids: list[int], sampling: Sampling) -> None:
         """Put the answer, or what went wrong, where `collect` finds it."""
