@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 from engines_at_hand import CountingSuite, ScriptedEngine
 
-from rolewise.core.errors import InputError
+from rolewise.core.errors import InputError, RolewiseError
 from rolewise.engines.base import Sample, Sampling
 from rolewise.evaluation.played_log import PlayedLog
 from rolewise.evaluation.prompting import Prompter, check_messages
 from rolewise.evaluation.runner import Runner, draw
-from rolewise.evaluation.suite import Example
+from rolewise.evaluation.suite import Ask, Example, Verdict
 
 
 def count_questions(prompt, sample):
@@ -90,9 +90,9 @@ def test_tools_that_the_template_drops_are_written_and_that_is_said(chatml_token
     assert len(prompter.notes) == 1
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "user"}], [{"role": "user", "content": None}]])
+@pytest.mark.parametrize("messages", [[], [{"role": "user"}], [{"role": "user", "content": None}], [{"content": "a"}]])
 def test_a_question_without_text_is_refused(messages):
-    with pytest.raises(InputError, match=r"no messages|no text"):
+    with pytest.raises(InputError, match=r"no messages|no text|no role"):
         check_messages(messages)
 
 
@@ -128,3 +128,68 @@ def test_a_log_that_was_cut_off_in_a_line_goes_on_with_the_example_it_lost(tmp_p
     with again:
         again.add(played[3])
     assert (tmp_path / "log").read_bytes() == whole
+
+
+@pytest.mark.parametrize("limit", [3, 7, 29])
+def test_a_larger_draw_holds_the_smaller(limit):
+    examples = [Example(str(i), "abc"[i % 3], None) for i in range(60)]
+    larger = {example.id for example in draw(examples, 30, seed=1)}
+    assert {example.id for example in draw(examples, limit, seed=1)} < larger
+
+
+QUESTION = Ask(messages=[{"role": "user", "content": "question: 0"}])
+
+
+def raises(example):
+    yield QUESTION
+    raise ValueError("first\nsecond")
+
+
+def ends_with(value):
+    def play(example):
+        yield QUESTION
+        return value
+
+    return play
+
+
+def yields_text(example):
+    yield "hello"
+
+
+@pytest.mark.parametrize(
+    ("faulty", "says"),
+    [
+        (raises, r"example e\d failed: ValueError: first second \(test_eval_runner.py:\d+\)"),
+        (lambda example: Verdict(1.0), "example e0 failed: TypeError: 'Verdict' object is not an iterator"),
+        (yields_text, "example e0 yields 'hello'; a play must yield an Ask"),
+        (ends_with(None), r"example e\d ends with None; a play must return a Verdict"),
+        (ends_with(Verdict(2.0)), "a score from 0 to 1"),
+        (ends_with(Verdict(math.nan)), "a score from 0 to 1"),
+        (ends_with(Verdict("1")), "a score from 0 to 1"),
+    ],
+)
+def test_a_faulty_suite_is_named_in_one_line(faulty, says, counting, chatml_tokenizer):
+    counting.play = faulty
+    with pytest.raises(RolewiseError, match=says) as raised:
+        play(counting, chatml_tokenizer)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_play_may_end_without_a_question(counting, chatml_tokenizer):
+    def silent(example):
+        return Verdict(1.0)
+        yield
+
+    counting.play = silent
+    engine, played = play(counting, chatml_tokenizer)
+    assert [(p.verdict.score, p.asked) for p in played] == [(1.0, [])] * 9
+    assert not engine.asked
+
+
+def test_a_verdict_that_is_no_json_is_refused(tmp_path, counting, chatml_tokenizer):
+    counting.play = ends_with(Verdict(1.0, "", {"set": {1}}))
+    _, played = play(counting, chatml_tokenizer)
+    with PlayedLog(tmp_path / "log.jsonl") as log, pytest.raises(InputError, match="can't be kept as JSON"):
+        log.add(played[0])
+    assert not (tmp_path / "log.jsonl").read_bytes()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from rolewise.core.errors import InputError
 from rolewise.core.files import unwritable
 from rolewise.evaluation.runner import Played
 
@@ -47,7 +48,13 @@ class PlayedLog:
             "asked": played.asked,
         }
         try:
-            self._stream.write(json.dumps(record).encode() + b"\n")
+            line = json.dumps(record).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the verdict on example {example.id} can't be kept as JSON ({error}); mend the suite"
+            ) from error
+        try:
+            self._stream.write(line)
             self._stream.flush()
         except OSError as error:
             raise unwritable(self._path, error) from error

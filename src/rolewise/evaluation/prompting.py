@@ -64,10 +64,12 @@ def check_messages(messages: Messages) -> None:
     """Refuse a question that a template would render wrongly without a word.
 
     Raises:
-        InputError: for no messages, or one without text.
+        InputError: for no messages, or one without role or text.
     """
     if not messages:
         raise InputError("a suite asked with no messages")
     for message in messages:
+        if not isinstance(message.get("role"), str):
+            raise InputError("a suite asked with a message that has no role")
         if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
             raise InputError(f"a suite asked with a {message.get('role')} message that has no text")

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from rolewise.core.errors import InputError
 from rolewise.engines.base import Completion, Engine, Sampling
 from rolewise.evaluation.prompting import Prompter, check_messages
-from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, Verdict
+from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, Verdict, failing_in_one_line
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Played:
 
 @dataclass
 class _Underway:
+    suite: str
     example: Example
     play: Play
     ask: Ask
@@ -59,14 +61,20 @@ class Runner:
         Raises:
             EngineError: if the engine can't go on.
             InputError: if the template refuses a question, or what the suite stands on (a judge, say) is gone.
+            RolewiseError: if the suite fails, or a play yields or returns what it must not.
         """
         waiting = iter(examples)
         underway: dict[int, _Underway] = {}
         number = 0
         while True:
             while len(underway) < self._engine.concurrency and (example := next(waiting, None)) is not None:
-                started = suite.play(example)
-                state = _Underway(example, started, next(started))
+                with failing_in_one_line(f"suite {suite.name}: example {example.id}"):
+                    started = suite.play(example)
+                step = _next_step(suite.name, example, started, None)
+                if isinstance(step, Verdict):
+                    yield Played(example, step, [])
+                    continue
+                state = _Underway(suite.name, example, started, step)
                 underway[number] = state
                 self._submit(number, state)
                 number += 1
@@ -109,20 +117,40 @@ class Runner:
         }
         if completion.error is not None:
             state.asked[-1]["error"] = completion.error
-        try:
-            state.ask = state.play.send(Answer(texts, completion.samples, completion.error))
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
+        answer = Answer(texts, completion.samples, completion.error)
+        step = _next_step(state.suite, state.example, state.play, answer)
+        if isinstance(step, Verdict):
+            return step
+        state.ask = step
         self._submit(number, state)
         return None
+
+
+def _next_step(suite: str, example: Example, play: Play, answer: Answer | None) -> Ask | Verdict:
+    """What a play does next, or at first, where there is no answer yet."""
+    what = f"suite {suite}: example {example.id}"
+    step: Any
+    with failing_in_one_line(what):
+        try:
+            step = next(play) if answer is None else play.send(answer)
+        except StopIteration as end:
+            step = end.value
+        else:
+            if not isinstance(step, Ask):
+                raise InputError(f"{what} yields {step!r:.80}; a play must yield an Ask")
+            return step
+    # NaN is in no range.
+    if not isinstance(step, Verdict) or not isinstance(step.score, (int, float)) or not 0 <= step.score <= 1:
+        raise InputError(f"{what} ends with {step!r:.80}; a play must return a Verdict with a score from 0 to 1")
+    return step
 
 
 def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
     """At most `limit` examples, spread over the categories by their sizes, in their order; all for None.
 
     Every category gets its share of `limit`, rounded so that the total fits, and at least one example where there are
-    as many places as categories. Within a category the draw is random but for the seed.
+    as many places as categories. Within a category the draw is random but for the seed, and a larger one holds the
+    smaller: runs with different limits can be compared.
     """
     if limit is None or limit >= len(examples):
         return list(examples)
@@ -134,7 +162,7 @@ def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Exam
     chosen = [
         int(index)
         for indices, count in zip(members.values(), counts, strict=True)
-        for index in generator.choice(indices, size=count, replace=False)
+        for index in generator.permutation(indices)[:count]
     ]
     return [examples[index] for index in sorted(chosen)]
 

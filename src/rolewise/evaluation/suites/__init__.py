@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from rolewise.core.errors import InputError
-from rolewise.evaluation.suite import Suite, SuiteSettings
+from rolewise.evaluation.suite import Suite, SuiteSettings, failing_in_one_line
 
 SuiteFactory = Callable[[SuiteSettings], Suite]
 
@@ -43,11 +43,18 @@ def make_suite(name: str, settings: SuiteSettings) -> Suite:
     """The suite called `name`; what it takes beyond its name stands after a colon, as in `bfcl:simple_python`.
 
     Raises:
-        InputError: for a name that is not known.
+        InputError: for a name that is not known, or parts of a suite that has none.
+        RolewiseError: if the making of a registered suite fails.
     """
-    base = name.partition(":")[0]
+    base, colon, _ = name.partition(":")
     if base in _registered:
-        return _registered[base](settings)
+        if colon:
+            raise InputError(f"suite {name!r}: {base} takes nothing after its name")
+        with failing_in_one_line(f"suite {name}"):
+            made = _registered[base](settings)
+            if not isinstance(made, Suite):
+                raise InputError(f"suite {name}: the function registered for it returns {made!r:.80}, not a Suite")
+        return made
     if base not in _HOMES:
         known = ", ".join([*SUITES, *_registered])
         raise InputError(f"suite {name!r} is not known; choose from {known}, or name the --plugin that adds it")
