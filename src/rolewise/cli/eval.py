@@ -22,11 +22,14 @@ def run(argv: Sequence[str]) -> None:
     options, _ = parse(build_parser("rolewise eval", DESCRIPTION, EvalOptions), EvalOptions, argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
-    from rolewise.jobs.eval_report import comparison_table, scores_table
+    from rolewise.core.options import split_list
+    from rolewise.jobs.eval_report import check_comparable, comparison_table, scores_table
     from rolewise.jobs.evaluate import evaluate, read_eval
 
     quieten_libraries()
     other = read_eval(options.against) if options.against else None
+    if other is not None:
+        check_comparable(other, split_list(options.suite))
     with progress() as bars:
         result = evaluate(options, bars)
     for text in result.notes:

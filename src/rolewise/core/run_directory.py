@@ -144,7 +144,8 @@ class RunDirectory:
             yield
         except BaseException:
             self._lock.release()
-            if all(path.is_dir() or path.name in not_worth_keeping for path in self.work.rglob("*")):
+            kept = (path for path in self.work.rglob("*") if path.is_file() and path.name not in not_worth_keeping)
+            if not any(path.stat().st_size for path in kept):
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise
 

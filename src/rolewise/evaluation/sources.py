@@ -20,6 +20,9 @@ from rolewise.core.files import atomic_path
 from rolewise.data.json_text import read_json
 from rolewise.evaluation.suite import SuiteSettings
 
+UNKNOWN_FILE = "not a file that is known"
+"""In `FoundFile.identity`, of a local copy that is not what is pinned."""
+
 _TIMEOUT = 60.0
 """Seconds without a byte after which a download is given up."""
 
@@ -68,7 +71,7 @@ class FoundFile:
     @property
     def identity(self) -> str:
         """Which data this is, for records of a run: the same for a known file wherever it was found."""
-        return self.known_as or f"{self.sha256} (not a file that is known)"
+        return self.known_as or f"{self.sha256} ({UNKNOWN_FILE})"
 
 
 def find_file(file: DataFile, settings: SuiteSettings) -> FoundFile:

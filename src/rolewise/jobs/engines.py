@@ -133,6 +133,9 @@ def open_model(options: EngineOptions) -> Any:
 def _key(variable: str | None) -> str | None:
     if variable is None:
         return None
+    if not variable.isidentifier():
+        # It may be the key itself, which must not be shown.
+        raise InputError("api_key must be the name of an environment variable that holds the key")
     if not os.environ.get(variable):
         raise InputError(f"api_key names the environment variable {variable}, which is not set; export it first")
     return os.environ[variable]

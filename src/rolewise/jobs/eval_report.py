@@ -55,6 +55,18 @@ def comparison_table(first: "EvalResult", second: "EvalResult") -> Table:
     return Table("Compared on the examples of both", columns, rows)
 
 
+def check_comparable(first: "EvalResult", suites: Sequence[str]) -> None:
+    """See before anything is played whether a run of these suites can be compared with another.
+
+    Raises:
+        InputError: if the other has none of them.
+    """
+    if not any(suite in first.scores for suite in suites):
+        raise InputError(
+            f"against: {first.path} has {', '.join(first.scores)}, and none of {', '.join(suites)} to compare with"
+        )
+
+
 def write_eval_report(
     path: Path, name: str, summary: Mapping[str, Any], records: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> None:
@@ -64,6 +76,8 @@ def write_eval_report(
         scores = [Score.from_json(line) for line in entry["scores"]]
         tables.append(scores_table(entry["title"], scores, untested=entry["untested"]))
         for record in records[suite][:SHOWN_EXAMPLES]:
+            if not record["asked"]:
+                continue
             asked = record["asked"][-1]
             answers = [(f"answer {i}", _cut(text)) for i, text in enumerate(asked["answers"], start=1)]
             verdict = f"{record['score']:g}" + (f": {record['reason']}" if record["reason"] else "")

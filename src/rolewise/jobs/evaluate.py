@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,9 +23,10 @@ from rolewise.evaluation.accuracy import Score
 from rolewise.evaluation.played_log import PlayedLog
 from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.runner import Runner, draw
-from rolewise.evaluation.suite import Example, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Example, Suite, SuiteSettings, Verdict, failing_in_one_line
 from rolewise.evaluation.suites import make_suite
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.eval_notes import suite_notes
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.eval_report import write_eval_report
 
@@ -88,16 +90,32 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
         for name in names:
             suites[name] = make_suite(name, settings)
             stack.callback(suites[name].close)
-        drawn = {name: draw(suite.examples(), options.limit, options.seed) for name, suite in suites.items()}
-        for name, examples in drawn.items():
-            if not examples:
-                raise InputError(f"suite {name} has no examples")
+        drawn = {name: draw(_examples(name, suite), options.limit, options.seed) for name, suite in suites.items()}
         run = _run_directory(options, suites, tokenizer_fingerprint(tokenizer))
         if run.finished():
             return read_eval(run.output, was_finished=True)
         with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
             _play(options, suites, drawn, prompter, tokenizer, run, progress or Progress(disable=True))
     return read_eval(run.output, was_finished=False)
+
+
+def _examples(name: str, suite: Suite) -> list[Example]:
+    with failing_in_one_line(f"suite {name}: its examples"):
+        examples = list(suite.examples())
+        ids = Counter(example.id for example in examples)
+    if not examples:
+        raise InputError(f"suite {name} has no examples")
+    [(most, count)] = ids.most_common(1)
+    if count > 1:
+        raise InputError(f"suite {name} has {count} examples with the id {most!r}; each needs one of its own")
+    return examples
+
+
+def _version(name: str, suite: Suite) -> dict[str, Any]:
+    with failing_in_one_line(f"suite {name}: its version"):
+        version = suite.version()
+        json.dumps(version)  # it goes into the summary, and had better fail before the work
+    return version
 
 
 def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
@@ -135,7 +153,8 @@ def suite_settings(options: EvalOptions) -> SuiteSettings:
     default_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rolewise"
     return SuiteSettings(
         data=None if data is None else Path(data),
-        cache=Path(options.cache_dir or os.environ.get("ROLEWISE_CACHE") or default_cache),
+        # Suites may start processes that work in another folder.
+        cache=Path(options.cache_dir or os.environ.get("ROLEWISE_CACHE") or default_cache).absolute(),
         native_tools=options.native_tools,
         samples=options.samples,
         judge=_mapping(options.judge),
@@ -157,17 +176,34 @@ def _play(
         with open_engine(options, tokenizer) as engine:
             sampling = Sampling(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
             runner = Runner(engine, prompter, sampling, options.max_new_tokens)
-            engine_facts = engine.describe()
-            write_json(run.work / ENGINE_FILE, engine_facts)
+            _check_served(_kept(run.work / ENGINE_FILE, {}), engine.describe(), logs.values(), run)
             for name, suite in suites.items():
                 with run.timed(name), logs[name] as log:
                     _play_suite(name, suite, drawn[name], runner, log, progress)
                 # Those of an earlier start, too: what is said depends on what was asked.
-                notes = dict.fromkeys([*_kept(run.work / NOTES_FILE, []), *prompter.notes, *engine.notes])
-                write_json(run.work / NOTES_FILE, list(notes))
+                engine_facts = engine.describe()
+                notes = [*_kept(run.work / NOTES_FILE, []), *prompter.notes, *engine.notes]
+                write_json(run.work / NOTES_FILE, list(dict.fromkeys(notes)))
+                write_json(run.work / ENGINE_FILE, engine_facts)
     facts = engine_facts or _kept(run.work / ENGINE_FILE, {})
     _write_results(suites, drawn, logs, _kept(run.work / NOTES_FILE, []), run)
     run.publish({"model": options.model, "engine": facts})
+
+
+def _check_served(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], logs: Iterable[PlayedLog], run: RunDirectory
+) -> None:
+    """A server may serve another model than when the run began, and no option says so.
+
+    Raises:
+        InputError: if it does, and there are answers of the first one.
+    """
+    if now["kind"] == "server" and earlier.get("model", now["model"]) != now["model"] and any(log.ids for log in logs):
+        raise InputError(
+            f"{run.partial}: holds answers of {earlier['model']}, and the server now serves {now['model']}; "
+            "name the first with served_model, or remove the folder"
+        )
+    write_json(run.work / ENGINE_FILE, now)
 
 
 def _play_suite(
@@ -192,7 +228,7 @@ def _write_results(
     notes: list[str],
     run: RunDirectory,
 ) -> None:
-    summary: dict[str, Any] = {"suites": {}, "notes": notes}
+    summary: dict[str, Any] = {"suites": {}, "notes": list(notes)}
     shown: dict[str, list[dict[str, Any]]] = {}
     for name, suite in suites.items():
         # In the suite's order whatever the order in which they ended, so that equal runs give equal files.
@@ -206,14 +242,19 @@ def _write_results(
         verdicts = ({key: r[key] for key in ("id", "category", "score", "reason", "detail")} for r in records)
         _write_lines(run.results / ANSWERS_FOLDER / f"{_file_name(name)}.jsonl", answers)
         _write_lines(_verdict_file(run.results, name), verdicts)
-        with _owned(run.results / OFFICIAL_FOLDER / _file_name(name)) as folder:
+        official = _owned(run.results / OFFICIAL_FOLDER / _file_name(name))
+        with official as folder, failing_in_one_line(f"suite {name}: its official files"):
             suite.write_official(results, folder)
+        with failing_in_one_line(f"suite {name}: its summary"):
+            scores = [score.to_json() for score in suite.summarise(results)]
+        version = _version(name, suite)
+        summary["notes"] += suite_notes(name, records, version)
         summary["suites"][name] = {
             "title": suite.title,
             "untested": suite.untested,
             "examples": len(records),
-            "scores": [score.to_json() for score in suite.summarise(results)],
-            "version": suite.version(),
+            "scores": scores,
+            "version": version,
         }
         shown[name] = records
     write_json(run.results / SUMMARY_FILE, summary)
@@ -231,7 +272,7 @@ def _owned(folder: Path) -> Iterator[Path]:
 
 
 def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> RunDirectory:
-    settings = asdict(options)
+    settings = asdict(options) | {"suite": ",".join(suites)}  # in one form, however the list was written
     # Where judge and simulator are, and with whose key, changes nothing in what they say.
     judge = {key: value for key, value in _mapping(options.judge).items() if not key.endswith(("url", "key"))}
     identity = {
@@ -239,7 +280,7 @@ def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer:
         "tokenizer": tokenizer,
         "settings": {key: value for key, value in settings.items() if key not in ELSEWHERE},
         "judge": judge,
-        "suites": {name: suite.version() for name, suite in suites.items()},
+        "suites": {name: _version(name, suite) for name, suite in suites.items()},
         "plugins": plugin_digests(split_list(options.plugin or "")),
         "version": __version__,
     }
