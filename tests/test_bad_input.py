@@ -311,6 +311,17 @@ class TestOutput:
         assert [name for name in first if first[name] != second[name]] == ["config.yaml"]  # it names the output
 
 
+def test_a_file_that_torch_could_not_write_to_its_end_is_a_full_disk(monkeypatch, capsys):
+    """What torch says depends on where in the file the disk was full."""
+
+    def run(argv):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 203840 vs 203732")
+
+    monkeypatch.setattr("rolewise.cli.label.run", run)
+    assert main(["label"]) == 2
+    assert "no space left on the device" in capsys.readouterr().err
+
+
 def test_a_terminal_shows_one_line(bench, tmp_path):
     """Through a process of its own: nothing that a library prints at import or exit drowns the line."""
     (tmp_path / "data.jsonl").write_text("{\n")

@@ -9,7 +9,7 @@ from tiny import reference_weights
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.weighting import RFT, WEIGHTINGS, AlphaFT, make_weighting
+from rolewise.weighting import RFT, WEIGHTINGS, AlphaFT, make_weighting, register_weighting
 
 LOSS_ROLES = [Role.PLAIN, Role.REASONING, Role.BOILERPLATE, Role.FORMAT, Role.TEMPLATE]
 
@@ -213,3 +213,12 @@ def test_rewards_that_are_not_there_are_refused() -> None:
 def test_an_unknown_scheme_is_refused_with_the_names() -> None:
     with pytest.raises(InputError, match=r"'rtf' is not known; choose one of none, sample-mean, alpha, rft"):
         make_weighting("rtf")
+
+
+def test_a_plugins_weighting_that_cant_be_made_is_one_line(registries) -> None:
+    def broken():
+        raise RuntimeError("no such\ntable")
+
+    register_weighting("broken", broken)
+    with pytest.raises(InputError, match=r"^weighting broken can't be made \(RuntimeError: no such table\)"):
+        make_weighting("broken")

@@ -30,7 +30,9 @@ IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"
 
 SECONDS_FOR_THE_MAIN_PROCESS = 5
 
-WRITE_FAILED = re.compile(r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing")
+WRITE_FAILED = re.compile(
+    r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+)
 """How libraries that raise errors of their own, safetensors' and torch's, say that a file could not be written."""
 
 USAGE = f"""rolewise {__version__}: fine-tune language models by the role that each token plays.

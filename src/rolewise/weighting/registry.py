@@ -38,7 +38,7 @@ def make_weighting(name: str, *, inv_tau: float = 0.3, alpha: float = 0.3, forma
         format_weight: read by regex.
 
     Raises:
-        InputError: for another name or a value out of range.
+        InputError: for another name, a value out of range, or a registered one that fails to be made.
     """
     own: dict[str, Callable[[], Weighting]] = {
         "none": TokenMean,
@@ -50,8 +50,15 @@ def make_weighting(name: str, *, inv_tau: float = 0.3, alpha: float = 0.3, forma
         "reward": RewardSoftmax,
         "dft": DynamicFineTuning,
     }
-    make = own.get(name) or _registered.get(name)
-    if make is None:
+    if name in own:
+        return own[name]()
+    if name not in _registered:
         known = ", ".join([*WEIGHTINGS, *_registered])
         raise InputError(f"weighting {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
-    return make()
+    try:
+        return _registered[name]()
+    except Exception as error:  # it is a user's program and can fail in any way
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"weighting {name} can't be made ({type(error).__name__}: {reason}); mend its plugin"
+        ) from error
