@@ -242,7 +242,7 @@ def test_refusals(name: str, record: dict, part: str) -> None:
 @pytest.mark.parametrize(
     ("record", "part"),
     [
-        ({"prompt": [], "reward_model": {}}, "prompts without completions"),
+        ({"prompt": [], "id": 7}, "prompts without completions"),
         ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference pairs"),
         ({"id": 1, "question": [], "function": []}, "without answers"),
         ({"id": 1, "ground_truth": []}, "without their questions"),

@@ -101,7 +101,7 @@ def test_mixture_of_experts_gives_its_balancing_loss() -> None:
 @pytest.mark.parametrize("way", [selected, fused])
 def test_padding_to_the_right_changes_nothing(way) -> None:
     model, batch = tiny_model(), batch_of()
-    values = {"input_ids": 7, "attention_mask": 0, "labels": -100, "token_roles": 0}
+    values = {"input_ids": 7, "attention_mask": 0, "labels": -100, "token_roles": 0, "token_scores": 0.0}
     padded = {name: nn.functional.pad(tensor, (0, 13), value=values[name]) for name, tensor in batch.items()}
     width = batch["labels"].size(1)
     ours = way(model, padded)

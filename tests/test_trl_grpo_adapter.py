@@ -50,7 +50,7 @@ def test_a_rollout_holds_what_is_read_of_it(trainer: GRPOTrainer) -> None:
         assert rollout[name].shape == (rows, length), f"{name} of a rollout moved"
     assert rollout["prompt_ids"].shape == rollout["prompt_mask"].shape
     assert rollout["advantages"].shape == (rows,), "advantages have another shape than (B,)"
-    own = fixed_rollout([""] * rows, trainer)["env_mask"]
+    own = fixed_rollout(["question 0"] * 4 + ["question 1"] * 4, trainer)["env_mask"]
     assert [sum(mask) for mask in own] == loss_mask(rollout).sum(dim=1).tolist()
 
 
