@@ -116,6 +116,35 @@ def test_an_adapter_is_loaded_on_its_base(bench, evaluated, tmp_path):
     assert tuned_answers != base_answers
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"base_model_name_or_path": "/nowhere/base"}, "its base model /nowhere/base is not there; write where it is"),
+        ({"base_model_name_or_path": None}, "does not name the model that it belongs to"),
+        ({"peft_type": "NOPE"}, "this adapter does not fit"),
+        ({"r": 5}, "size mismatch for"),
+        ({}, "an adapter without weights (adapter_model.safetensors)"),
+    ],
+)
+def test_an_adapter_that_can_not_be_used_is_named_in_one_line(change, says, bench, tmp_path, capsys):
+    adapter = tmp_path / "adapter"
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(bench.model), LoraConfig(r=4, target_modules="all-linear")
+    )
+    model.save_pretrained(adapter)
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    if not change:
+        (adapter / "adapter_model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(arguments(bench, tmp_path / "out", "--model", str(adapter))) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert str(adapter) in error
+    assert "Traceback" not in error
+    assert list(tmp_path.iterdir()) == [adapter]
+
+
 def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
     output, _ = evaluated
     result = rolewise(*arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output)))

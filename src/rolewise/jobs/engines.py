@@ -16,6 +16,7 @@ from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class EngineOptions(Protocol):
@@ -91,7 +92,7 @@ def adapter_base(name: str) -> str | None:
     """The model that an adapter's directory was trained on; None if it is no such directory.
 
     Raises:
-        InputError: if the adapter does not say.
+        InputError: if the adapter does not say, or that folder or the adapter's weights are gone.
     """
     config = Path(name) / ADAPTER_CONFIG
     if not config.is_file() or (Path(name) / "config.json").is_file():
@@ -102,7 +103,12 @@ def adapter_base(name: str) -> str | None:
         raise InputError(f"{config}: can't be read as an adapter's config ({_first_line(error)})") from error
     if not base:
         raise InputError(f"{config}: does not name the model that it belongs to (base_model_name_or_path)")
-    return str(base)
+    base = str(base)
+    if (Path(base).is_absolute() or base.startswith(".")) and not Path(base).exists():
+        raise InputError(f"{config}: its base model {base} is not there; write where it is as base_model_name_or_path")
+    if not any((Path(name) / weights).is_file() for weights in ADAPTER_WEIGHTS):
+        raise InputError(f"{name}: an adapter without weights ({ADAPTER_WEIGHTS[0]}); copy them there")
+    return base
 
 
 def open_model(options: EngineOptions) -> Any:
@@ -126,8 +132,10 @@ def open_model(options: EngineOptions) -> Any:
     try:
         # Not merged: in 16 bits merging rounds, and the answers would be another model's.
         return PeftModel.from_pretrained(model, options.model).eval()
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{options.model}: this adapter does not fit {base} ({_first_line(error)})") from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        # torch names the first weight that does not fit in its second line.
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{options.model}: this adapter does not fit {base} ({reason})") from error
 
 
 def _key(variable: str | None) -> str | None:
