@@ -30,6 +30,12 @@ def first_questions(run: Path) -> Iterator[tuple[str, str, list[int]]]:
                     yield f"{path.stem}/{record['id']}", asked["prompt"], asked["ids"][0]
 
 
+def described(run: Path) -> dict[str, object]:
+    """The engine of a run, its model without the folder that it lay in."""
+    engine: dict[str, object] = json.loads((run / "run.json").read_text(encoding="utf-8"))["engine"]
+    return {**engine, "model": Path(str(engine["model"])).name}
+
+
 def summary(found: dict[str, Agreement], gap: float) -> dict[str, object]:
     """What the comparison comes to."""
     parted = [a for a in found.values() if a.gap is not None]
@@ -66,10 +72,7 @@ def main() -> None:
     result = summary(found, arguments.gap)
     for name, value in result.items():
         print(f"{name:50} {value}")
-    engines = {
-        name: json.loads((Path(run) / "run.json").read_text())["engine"]
-        for name, run in (("first", arguments.first), ("second", arguments.second))
-    }
+    engines = {"first": described(Path(arguments.first)), "second": described(Path(arguments.second))}
     each = {key: vars(one) for key, one in found.items()}
     write_json(arguments.output, {"summary": result, "engines": engines, "examples": each})
 
