@@ -28,7 +28,7 @@ WORKER = Path(bfcl.__file__).with_name("worker")
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache with the wheels in it: that of ROLEWISE_CACHE, else one fetched for this session."""
+    """A cache with the wheels in it: that of ROLEWISE_CACHE, else one fetched once for all tests."""
     folder = Path(os.environ.get("ROLEWISE_CACHE") or tmp_path_factory.mktemp("cache"))
     try:
         unpacked_packages([CHECKER, *PARSERS], folder)

@@ -4,6 +4,7 @@ A reward is called with the completions and the data set's columns; one of these
 response or a JSON list of calls (see `read_reference`). The step of the schedule is TRL's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def length_reward(text: str, rules: ToolCallRules, step: int = 0) -> float:
     return min(round(len(thought.split()) / rules.length_words(step), 2), 1.0)
 
 
-class _Reward:
+class _Reward(ABC):
     """What TRL calls: completions and columns in, a number for each completion out."""
 
     def __init__(self, rules: ToolCallRules) -> None:
@@ -162,8 +163,9 @@ class _Reward:
             for completion, reference in zip(completions, references, strict=True)
         ]
 
+    @abstractmethod
     def reward(self, text: str, reference: Reference, step: int) -> float:
-        raise NotImplementedError
+        """The number for one response."""
 
     def _reference(self, reference: Any) -> Reference:
         if not isinstance(reference, str):
