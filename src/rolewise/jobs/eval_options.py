@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
@@ -73,9 +74,18 @@ class EvalOptions:
             raise InputError(f"samples is {self.samples}, but at temperature 0 all are alike; give a temperature")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
-        if self.server is None:
-            for name in ("served_model", "api_key"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} needs server: say where the model is served")
-        elif self.batch_size is not None:
-            raise InputError("batch_size is of the model in this process; with server give concurrency")
+        check_server(self)
+
+
+def check_server(options: Any) -> None:
+    """Refuse options of a served model without a server, and those of a model in this process with one.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if options.server is None:
+        for name in ("served_model", "api_key"):
+            if getattr(options, name) is not None:
+                raise InputError(f"{name} needs server: say where the model is served")
+    elif options.batch_size is not None:
+        raise InputError("batch_size is of the model in this process; with server give concurrency")

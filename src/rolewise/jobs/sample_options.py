@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
+from rolewise.jobs.eval_options import check_server
 from rolewise.jobs.options import DTYPES, FORMAT_HELP, PLUGIN_HELP
 
 
@@ -69,9 +70,4 @@ class SampleOptions:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
-        if self.server is None:
-            for name in ("served_model", "api_key"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"{name} needs server: say where the model is served")
-        elif self.batch_size is not None:
-            raise InputError("batch_size is of the model in this process; with server give concurrency")
+        check_server(self)
