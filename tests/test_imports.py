@@ -20,6 +20,7 @@ FLOORS = {
     "training": 3,
     "labelling": 4,
     "evaluation": 4,
+    "search": 4,
     "reporting": 5,
     "jobs": 5,
     "experiment": 5,

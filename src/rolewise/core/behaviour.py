@@ -1,0 +1,224 @@
+"""The behaviours that a train of thought is made of, each between two functional tokens, and which may follow which."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rolewise.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One way to go on.
+
+    Attributes:
+        name: lower case, as in `next_step`; the functional tokens are made of it.
+        description: a phrase; the tokens' embeddings start from the mean of its words'.
+        follows: behaviours that may come next; a behaviour that nothing follows ends the path.
+        prompt: how a model without functional tokens is asked for such a step; None where it is never asked.
+        children: steps that it proposes at a node.
+        concludes: whether such a step is a whole answer: a search by prompts ends there, and only simulation goes there.
+    """
+
+    name: str
+    description: str
+    follows: tuple[str, ...] = ()
+    prompt: str | None = None
+    children: int = 2
+    concludes: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier() or self.name != self.name.lower():
+            raise InputError(f"behaviour {self.name!r}: a name has small letters, digits and _, as next_step")
+        if self.children < 1:
+            raise InputError(f"behaviour {self.name}: children is {self.children}; it must be at least 1")
+
+    @property
+    def opening(self) -> str:
+        """The token before such a step."""
+        return f"<{self.name}>"
+
+    @property
+    def closing(self) -> str:
+        """The token after it."""
+        return f"</{self.name}>"
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing follows."""
+        return not self.follows
+
+
+class BehaviourSet:
+    """Behaviours and the transitions between them.
+
+    Args:
+        behaviours: each with those that may follow it.
+        first: those that may follow the question.
+
+    Raises:
+        InputError: for a name that is used twice or stands nowhere, or a set in which no path ends.
+    """
+
+    def __init__(self, behaviours: Sequence[Behaviour], first: Sequence[str]) -> None:
+        self._by_name = {behaviour.name: behaviour for behaviour in behaviours}
+        self.first = tuple(first)
+        if len(self._by_name) < len(behaviours):
+            raise InputError("behaviours: two have one name; give each its own")
+        if not self.first:
+            raise InputError("behaviours: first names none; say which may follow the question")
+        for place, names in [("first", self.first), *((b.name, b.follows) for b in behaviours)]:
+            for name in names:
+                if name not in self._by_name:
+                    raise InputError(f"behaviours: {place} is followed by {name!r}, which is not among them")
+        if not any(self._by_name[name].ends for name in self._reachable()):
+            raise InputError("behaviours: no path from the question ends; let one behaviour be followed by nothing")
+
+    def __getitem__(self, name: str) -> Behaviour:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Behaviour]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def after(self, name: str | None) -> tuple[str, ...]:
+        """Behaviours that may follow the one named; None stands for the question."""
+        return self.first if name is None else self._by_name[name].follows
+
+    @property
+    def tokens(self) -> list[str]:
+        """All functional tokens, an opening and a closing one for each behaviour in turn."""
+        return [token for behaviour in self for token in (behaviour.opening, behaviour.closing)]
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values; `behaviours_from` reads them back."""
+        listed = [{f.name: _plain(getattr(b, f.name)) for f in fields(Behaviour)} for b in self]
+        return {"first": list(self.first), "behaviours": listed}
+
+    def _reachable(self) -> set[str]:
+        found: set[str] = set()
+        waiting = list(self.first)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._by_name[name].follows
+        return found
+
+
+def behaviours_from(record: Mapping[str, Any]) -> BehaviourSet:
+    """The set of a mapping with `first` and `behaviours`, a list of mappings with the fields of `Behaviour`.
+
+    Raises:
+        InputError: for a field that is unknown, missing or of the wrong kind.
+    """
+    known = {f.name: f for f in fields(Behaviour)}
+    if not isinstance(record, Mapping) or not isinstance(record.get("behaviours"), list):
+        raise InputError("behaviours: expected a mapping with the keys first and behaviours, the latter a list")
+    listed = []
+    for number, entry in enumerate(record["behaviours"]):
+        where = f"behaviours[{number}]"
+        if not isinstance(entry, Mapping):
+            raise InputError(f"{where} is {entry!r}; expected name, description, follows, …")
+        for key, value in entry.items():
+            if key not in known:
+                raise InputError(f"{where}.{key} is not known; a behaviour has {', '.join(known)}")
+            if not _fits(key, value):
+                raise InputError(f"{where}.{key} is {value!r}, which is of the wrong kind")
+        for key in ("name", "description"):
+            if not entry.get(key):
+                raise InputError(f"{where}.{key} is missing")
+        listed.append(Behaviour(**{**entry, "follows": tuple(entry.get("follows", ()))}))
+    first = record.get("first")
+    if not _fits("follows", first):
+        raise InputError(f"behaviours: first is {first!r}; expected a list of names")
+    return BehaviourSet(listed, first)  # type: ignore[arg-type]  # seen to be a list
+
+
+def read_behaviours(path: str | Path) -> BehaviourSet:
+    """The set of a YAML file, see `behaviours_from`.
+
+    Raises:
+        InputError: naming the file, if it can't be read or does not say what it should.
+    """
+    try:
+        return behaviours_from(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the behaviours ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key == "follows":
+        return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+    if key == "children":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if key == "concludes":
+        return isinstance(value, bool)
+    return isinstance(value, str) or (key == "prompt" and value is None)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+RFTT = BehaviourSet(
+    [
+        Behaviour(
+            "clarify",
+            "clarify the question by restating what is given and what is asked",
+            ("analysis", "subquestion", "next_step", "direct_answer"),
+            "Restate the problem in your own words: what is given, and what is asked. Do not solve it.",
+        ),
+        Behaviour(
+            "analysis",
+            "analyse the problem and plan how to solve it",
+            ("subquestion", "next_step", "direct_answer"),
+            "Say in a few sentences which facts and ideas lead to a solution. Do not work it out.",
+        ),
+        Behaviour(
+            "subquestion",
+            "ask a smaller question on the way and answer it",
+            ("next_step", "direct_answer"),
+            "Ask one smaller question whose answer brings the solution nearer, and answer it.",
+        ),
+        Behaviour(
+            "next_step",
+            "take the next single step of the solution",
+            ("next_step", "direct_answer", "subquestion", "verify", "output"),
+            "Give only the next single step of the solution. If it yields the final answer, write that in \\boxed{}.",
+        ),
+        Behaviour(
+            "direct_answer",
+            "finish the solution and give the answer",
+            ("output", "verify"),
+            "Finish the solution from here in as many steps as it takes, and write the final answer in \\boxed{}.",
+            children=1,
+            concludes=True,
+        ),
+        Behaviour(
+            "verify",
+            "verify the steps so far and find mistakes",
+            ("next_step", "refine", "direct_answer", "subquestion", "verify", "output"),
+        ),
+        Behaviour(
+            "refine",
+            "refine the solution by correcting the mistake",
+            ("next_step", "direct_answer", "output", "subquestion", "verify"),
+        ),
+        Behaviour("output", "output the final answer"),
+    ],
+    first=("clarify", "subquestion", "analysis", "next_step"),
+)
+"""RFTT's eight behaviours and their transitions (arXiv 2502.13389; the graph as in its published code)."""

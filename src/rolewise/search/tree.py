@@ -1,0 +1,218 @@
+"""Trees of reasoning steps, as they are searched, stored and read back."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import write_text
+
+SCHEMA = 1
+ROOT = 0
+PolicyKind = Literal["prompts", "tokens"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a tree is about.
+
+    Attributes:
+        id: told apart by it; no two of a search may share one.
+        text: the question.
+        reference: its answer; None where it is not known.
+    """
+
+    id: str
+    text: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step as people and judges read it: its behaviour's name and its text, without functional tokens."""
+
+    behaviour: str
+    text: str
+
+
+@dataclass
+class Node:
+    """A step in a tree; node 0 stands for the question and holds no step.
+
+    Attributes:
+        number: its place in `Tree.nodes`; parents come before their children.
+        parent: the parent's number; None for the root.
+        behaviour: its name; None for the root.
+        text: the step's text, without functional tokens.
+        ids: the step's tokens as the model wrote them. In a search by functional tokens the opening token comes first,
+            and the closing one last where the step was closed, so that the ids along a path after `Tree.prompt_ids`
+            are what the model reads.
+        logprobs: log-probability (nats) of each of the ids under the model, the opening token's over the whole
+            vocabulary; empty where the engine can't tell.
+        prior: log-probability (nats) of the behaviour among those allowed there; None in a search by prompts.
+        visits: rollouts through the node.
+        value: sum of the values that these brought; `mean` divides it.
+        process_reward: what a process reward model gives the step in its place; None without one.
+        leaf: whether the path ends here.
+        answer: the answer that a leaf gives; None where there is none.
+        right: whether it is right; None where it can't be known.
+        outcome: the value of a leaf, as judged; None while it is not.
+        closed: whether the step came to its own end; False where it was cut off at its limit of tokens.
+        children: numbers of its children in the order in which they were made.
+        expanded: whether its children have been proposed, all of them (prompts).
+    """
+
+    number: int
+    parent: int | None
+    behaviour: str | None
+    text: str = ""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    prior: float | None = None
+    visits: int = 0
+    value: float = 0.0
+    process_reward: float | None = None
+    leaf: bool = False
+    answer: str | None = None
+    right: bool | None = None
+    outcome: float | None = None
+    closed: bool = True
+    children: list[int] = field(default_factory=list)
+    expanded: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Mean value of the rollouts through it; 0 before the first."""
+        return self.value / self.visits if self.visits else 0.0
+
+
+@dataclass
+class Tree:
+    """A question and the steps that were tried.
+
+    Attributes:
+        question: what it is about.
+        policy: `prompts` or `tokens`, how steps were asked for.
+        prompt_ids: tokens that paths follow, in a search by functional tokens; empty in one by prompts.
+        nodes: the root first.
+        rollouts: for each rollout the number of the leaf that it ended in.
+        tokens: tokens that were generated for it.
+        ended: why it got no more rollouts: `rollouts`, `tokens`, `time`, `right`, `decided`, `exhausted` (nothing is
+            left to try); None while it is under way.
+    """
+
+    question: Question
+    policy: PolicyKind
+    prompt_ids: list[int] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=lambda: [Node(ROOT, None, None)])
+    rollouts: list[int] = field(default_factory=list)
+    tokens: int = 0
+    ended: str | None = None
+
+    @property
+    def root(self) -> Node:
+        """The question's node."""
+        return self.nodes[ROOT]
+
+    def add(self, parent: Node, behaviour: str, **facts: Any) -> Node:
+        """Hang a new step below a node."""
+        node = Node(len(self.nodes), parent.number, behaviour, **facts)
+        self.nodes.append(node)
+        parent.children.append(node.number)
+        return node
+
+    def children(self, node: Node) -> list[Node]:
+        """Its children, in the order in which they were made."""
+        return [self.nodes[number] for number in node.children]
+
+    def path(self, node: Node) -> list[Node]:
+        """The nodes from the first step to this one; empty for the root."""
+        nodes = []
+        while node.parent is not None:
+            nodes.append(node)
+            node = self.nodes[node.parent]
+        return nodes[::-1]
+
+    def depth(self, node: Node) -> int:
+        """Steps from the question to this node."""
+        return len(self.path(node))
+
+    def steps(self, node: Node) -> list[Step]:
+        """The steps on the path to a node."""
+        return [Step(str(step.behaviour), step.text) for step in self.path(node)]
+
+    def path_ids(self, node: Node) -> list[int]:
+        """Prompt and steps as the model reads them, in a search by functional tokens."""
+        return [*self.prompt_ids, *(token for step in self.path(node) for token in step.ids)]
+
+    def leaves(self) -> list[Node]:
+        """Nodes at which a path ends and that have been judged."""
+        return [node for node in self.nodes if node.leaf and node.outcome is not None]
+
+    def as_record(self) -> dict[str, Any]:
+        """As JSON values; `tree_from` reads them back."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def tree_from(record: Any) -> Tree:
+    """The tree of a record.
+
+    Raises:
+        InputError: for a record of another schema, or none of a tree.
+    """
+    if not isinstance(record, dict) or "schema" not in record:
+        raise InputError("not a tree (no field 'schema')")
+    if record["schema"] != SCHEMA:
+        raise InputError(f"a tree of schema {record['schema']!r}; this version reads schema {SCHEMA}")
+    known = {f.name for f in fields(Node)}
+    try:
+        facts = {key: value for key, value in record.items() if key != "schema"}
+        nodes = [Node(**{k: v for k, v in node.items() if k in known}) for node in facts.pop("nodes")]
+        tree = Tree(question=Question(**facts.pop("question")), nodes=nodes, **facts)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"a damaged tree ({error})") from error
+    _check(tree)
+    return tree
+
+
+def write_trees(path: str | Path, trees: Sequence[Tree]) -> None:
+    """Write trees as JSON Lines, whole or not at all."""
+    write_text(path, "".join(json.dumps(tree.as_record(), ensure_ascii=False) + "\n" for tree in trees))
+
+
+def read_trees(path: str | Path) -> Iterator[Tree]:
+    """The trees of a JSON Lines file, one at a time.
+
+    Raises:
+        InputError: naming file and line, for one that can't be read.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield _tree_of(line, f"{path}:{number}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the trees ({error.strerror})") from error
+
+
+def _tree_of(line: str, place: str) -> Tree:
+    try:
+        return tree_from(json.loads(line))
+    except (ValueError, InputError) as error:
+        raise InputError(f"{place}: {error}") from error
+
+
+def _check(tree: Tree) -> None:
+    """Raises:
+    InputError: if nodes don't hang together, which would end in endless walks.
+    """
+    if not tree.nodes:
+        raise InputError("a damaged tree (no nodes)")
+    for place, node in enumerate(tree.nodes):
+        parent_is_earlier = node.parent is None if place == ROOT else node.parent in range(place)
+        if node.number != place or not parent_is_earlier or any(n not in range(len(tree.nodes)) for n in node.children):
+            raise InputError(f"a damaged tree (node {place} does not hang where it says)")
+    if any(number not in range(len(tree.nodes)) for number in tree.rollouts):
+        raise InputError("a damaged tree (a rollout ends in no node)")
