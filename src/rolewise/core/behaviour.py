@@ -20,7 +20,7 @@ class Behaviour:
         follows: behaviours that may come next; a behaviour that nothing follows ends the path.
         prompt: how a model without functional tokens is asked for such a step; None where it is never asked.
         children: steps that it proposes at a node.
-        concludes: whether such a step is a whole answer: a search by prompts ends there, and only simulation goes there.
+        concludes: whether such a step is a whole answer: a search by prompts ends there; only simulation goes there.
     """
 
     name: str
