@@ -19,6 +19,7 @@ _PLAIN = re.compile(r"[\s,:\w.+\-]*")
 _SCALAR = re.compile(r"[\w.+\-]*")
 # What ends a string, or makes it go on behind an escape. JSON and Python alike forbid a raw line break.
 _STRING_STOP = {quote: re.compile(rf"[{quote}\\\n\r]") for quote in "\"'"}
+_STRING_WITHOUT_ESCAPES = {quote: re.compile(rf"{quote}[^{quote}\\\n\r]*{quote}") for quote in "\"'"}
 # Escapes a thousand at a time: one by one is slow, and all at once takes memory for each.
 _ESCAPES = {quote: re.compile(rf"(?:[^{quote}\\\n\r]*\\.){{1,1000}}", re.DOTALL) for quote in "\"'"}
 # A string that nobody closed ends with its line, or where the format itself goes on.
@@ -60,6 +61,8 @@ def skip_space(text: str, position: int) -> int:
 def scan_string(text: str, start: int) -> ValueScan:
     """Scan the string whose opening quote, single or double, is `text[start]`."""
     quote = text[start]
+    if plain := _STRING_WITHOUT_ESCAPES[quote].match(text, start):
+        return ValueScan(plain.end(), True, 0)
     position = start + 1
     while stop := _STRING_STOP[quote].search(text, position):
         if stop[0] == quote:
@@ -146,6 +149,8 @@ def members(text: str, start: int, end: int, notation: Notation) -> list[Member]
 
 def decoded_string(source: str) -> str:
     """A string's value, given with its quotes; its text as it stands where the escapes are broken."""
+    if "\\" not in source:
+        return source[1:-1]
     try:
         return str(json.loads(source))
     except ValueError:
