@@ -1,0 +1,276 @@
+"""GRPO against ResT and its ablations: reward, entropy, gradient variance and exact calls.
+
+    python experiments/grpo_vs_rest.py                              # a small model made here: minutes on two cores
+    python experiments/grpo_vs_rest.py --model MODEL_DIRECTORY --conversations 256 --held-out 128 --sft-steps 60 \
+        --steps 60 --prompts 8 --samples 16 --tokens 160 --learning-rate 1e-5 --bf16             # a GPU
+
+One model is fine-tuned on the generator's conversations (rlla's format) until it calls tools, but not surely. From
+there each arm trains with each seed on the same prompts: GRPO, ResT, ResT as its published code weighs, and ResT's
+first weights held throughout. Schedules are scaled to the length of the run. Greedy answers are then held against the
+reference, every argument exact, for prompts that were trained on and for held-out ones; the intervals of these shares
+take the answers of all seeds as independent, and are too narrow.
+
+Writes results/grpo_vs_rest.json and docs/figures/grpo_vs_rest.png; what `--work` holds already is not computed again.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from rolewise.core.files import write_json
+from rolewise.core.versions import package_versions
+from rolewise.data.chat_template import CHATML
+from rolewise.data.generator import generate
+from rolewise.data.readers import write_conversations
+from rolewise.evaluation.statistics import Interval, paired_interval, wilson
+from rolewise.jobs.grpo import train_grpo
+from rolewise.jobs.grpo_options import GRPOOptions
+from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.sample import sample
+from rolewise.jobs.sample_options import SampleOptions
+from rolewise.jobs.sft import fine_tune
+from rolewise.training.grpo import WeightedGRPOConfig
+from rolewise.training.models import default_device, model_fingerprint
+from rolewise.training.sft import WeightedSFTConfig
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # after the backend is chosen
+
+ARMS = {"GRPO": "none", "ResT": "rest", "ResT, official": "rest-official", "ResT, static": "rest-static"}
+CURVES = {"reward": "reward", "entropy": "entropy, nats", "policy_gradient/variance": "variance of the policy gradient"}
+LAST = 8
+"""Rollouts at the end whose mean reward is compared."""
+
+
+def main() -> None:
+    """Run what is missing, print the table, draw the figure."""
+    arguments = parse()
+    start = time.perf_counter()
+    splits = {"trained on": "train", "held out": "held-out"}
+    write_conversations(generate(arguments.conversations, seed=0, formats=("rlla",)), data_of(arguments, "train"))
+    held_out = generate(arguments.held_out, seed=1, formats=("rlla",))
+    write_conversations(held_out, data_of(arguments, "held-out"))
+    with Progress(console=Console(stderr=True)) as progress:
+        start_model = fine_tuned(arguments, progress)
+        runs = {}
+        for seed in range(arguments.seeds):
+            for arm in ARMS:
+                runs[arm, seed] = run_arm(arguments, start_model, arm, seed, progress)
+        right = {"SFT": {name: [exact(arguments, start_model, split)] for name, split in splits.items()}}
+        for arm in ARMS:
+            right[arm] = {
+                name: [exact(arguments, runs[arm, seed].path, split) for seed in range(arguments.seeds)]
+                for name, split in splits.items()
+            }
+    result = {
+        "arguments": {k: v for k, v in vars(arguments).items() if k != "model" and not isinstance(v, Path)},
+        "model": model_fingerprint(str(start_model)),
+        "device": default_device(),
+        "exact": right,
+        "reward": {arm: [final_reward(runs[arm, seed].log) for seed in range(arguments.seeds)] for arm in ARMS},
+        "curves": {
+            arm: [{name: curve(runs[arm, seed].log, name) for name in CURVES} for seed in range(arguments.seeds)]
+            for arm in ARMS
+        },
+        "versions": package_versions(),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    result["against_grpo"] = {
+        arm: vars(paired_interval(np.subtract(result["reward"][arm], result["reward"]["GRPO"])))
+        for arm in list(ARMS)[1:]
+        if arguments.seeds > 1
+    }
+    write_json(arguments.output, result)
+    show(result)
+    draw(result, arguments.figure)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model directory; by default a small model is made here")
+    parser.add_argument("--conversations", type=int, default=16)
+    parser.add_argument("--held-out", type=int, default=16, help="conversations")
+    parser.add_argument("--sft-steps", type=int, default=150, help="of 8 conversations")
+    parser.add_argument("--sft-learning-rate", type=float, help="default: 3e-3 for the small model, else 2e-5")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=24, help="rollouts")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts of a rollout")
+    parser.add_argument("--samples", type=int, default=16, help="responses to each")
+    parser.add_argument("--tokens", type=int, default=80, help="tokens of a response at most")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--work", type=Path, default=Path("runs/grpo_vs_rest"))
+    parser.add_argument("--output", type=Path, default=Path("results/grpo_vs_rest.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/grpo_vs_rest.png"))
+    return parser.parse_args()
+
+
+def data_of(arguments: argparse.Namespace, split: str) -> Path:
+    return arguments.work / f"{split}.jsonl"
+
+
+def small_model(folder: Path) -> None:
+    """A Llama of two layers with random weights, and a byte-pair tokenizer of the generator's texts."""
+    set_seed(0)
+    texts = [m["content"] for c in generate(64, seed=0, formats=("rlla",)) for m in c.messages]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet)
+    backend.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
+    )
+    tokenizer.chat_template = CHATML
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
+    """The model that all arms start from."""
+    model = arguments.model
+    if model is None:
+        model = arguments.work / "small"
+        if not model.exists():
+            small_model(model)
+    rate = arguments.sft_learning_rate or (2e-5 if arguments.model else 3e-3)
+    training = WeightedSFTConfig(
+        output_dir="",
+        max_steps=arguments.sft_steps,
+        learning_rate=rate,
+        per_device_train_batch_size=8,
+        gradient_checkpointing=False,
+        bf16=arguments.bf16,
+        logging_steps=10,
+        save_strategy="no",
+        report_to="none",
+    )
+    options = SFTOptions(
+        model=str(model),
+        data=str(data_of(arguments, "train")),
+        output=str(arguments.work / "sft"),
+        weighting="none",
+        lora=False,
+        tool_format="rlla",
+        generations=0,
+    )
+    return fine_tune(options, training, progress).path
+
+
+def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, progress: Progress):
+    """The result of one arm with one seed."""
+    rollout = arguments.prompts * arguments.samples
+    training = WeightedGRPOConfig(
+        output_dir="",
+        weighting=ARMS[arm],
+        gradient_variance=True,
+        max_steps=arguments.steps,
+        per_device_train_batch_size=rollout,
+        num_generations=arguments.samples,
+        max_completion_length=arguments.tokens,
+        learning_rate=arguments.learning_rate,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        bf16=arguments.bf16,
+        logging_steps=1,
+        save_steps=arguments.steps,
+        report_to="none",
+        seed=seed,
+    )
+    options = GRPOOptions(
+        model=str(model),
+        data=str(data_of(arguments, "train")),
+        output=str(arguments.work / f"{list(ARMS).index(arm)}-{seed}"),
+        weighting=ARMS[arm],
+        gradient_variance=True,
+        reward="rest",
+        schedule="constant",
+        lora=False,
+        generations=0,
+    )
+    return train_grpo(options, training, progress, say=lambda _: None)
+
+
+def exact(arguments: argparse.Namespace, model: Path, split: str) -> dict[str, float]:
+    """Prompts whose greedy answer makes the reference's calls, every argument exact."""
+    found = sample(
+        SampleOptions(
+            model=str(model),
+            data=str(data_of(arguments, split)),
+            output=str(arguments.work / "exact" / f"{Path(model).name}-{split}"),
+            samples=1,
+            temperature=0.0,
+            max_new_tokens=2 * arguments.tokens,
+            tool_format="rlla",
+            dtype="bfloat16" if arguments.bf16 else "float32",
+        )
+    ).summary
+    return {"right": found.right, "of": found.questions}
+
+
+def curve(log: list[dict], name: str) -> list[float]:
+    """A number of the log, rollout by rollout."""
+    return [float(entry[name]) for entry in log if name in entry]
+
+
+def final_reward(log: list[dict]) -> float:
+    return float(np.mean(curve(log, "reward")[-LAST:]))
+
+
+def show(result: dict) -> None:
+    """The table for people."""
+    table = Table(title="GRPO and ResT", title_justify="left")
+    for heading in ("", "reward at the end", "less GRPO's", "exact, trained on", "exact, held out"):
+        table.add_column(heading)
+    for arm in ("SFT", *ARMS):
+        rewards = result["reward"].get(arm)
+        against = result["against_grpo"].get(arm)
+        cells = ["" if rewards is None else f"{np.mean(rewards):.2f}"]
+        cells.append("" if against is None else format(Interval(**against), "+.2f"))
+        for counts in result["exact"][arm].values():
+            right, of = (sum(count[key] for count in counts) for key in ("right", "of"))
+            cells.append(f"{wilson(right, of):.1%}")
+        table.add_row(arm, *cells)
+    Console().print(table)
+
+
+def draw(result: dict, path: Path) -> None:
+    """Mean curves over seeds, each with its seeds behind it."""
+    figure, axes = plt.subplots(1, len(CURVES), figsize=(12, 3.4), layout="constrained")
+    for axis, (name, title) in zip(axes, CURVES.items(), strict=True):
+        for number, arm in enumerate(ARMS):
+            seeds = [run[name] for run in result["curves"][arm]]
+            for values in seeds:
+                axis.plot(range(1, len(values) + 1), values, color=f"C{number}", alpha=0.2, linewidth=0.8)
+            axis.plot(range(1, len(seeds[0]) + 1), np.mean(seeds, axis=0), color=f"C{number}", label=arm)
+        axis.set_title(title)
+        axis.set_xlabel("rollout")
+    axes[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
