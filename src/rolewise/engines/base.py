@@ -101,6 +101,16 @@ class Engine(ABC):
         """What the user should know of how the answers came about; it may grow while the engine runs."""
         return []
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of a prompt and its continuation together at most; None where that is not known."""
+        return None
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether `Sample.logprobs` can be had."""
+        return True
+
     @abstractmethod
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         """Hand in a request; returns at once.

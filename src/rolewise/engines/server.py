@@ -101,6 +101,14 @@ class ServerEngine(Engine):
     def notes(self) -> list[str]:
         return [*self._said, *self._pool.notes]
 
+    @property
+    def context(self) -> int | None:
+        return self._context
+
+    @property
+    def gives_logprobs(self) -> bool:
+        return self.capabilities.logprobs and self.capabilities.generated_ids != "text"
+
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         self._underway.add(key)
         work = self._answer(key, [int(token) for token in prompt_ids], sampling)

@@ -76,6 +76,10 @@ class TransformersEngine(Engine):
         self._done: list[Completion] = []
         self._batch: Batch | None = None
 
+    @property
+    def context(self) -> int | None:
+        return self._context
+
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         prompt = [int(token) for token in prompt_ids]
         if not prompt:

@@ -47,8 +47,8 @@ class Node:
         behaviour: its name; None for the root.
         text: the step's text, without functional tokens.
         ids: the step's tokens as the model wrote them. In a search by functional tokens the opening token comes first,
-            and the closing one last where the step was closed, so that the ids along a path after `Tree.prompt_ids`
-            are what the model reads.
+            and the closing one (or the one that ended the model's turn) last where the step was closed, so that the ids
+            along a path after `Tree.prompt_ids` are what the model reads.
         logprobs: log-probability (nats) of each of the ids under the model, the opening token's over the whole
             vocabulary; empty where the engine can't tell.
         prior: log-probability (nats) of the behaviour among those allowed there; None in a search by prompts.
@@ -59,9 +59,12 @@ class Node:
         answer: the answer that a leaf gives; None where there is none.
         right: whether it is right; None where it can't be known.
         outcome: the value of a leaf, as judged; None while it is not.
-        closed: whether the step came to its own end; False where it was cut off at its limit of tokens.
+        closed: whether the step came to its own end; False where it was cut off at its limit of tokens, or by the
+            opening token of another step.
         children: numbers of its children in the order in which they were made.
         expanded: whether its children have been proposed, all of them (prompts).
+        next_logprobs: log-probability (nats) over the whole vocabulary of the opening token of each behaviour that may
+            follow, in the order of `BehaviourSet.after`; empty until the model was asked, and in a search by prompts.
     """
 
     number: int
@@ -81,6 +84,7 @@ class Node:
     closed: bool = True
     children: list[int] = field(default_factory=list)
     expanded: bool = False
+    next_logprobs: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> float:

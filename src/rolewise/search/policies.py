@@ -1,0 +1,354 @@
+"""How a tree grows: by prompts, one for each behaviour, or by the model's own choice of functional tokens.
+
+Both follow RFTT (arXiv 2502.13389). A rollout selects, expands, simulates to the end of a path, and hands back its
+leaf; what the leaf is worth and the backup are the search's.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from rolewise.core.behaviour import RFTT, BehaviourSet
+from rolewise.core.errors import InputError
+from rolewise.engines.base import Completion, Sample, Sampling
+from rolewise.evaluation.prompting import Prompter
+from rolewise.rewards.math_answers import final_answer
+from rolewise.search.tree import Node, PolicyKind, Question, Tree
+from rolewise.search.walk import Generate, Need, NextTokens, Rollout, Wait, Walk
+
+MOST_SENTENCES = 4
+"""A simulation takes longer steps only where there are no others (the published code's number)."""
+DECIMALS = 5
+"""Of log-probabilities that are kept: the last ones depend on what else was in the batch."""
+_LEAST = -9999.0
+"""Stands for a log-probability of minus infinity, which JSON can't hold."""
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n{2,}")
+
+
+class Policy(ABC):
+    """How steps are asked for.
+
+    Args:
+        tokenizer: of the model.
+        behaviours: the steps that there are.
+        chat_template: a file or a known name; None takes the tokenizer's own.
+
+    Attributes:
+        kind: `prompts` or `tokens`, as in `Tree.policy`.
+        behaviours: as given.
+
+    Raises:
+        InputError: if there is no chat template, or it can't be used.
+    """
+
+    kind: PolicyKind
+
+    def __init__(self, tokenizer: Any, behaviours: BehaviourSet = RFTT, chat_template: str | None = None) -> None:
+        self.behaviours = behaviours
+        self._tokenizer = tokenizer
+        self._prompter = Prompter(tokenizer, chat_template)
+
+    def begin(self, question: Question) -> Tree:
+        """A tree that holds the question alone.
+
+        Raises:
+            InputError: if the template refuses the question.
+        """
+        return Tree(question, self.kind)
+
+    def check(self, tree: Tree, question: Question) -> None:
+        """Refuse to go on with a tree that this policy would not have begun for the question.
+
+        Raises:
+            InputError: naming the question and what differs.
+        """
+        fresh = self.begin(question)
+        names = {node.behaviour for node in tree.nodes[1:]}
+        unknown = ", ".join(sorted(str(name) for name in names if name not in self.behaviours))
+        differs = [
+            (tree.question != question, "another question of that id"),
+            (tree.policy != self.kind, f"a search by {tree.policy}, this one is by {self.kind}"),
+            (tree.prompt_ids != fresh.prompt_ids, "another tokenizer or chat template"),
+            (bool(unknown), f"behaviours that are not known here ({unknown})"),
+        ]
+        for differ, what in differs:
+            if differ:
+                raise InputError(f"the tree of question {question.id} is of {what}; search it anew")
+
+    @abstractmethod
+    def rollout(self, walk: Walk) -> Rollout:
+        """Go from the root to the end of a path, making nodes where there are none."""
+
+    @abstractmethod
+    def is_open(self, tree: Tree, node: Node) -> bool:
+        """Whether a rollout could still find something new at this node."""
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text).strip()
+
+
+class PromptPolicy(Policy):
+    """Each behaviour that may follow and has a prompt proposes children; a path ends with an answer in a box, with a
+    behaviour that concludes, or at the greatest depth.
+
+    Selection takes a random child without visits while there is one, else the best by UCT. It never takes one that
+    concludes; simulation does, where it picks at random among all children.
+
+    Raises:
+        InputError: as `Policy`, and if no behaviour that may follow the question has a prompt.
+    """
+
+    kind: PolicyKind = "prompts"
+
+    def __init__(self, tokenizer: Any, behaviours: BehaviourSet = RFTT, chat_template: str | None = None) -> None:
+        super().__init__(tokenizer, behaviours, chat_template)
+        if not self._prompted(None):
+            first = ", ".join(behaviours.first)
+            raise InputError(
+                f"behaviours: none of those that may follow the question ({first}) has a prompt; write one"
+            )
+
+    def rollout(self, walk: Walk) -> Rollout:
+        while not walk.node.leaf:
+            if walk.node.number in walk.claimed:
+                yield Wait()
+                continue
+            selectable = [child for child in walk.tree.children(walk.node) if not self._concludes(child)]
+            if not selectable:
+                break
+            unvisited = [child for child in selectable if walk.visits(child) == 0]
+            if unvisited:
+                walk.enter(_pick(walk, unvisited))
+                break
+            walk.enter(walk.best(selectable))
+        while not walk.node.leaf:
+            yield from self._expand(walk)
+            children = walk.tree.children(walk.node)
+            if children:
+                short = [child for child in children if _sentences(child.text) <= MOST_SENTENCES]
+                walk.enter(_pick(walk, short or children))
+        return walk.node
+
+    def is_open(self, tree: Tree, node: Node) -> bool:
+        if node.visits:
+            return not node.leaf and not node.expanded
+        if node.parent is None or not self._concludes(node):
+            return True
+        # Where there is no other child, every selection ends at the parent, and simulation picks among these.
+        return all(self._concludes(child) for child in tree.children(tree.nodes[node.parent]))
+
+    def _expand(self, walk: Walk) -> Generator[Need, Any, None]:
+        """Have all allowed behaviours propose children; a node where none can is a leaf."""
+        node = walk.node
+        while node.number in walk.claimed:
+            yield Wait()
+        if node.expanded or node.leaf:
+            return
+        walk.claimed.add(node.number)
+        names = self._prompted(node.behaviour)
+        completions: list[Completion] = yield Generate([self._request(walk, name) for name in names])
+        walk.claimed.discard(node.number)
+        for name, completion in zip(names, completions, strict=True):
+            if completion.error is not None:
+                walk.refusals.append(completion.error)
+            for sample in completion.samples:
+                self._add(walk, node, name, sample)
+        node.expanded = bool(node.children)
+        node.leaf = not node.children
+
+    def _request(self, walk: Walk, name: str) -> tuple[list[int], Sampling]:
+        """The instruction comes last, so that the prompts of a path share what is before."""
+        behaviour = self.behaviours[name]
+        texts = [step.text for step in walk.tree.steps(walk.node) if step.text]
+        so_far = ["The solution so far:", *texts] if texts else []
+        content = "\n\n".join([f"Problem: {walk.tree.question.text}", *so_far, f"Your task: {behaviour.prompt}"])
+        prompt = self._prompter.prompt_text([{"role": "user", "content": content}])
+        return self._prompter.ids(prompt), walk.sampling(self._prompter.stop_token_ids, behaviour.children)
+
+    def _add(self, walk: Walk, node: Node, name: str, sample: Sample) -> None:
+        text = self._text(sample.ids)
+        child = walk.tree.add(
+            node,
+            name,
+            text=text,
+            ids=list(sample.ids),
+            logprobs=_kept(sample.logprobs),
+            closed=sample.finish_reason == "stop",
+        )
+        child.leaf = (
+            self._concludes(child)
+            or (r"\boxed" in text and final_answer(text) is not None)
+            or walk.tree.depth(child) >= walk.settings.max_depth
+            or not self._prompted(name)
+        )
+
+    def _prompted(self, name: str | None) -> list[str]:
+        return [following for following in self.behaviours.after(name) if self.behaviours[following].prompt is not None]
+
+    def _concludes(self, node: Node) -> bool:
+        return self.behaviours[str(node.behaviour)].concludes
+
+
+class TokenPolicy(Policy):
+    """The model chooses the next behaviour by its functional token; a path ends with a behaviour that nothing follows,
+    with the model's turn, or at the greatest depth.
+
+    Selection goes down by UCT while every allowed behaviour of a node has been tried, and expansion takes the untried
+    one that the model finds likeliest. Simulation draws from the model's distribution over the allowed ones.
+
+    Raises:
+        InputError: as `Policy`, and if a functional token is not one token of the tokenizer.
+    """
+
+    kind: PolicyKind = "tokens"
+
+    def __init__(self, tokenizer: Any, behaviours: BehaviourSet = RFTT, chat_template: str | None = None) -> None:
+        super().__init__(tokenizer, behaviours, chat_template)
+        self._ids = {b.name: (_single(tokenizer, b.opening), _single(tokenizer, b.closing)) for b in behaviours}
+        self._functional = {token for pair in self._ids.values() for token in pair}
+        self._stop = (*sorted(self._functional), *self._prompter.stop_token_ids)
+
+    def begin(self, question: Question) -> Tree:
+        prompt = self._prompter.prompt_text([{"role": "user", "content": question.text}])
+        return Tree(question, self.kind, prompt_ids=self._prompter.ids(prompt))
+
+    def rollout(self, walk: Walk) -> Rollout:
+        yield from self._select(walk)
+        while not (yield from self._ends(walk)):
+            name = self._draw(walk)
+            while (walk.node.number, name) in walk.claimed:
+                yield Wait()
+            made = [child for child in walk.tree.children(walk.node) if child.behaviour == name]
+            if made:
+                walk.enter(made[0])
+            else:
+                yield from self._step(walk, name)
+        return walk.node
+
+    def is_open(self, tree: Tree, node: Node) -> bool:
+        if node.leaf:
+            return not node.visits
+        return len(node.children) < len(self.behaviours.after(node.behaviour))
+
+    def _select(self, walk: Walk) -> Generator[Need, Any, None]:
+        """Go down to a node with an untried behaviour, and try it."""
+        while not (yield from self._ends(walk)):
+            node = walk.node
+            children = walk.tree.children(node)
+            tried = {child.behaviour for child in children}
+            names = self.behaviours.after(node.behaviour)
+            logprobs = dict(zip(names, node.next_logprobs, strict=True))
+            untried = [name for name in names if name not in tried and (node.number, name) not in walk.claimed]
+            if untried:
+                yield from self._step(walk, max(untried, key=lambda name: logprobs[name]))
+                return
+            if children:
+                walk.enter(walk.best(children))
+            else:
+                yield Wait()
+
+    def _ends(self, walk: Walk) -> Generator[Need, Any, bool]:
+        """Whether the path ends at the node where the walk stands; if not, how likely each behaviour is there is known
+        from now on."""
+        node = walk.node
+        while node.number in walk.claimed:
+            yield Wait()
+        if not node.leaf and not node.next_logprobs:
+            walk.claimed.add(node.number)
+            allowed = [self._ids[name][0] for name in self.behaviours.after(node.behaviour)]
+            answer: list[float] | str = yield NextTokens(walk.tree.path_ids(node), allowed)
+            walk.claimed.discard(node.number)
+            if isinstance(answer, str):
+                walk.refusals.append(answer)
+                node.leaf = True
+            else:
+                node.next_logprobs = [_kept_one(logprob) for logprob in answer]
+        return node.leaf
+
+    def _draw(self, walk: Walk) -> str:
+        names = self.behaviours.after(walk.node.behaviour)
+        place = walk.uniform()
+        for name, prior in zip(names, _renormalised(walk.node.next_logprobs), strict=True):
+            place -= math.exp(prior)
+            if place < 0:
+                return name
+        return names[-1]  # rounding
+
+    def _step(self, walk: Walk, name: str) -> Generator[Need, Any, None]:
+        """Have the model write a step of this behaviour, and enter it."""
+        node, tree = walk.node, walk.tree
+        opening = self._ids[name][0]
+        walk.claimed.add((node.number, name))
+        prompt = [*tree.path_ids(node), opening]
+        (completion,) = yield Generate([(prompt, walk.sampling(self._stop))])
+        walk.claimed.discard((node.number, name))
+        place = self.behaviours.after(node.behaviour).index(name)
+        child = tree.add(
+            node,
+            name,
+            ids=[opening],
+            logprobs=[node.next_logprobs[place]],
+            prior=round(_renormalised(node.next_logprobs)[place], DECIMALS),
+            closed=False,
+        )
+        if completion.error is not None:
+            walk.refusals.append(completion.error)
+            child.leaf = True
+        else:
+            self._write(child, completion.samples[0])
+        child.leaf |= self.behaviours[name].ends or tree.depth(child) >= walk.settings.max_depth
+        walk.enter(child)
+
+    def _write(self, child: Node, sample: Sample) -> None:
+        """Put what the model wrote into a node that holds its opening token."""
+        closing = self._ids[str(child.behaviour)][1]
+        ids, logprobs = list(sample.ids), _kept(sample.logprobs)
+        last = ids[-1] if ids and sample.finish_reason == "stop" else None
+        if last in self._functional and last != closing:
+            # The model went over to another step; which one comes next is the search's to choose.
+            ids, logprobs = ids[:-1], logprobs[:-1]
+        else:
+            child.closed = sample.finish_reason == "stop"
+            child.leaf = child.closed and last != closing
+        child.text = self._text([token for token in ids if token not in self._functional])
+        child.ids += ids
+        child.logprobs = [*child.logprobs, *logprobs] if len(logprobs) == len(ids) else []
+
+
+def _single(tokenizer: Any, token: str) -> int:
+    ids: list[int] = tokenizer(token, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise InputError(
+            f"the tokenizer has no functional token {token} (it cuts it into {len(ids)} pieces); use a model that was "
+            "warmed up with these behaviours, or search by prompts"
+        )
+    return ids[0]
+
+
+def _pick(walk: Walk, nodes: Sequence[Node]) -> Node:
+    return nodes[int(walk.uniform() * len(nodes))]
+
+
+def _sentences(text: str) -> int:
+    return sum(1 for sentence in _SENTENCE_END.split(text) if sentence)
+
+
+def _kept(logprobs: Sequence[float] | None) -> list[float]:
+    """Rounded; none at all where one is not known (NaN)."""
+    if logprobs is None or any(math.isnan(logprob) for logprob in logprobs):
+        return []
+    return [_kept_one(logprob) for logprob in logprobs]
+
+
+def _kept_one(logprob: float) -> float:
+    return _LEAST if math.isnan(logprob) or logprob < _LEAST else round(logprob, DECIMALS)
+
+
+def _renormalised(logprobs: Sequence[float]) -> list[float]:
+    """Log-probabilities among these alone."""
+    most = max(logprobs)
+    total = most + math.log(sum(math.exp(logprob - most) for logprob in logprobs))
+    return [logprob - total for logprob in logprobs]
