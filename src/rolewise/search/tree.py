@@ -1,10 +1,11 @@
 """Trees of reasoning steps, as they are searched, stored and read back."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_text
@@ -170,13 +171,15 @@ def tree_from(record: Any) -> Tree:
         raise InputError("not a tree (no field 'schema')")
     if record["schema"] != SCHEMA:
         raise InputError(f"a tree of schema {record['schema']!r}; this version reads schema {SCHEMA}")
-    known = {f.name for f in fields(Node)}
-    try:
-        facts = {key: value for key, value in record.items() if key != "schema"}
-        nodes = [Node(**{k: v for k, v in node.items() if k in known}) for node in facts.pop("nodes")]
-        tree = Tree(question=Question(**facts.pop("question")), nodes=nodes, **facts)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"a damaged tree ({error})") from error
+    nodes = record.get("nodes")
+    if not isinstance(nodes, list) or not nodes:
+        raise InputError("a damaged tree (no nodes)")
+    facts = {
+        **record,
+        "question": Question(**_facts(Question, record.get("question"), "its question")),
+        "nodes": [Node(**_facts(Node, node, f"node {place}")) for place, node in enumerate(nodes)],
+    }
+    tree = Tree(**_facts(Tree, facts, "it"))
     _check(tree)
     return tree
 
@@ -193,7 +196,7 @@ def read_trees(path: str | Path) -> Iterator[Tree]:
         InputError: naming file and line, for one that can't be read.
     """
     try:
-        with Path(path).open(encoding="utf-8") as stream:
+        with Path(path).open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield _tree_of(line, f"{path}:{number}")
@@ -201,22 +204,64 @@ def read_trees(path: str | Path) -> Iterator[Tree]:
         raise InputError(f"{path}: cannot read the trees ({error.strerror})") from error
 
 
-def _tree_of(line: str, place: str) -> Tree:
+def _tree_of(line: bytes, place: str) -> Tree:
     try:
         return tree_from(json.loads(line))
-    except (ValueError, InputError) as error:
+    except InputError as error:
         raise InputError(f"{place}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not a line of JSON ({error}); remove it, or search its question anew") from error
+
+
+def _facts(kind: type, record: Any, where: str) -> dict[str, Any]:
+    """A record's entries that a data class knows, each of the type that it has there.
+
+    Raises:
+        InputError: if one is missing or of another type.
+    """
+    if not isinstance(record, dict):
+        raise InputError(f"a damaged tree ({where} is {record!r:.40}, not an object)")
+    hints = get_type_hints(kind)
+    for entry in fields(kind):
+        required = entry.default is MISSING and entry.default_factory is MISSING
+        if entry.name not in record and required:
+            raise InputError(f"a damaged tree ({where} has no {entry.name!r})")
+        if entry.name in record and not _is(record[entry.name], hints[entry.name]):
+            raise InputError(f"a damaged tree ({where} has {entry.name!r} {record[entry.name]!r:.40})")
+    return {entry.name: record[entry.name] for entry in fields(kind) if entry.name in record}
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of a type; NaN is no number."""
+    inner = get_args(hint)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_is(item, inner[0]) for item in value)
+    if get_origin(hint) is Literal:
+        return value in inner
+    if inner:
+        return any(_is(value, one) for one in inner)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is hint
 
 
 def _check(tree: Tree) -> None:
-    """Raises:
-    InputError: if nodes don't hang together, which would end in endless walks.
     """
-    if not tree.nodes:
-        raise InputError("a damaged tree (no nodes)")
+    Raises:
+        InputError: if nodes don't hang together, or numbers point nowhere.
+    """
+    children: list[list[int]] = [[] for _ in tree.nodes]
     for place, node in enumerate(tree.nodes):
-        parent_is_earlier = node.parent is None if place == ROOT else node.parent in range(place)
-        if node.number != place or not parent_is_earlier or any(n not in range(len(tree.nodes)) for n in node.children):
+        is_root = place == ROOT
+        parent_fits = node.parent is None if is_root else node.parent is not None and 0 <= node.parent < place
+        if node.number != place or not parent_fits or (node.behaviour is None) != is_root:
             raise InputError(f"a damaged tree (node {place} does not hang where it says)")
-    if any(number not in range(len(tree.nodes)) for number in tree.rollouts):
+        if node.parent is not None:
+            children[node.parent].append(place)
+        if len(node.logprobs) not in (0, len(node.ids)):
+            raise InputError(f"a damaged tree (node {place} has {len(node.ids)} ids, {len(node.logprobs)} logprobs)")
+    for node in tree.nodes:
+        if node.children != children[node.number]:
+            raise InputError(f"a damaged tree (node {node.number} has other children than those that name it)")
+    if any(not 0 <= number < len(tree.nodes) for number in tree.rollouts):
         raise InputError("a damaged tree (a rollout ends in no node)")
