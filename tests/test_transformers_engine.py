@@ -22,7 +22,8 @@ from transformers import (
 from rolewise.core.errors import InputError
 from rolewise.engines import transformers_engine
 from rolewise.engines.base import EngineError, Sampling
-from rolewise.engines.decoding import GrowingSample, cache_traits, choose
+from rolewise.engines.decoding import GrowingSample, choose
+from rolewise.engines.key_values import cache_traits
 from rolewise.engines.stopping import StopTexts
 from rolewise.engines.transformers_engine import TransformersEngine
 
@@ -375,3 +376,194 @@ def test_options_that_can_not_be_used(make_model, tokenizer):
     prompted = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
     with pytest.raises(InputError, match="PROMPT_TUNING can't be run"):
         TransformersEngine(prompted, tokenizer)
+
+
+def tree_prompts(vocabulary: int) -> list[list[int]]:
+    """Two questions behind one instruction, three openings of each, one that is a prompt as it stands, and a loner."""
+    stem, one, two, loner = prompts_of([60, 30, 45, 25], vocabulary, seed=7)
+    openings = prompts_of([1, 2, 9], vocabulary, seed=8)
+    paths = [[*stem, *one], [*stem, *two]]
+    return [*([*path, *opening] for path in paths for opening in openings), paths[0], loner]
+
+
+def answers(engine: TransformersEngine, prompts: Sequence[list[int]], sampling: Sampling) -> list[Any]:
+    return [[(s.ids, s.finish_reason) for s in samples] for samples in engine.generate(prompts, sampling)]
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-tied", "lora", "cohere", "moe"])
+def test_known_prefixes_change_no_answer(kind, make_model, tokenizer):
+    """Steps of a tree search: every answer is asked on with each opening, next to questions about the next token."""
+    model = make_model(kind)
+    engine, plain_engine = TransformersEngine(model, tokenizer), TransformersEngine(model, tokenizer, prefix_mib=0)
+    prompts = tree_prompts(len(tokenizer))
+    stop = tokenizer.decode(plain(model, prompts[0], 6)[0][4:6])
+    sampling = Sampling(max_new_tokens=7, stop=(stop,), logprobs=True)
+    allowed = [[5, 9, 200]] * len(prompts)
+    for depth in range(3):
+        expected, got = plain_engine.generate(prompts, sampling), engine.generate(prompts, sampling)
+        for [one], [other] in zip(expected, got, strict=True):
+            assert (other.ids, other.finish_reason) == (one.ids, one.finish_reason)
+            assert other.logprobs == pytest.approx(one.logprobs, abs=2e-5)
+        for one, other in zip(
+            plain_engine.next_token_logprobs(prompts, allowed),
+            engine.next_token_logprobs(prompts, allowed),
+            strict=True,
+        ):
+            assert other == pytest.approx(one, abs=2e-5)
+        prompts = [[*prompt, *s.ids, 11 + depth] for prompt, [s] in zip(prompts, got, strict=True)]
+    assert plain_engine.usage.computed_tokens == plain_engine.usage.prompt_tokens == engine.usage.prompt_tokens
+    assert engine.usage.computed_tokens < 0.25 * engine.usage.prompt_tokens
+    assert engine.usage.generated_tokens == plain_engine.usage.generated_tokens > 0
+
+
+def test_what_is_computed_is_what_nobody_has_read(make_model, tokenizer):
+    engine = TransformersEngine(make_model("llama"), tokenizer)
+    stem, one, other = prompts_of([80, 10, 12], len(tokenizer))
+    [[first]] = engine.generate([[*stem, *one]], Sampling(max_new_tokens=5))
+    assert vars(engine.usage) == {"prompt_tokens": 90, "computed_tokens": 90, "generated_tokens": 5}
+    engine.generate([[*stem, *other]], Sampling(max_new_tokens=1, n=3, temperature=1.0))
+    assert engine.usage.computed_tokens == 90 + 12, "the stem is known, and the prompt is read once for its samples"
+    engine.generate([[*stem, *one, *first.ids, 3]], Sampling(max_new_tokens=1))
+    assert engine.usage.computed_tokens == 102 + 2, "the last token was generated, but nothing was computed from it"
+    engine.next_token_logprobs([[*stem, *one, *first.ids]], [[4]])
+    assert engine.usage.computed_tokens == 104 + 1, "the last token is always read"
+
+
+def test_siblings_read_what_they_share_once(make_model, tokenizer, monkeypatch):
+    model = make_model("llama")
+    prompts = tree_prompts(len(tokenizer))
+    engine = TransformersEngine(model, tokenizer)
+    read: list[tuple[int, int]] = []
+    monkeypatch.setattr(model, "forward", _spy(model.forward, read))
+    engine.generate(prompts, Sampling(max_new_tokens=1))
+    # The stem; what each question adds to it, but for the last token, which one of the prompts ends with; the loner;
+    # what the openings add, in two passes of what is alike, with tokens in place of padding.
+    assert read[1:] == [(1, 60), (1, 45), (1, 29), (1, 25), (5, 10), (2, 1)]
+    assert engine.usage.computed_tokens == 60 + 45 + 29 + 25 + 5 * 10 + 2
+    assert engine.usage.prompt_tokens == sum(map(len, prompts)) == 712
+
+
+def test_more_prefixes_than_there_is_memory_for(make_model, tokenizer):
+    """0.25 KiB for a token: 4096 tokens fit into a MiB."""
+    model = make_model("llama")
+    prompts = prompts_of([200] * 30, len(tokenizer))
+    asked_again = [[*prompt, 5] for prompt in prompts]
+    engine, plain_engine = (TransformersEngine(model, tokenizer, prefix_mib=mib) for mib in (1, 0))
+    sampling = Sampling(max_new_tokens=3)
+    assert answers(engine, prompts, sampling) == answers(plain_engine, prompts, sampling)
+    assert answers(engine, asked_again, sampling) == answers(plain_engine, asked_again, sampling)
+    saved = engine.usage.prompt_tokens - engine.usage.computed_tokens
+    assert 0 < saved <= 4096
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "sliding", "hybrid", "mamba", "dynamic rope"])
+def test_models_whose_keys_can_not_be_kept_read_from_the_start(kind, make_model, tokenizer):
+    model = make_model("llama" if kind == "dynamic rope" else kind)
+    if kind == "dynamic rope":
+        model.config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    engine = TransformersEngine(model, tokenizer)
+    [prompt] = prompts_of([90], len(tokenizer))
+    for _ in range(2):
+        engine.generate([prompt], Sampling(max_new_tokens=2))
+        engine.next_token_logprobs([prompt], [[4]])
+    assert engine.usage.computed_tokens == engine.usage.prompt_tokens == 360
+
+
+def _optimizer_step(model: Any) -> None:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    model(input_ids=torch.tensor([[5, 6, 7]]), labels=torch.tensor([[5, 6, 7]])).loss.backward()
+    optimizer.step()
+
+
+def _reload(model: Any) -> None:
+    model.load_state_dict({name: weight * 1.1 for name, weight in model.state_dict().items()})
+
+
+def _write_behind_the_back(model: Any) -> None:
+    for weight in model.parameters():
+        weight.data.mul_(1.1)
+
+
+def _merge(model: Any) -> None:
+    model.merge_adapter()
+
+
+def _switch(model: Any) -> None:
+    model.add_adapter("other", LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    model.set_adapter("other")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("llama", _optimizer_step),
+        ("llama", _reload),
+        ("llama", _write_behind_the_back),
+        ("lora", _optimizer_step),
+        ("lora", _merge),
+        ("lora", _switch),
+    ],
+)
+def test_what_another_model_read_is_forgotten(kind, change, make_model, tokenizer):
+    model = make_model(kind)
+    engine = TransformersEngine(model, tokenizer)
+    prompts, sampling = tree_prompts(len(tokenizer)), Sampling(max_new_tokens=6, logprobs=True)
+    before = engine.generate(prompts, sampling)
+    computed = engine.usage.computed_tokens
+    with torch.enable_grad():
+        change(model)
+    if change is _write_behind_the_back:
+        engine.forget()
+    after = engine.generate(prompts, sampling)
+    fresh = TransformersEngine(model, tokenizer, prefix_mib=0).generate(prompts, sampling)
+    assert engine.usage.computed_tokens == 2 * computed
+    for [one], [other], [old] in zip(fresh, after, before, strict=True):
+        assert other.ids == one.ids
+        assert other.logprobs == pytest.approx(one.logprobs, abs=2e-5)
+        if change is not _merge:
+            assert other.logprobs != pytest.approx(old.logprobs, abs=1e-3)
+
+
+def test_a_change_of_the_model_while_samples_are_under_way(make_model, tokenizer):
+    """They end as they may, but nobody goes on from what the two models made together."""
+    model = make_model("llama")
+    engine = TransformersEngine(model, tokenizer)
+    prompts = prompts_of([30, 40], len(tokenizer), seed=1)
+    for prompt, length in zip(prompts, (2, 20), strict=True):
+        engine.submit(length, prompt, Sampling(max_new_tokens=length))
+    assert [completion.key for completion in engine.collect()] == [2]
+    _reload(model)
+    [late] = engine.collect()
+    engine.usage.computed_tokens = 0
+    follow_up = [*prompts[1], *late.samples[0].ids, 5]
+    [[sample]] = engine.generate([follow_up], Sampling(max_new_tokens=8))
+    assert engine.usage.computed_tokens == len(follow_up)
+    assert sample.ids == plain(model, follow_up, 8)[0]
+
+
+def test_known_prefixes_in_sixteen_bits(make_model, tokenizer):
+    model = make_model("llama").to(torch.bfloat16)
+    engine, plain_engine = TransformersEngine(model, tokenizer), TransformersEngine(model, tokenizer, prefix_mib=0)
+    prompts = tree_prompts(len(tokenizer))
+    allowed = [list(range(0, len(tokenizer), 7))] * len(prompts)
+    engine.generate(prompts, Sampling(max_new_tokens=4))
+    told, expected = (e.next_token_logprobs(prompts, allowed) for e in (engine, plain_engine))
+    assert engine.usage.computed_tokens < 0.5 * engine.usage.prompt_tokens
+    for one, other in zip(expected, told, strict=True):
+        assert other == pytest.approx(one, abs=0.1)
+
+
+def test_an_agents_next_turn_reads_only_what_is_new(make_model, tokenizer):
+    """Whole conversations come in again, a reply and a tool's result longer each time."""
+    model = make_model("llama")
+    engine = TransformersEngine(model, tokenizer)
+    conversations = prompts_of([70, 55, 90], len(tokenizer))
+    results = prompts_of([6, 9, 4], len(tokenizer), seed=3)
+    new = sum(map(len, conversations))
+    for _ in range(4):
+        replies = engine.generate(conversations, Sampling(max_new_tokens=5))
+        for ids, [reply], result in zip(conversations, replies, results, strict=True):
+            assert reply.ids == plain(model, ids, 5)[0]
+            ids += [*reply.ids, *result]
+    # A reply's last token is read with what follows, and a row reads as much as the longest beside it.
+    assert new + 3 * (7 + 10 + 5) <= engine.usage.computed_tokens <= new + 3 * 3 * 10

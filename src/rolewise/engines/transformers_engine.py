@@ -1,12 +1,12 @@
 """A Transformers model in this process, many requests at once.
 
 Requests wait in a queue. A batch takes in the longest prompts first, so that prompts of like length meet, and lets
-others in as samples end. A prompt is read once, whatever the number of its samples.
+others in as samples end. A prompt is read once, whatever the number of its samples, and of a prompt that begins like
+an earlier one only the rest is read.
 
 Shapes: B rows, T tokens, K positions, V vocabulary.
 """
 
-import inspect
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +18,12 @@ from peft import PeftModel
 from rolewise.core.errors import InputError
 from rolewise.core.versions import package_versions
 from rolewise.engines.base import Completion, Engine, EngineError, Sampling
-from rolewise.engines.decoding import Batch, CacheTraits, GrowingSample, cache_traits
+from rolewise.engines.decoding import Batch, GrowingSample
+from rolewise.engines.prompt_reader import PromptReader, Usage, alike
 from rolewise.engines.stopping import StopTexts, end_token_ids
 
 QUEUE_PER_ROW = 4
 """Requests that wait for each row of the batch: from many it is easier to choose some of like length."""
-ALIKE = 0.8
-"""Prompts are read together down to this share of the longest: reading padding costs as much as reading tokens."""
 SCORED_TOKENS = 4096
 """Positions, padding included, of one forward pass that scores; each has logits over the whole vocabulary."""
 SLICE_TOKENS = 128
@@ -51,14 +50,31 @@ class TransformersEngine(Engine):
         batch_size: samples generated at once; a request for more of them gets a batch of its own.
         batch_tokens: prompts are let in up to so many positions, padding included; a longer one gets a batch of its
             own.
+        prefix_mib: memory, on the model's device, for keys and values of what was read and generated, so that a prompt
+            that begins like an earlier one is not read from the start; 0 for none. In float32 SmolLM2-135M needs 1 MiB
+            for 23 tokens. Models with sliding windows, recurrent states or rotary positions that depend on the
+            text's length always read from the start.
+
+    Attributes:
+        usage: tokens asked about, computed and generated so far.
 
     Raises:
         InputError: for an adapter that works through a learned prompt.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int = 32, batch_tokens: int = 32768) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        batch_size: int = 32,
+        batch_tokens: int = 32768,
+        prefix_mib: int = 1024,
+    ) -> None:
         if batch_size < 1 or batch_tokens < 1:
             raise InputError(f"batch_size ({batch_size}) and batch_tokens ({batch_tokens}) must be at least 1")
+        if prefix_mib < 0:
+            raise InputError(f"prefix_mib is {prefix_mib}; it must be 0 (none) or more")
         if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
             raise InputError(f"an adapter of type {model.active_peft_config.peft_type.value} can't be run; use LoRA")
         self.tokenizer = tokenizer
@@ -66,11 +82,12 @@ class TransformersEngine(Engine):
         self._given = model
         # PEFT has put the adapter's layers into the model itself.
         self._model = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._batch_size, self._batch_tokens = batch_size, batch_tokens
+        self._batch_size, self._batch_tokens, self._prefix_mib = batch_size, batch_tokens, prefix_mib
+        self.usage = Usage()
         self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         config = self._model.config.get_text_config(decoder=True)
         self._context: int | None = getattr(config, "max_position_embeddings", None)
-        self._traits: CacheTraits | None = None
+        self._reader_or_none: PromptReader | None = None
         self._queue: list[_Request] = []
         self._underway: dict[Hashable, list[GrowingSample]] = {}
         self._done: list[Completion] = []
@@ -93,7 +110,8 @@ class TransformersEngine(Engine):
     def collect(self) -> list[Completion]:
         with self._running():
             while not self._done and (self._queue or self._batch):
-                while self._admit():
+                reader = self._reader()
+                while self._admit(reader):
                     pass
                 if self._batch is not None:
                     self._batch.advance()
@@ -119,13 +137,28 @@ class TransformersEngine(Engine):
     ) -> list[list[float]]:
         self._check_lengths(prefixes)
         logprobs: list[list[float]] = [[] for _ in prefixes]
+        asked = [place for place, prefix in enumerate(prefixes) if len(prefix)]
+        prompts = [[int(token) for token in prefixes[place]] for place in asked]
         with self._running():
-            for members in self._of_like_length(prefixes):
-                ids_BT, mask_BT = self._padded([prefixes[i] for i in members])
-                logprobs_BV = self._last_logits(ids_BT, mask_BT).log_softmax(dim=-1)
-                for row, i in enumerate(members):
-                    logprobs[i] = logprobs_BV[row, list(allowed[i])].tolist()
+            reader = self._reader()
+            reader.read_shared(prompts)
+            for members in reader.passes(prompts):
+                _, logits_BV = reader.read([prompts[member] for member in members])
+                logprobs_BV = logits_BV.log_softmax(dim=-1)
+                for row, member in enumerate(members):
+                    logprobs[asked[member]] = logprobs_BV[row, list(allowed[asked[member]])].tolist()
         return logprobs
+
+    def forget(self) -> None:
+        """Forget what was read and generated.
+
+        Needed after a change of the model that goes round PyTorch's own book-keeping, through `Parameter.data` say.
+        Optimizers, loading of weights and PEFT's switching and merging of adapters are noticed without it.
+        """
+        if self._reader_or_none is not None:
+            self._reader_or_none.forget()
+        if self._batch is not None:
+            self._batch.outdate()
 
     def describe(self) -> dict[str, Any]:
         facts = {
@@ -136,25 +169,38 @@ class TransformersEngine(Engine):
             "attention": self._model.config._attn_implementation,
             "batch_size": self._batch_size,
             "batch_tokens": self._batch_tokens,
+            "prefix_mib": self._prefix_mib,
             "versions": package_versions(),
         }
         if isinstance(self._given, PeftModel):
             facts["adapter"] = self._given.active_peft_config.peft_type.value
         return facts
 
-    def _admit(self) -> bool:
-        """Let in waiting requests of like length that there is room for; False if there were none."""
-        if self._traits is None:
-            self._traits = cache_traits(self._model, self._pad_id)
-        if self._batch is not None and not self._traits.joins:
+    def _reader(self) -> PromptReader:
+        """Who reads the prompts, and remembers nothing from before a change of the model."""
+        if self._reader_or_none is None:
+            self._reader_or_none = PromptReader(
+                self._model,
+                self._pad_id,
+                max_bytes=self._prefix_mib * 2**20,
+                max_rows=self._batch_size,
+                max_positions=self._batch_tokens,
+                usage=self.usage,
+            )
+        elif self._reader_or_none.model_has_changed():
+            self.forget()
+        return self._reader_or_none
+
+    def _admit(self, reader: PromptReader) -> bool:
+        """Let in waiting requests with like many tokens to read that there is room for; False if there were none."""
+        if self._batch is not None and not reader.traits.joins:
             return False
-        taken = self._take(only_alike=self._traits.joins)
+        taken = self._take(reader)
         if not taken:
             return False
         samples = [self._begin(request) for request in taken]
         self._underway |= {request.key: group for request, group in zip(taken, samples, strict=True)}
-        prompts = [request.prompt_ids for request in taken]
-        batch = Batch(self._model, self._pad_id, self._traits, prompts, samples)
+        batch = Batch(reader, [request.prompt_ids for request in taken], samples)
         batch.drop_finished()
         if self._batch is not None and batch.samples:
             self._batch.join(batch)
@@ -162,24 +208,35 @@ class TransformersEngine(Engine):
             self._batch = batch
         return True
 
-    def _take(self, *, only_alike: bool) -> list[_Request]:
-        """Requests that fit beside those under way, longest prompt first; at least one if none is under way."""
-        self._queue.sort(key=lambda request: len(request.prompt_ids), reverse=True)
+    def _take(self, reader: PromptReader) -> list[_Request]:
+        """Waiting requests that there is room for, those with most to read first, and with like many tokens of it."""
+
+        def unread(request: _Request) -> int:
+            return reader.unread(request.prompt_ids)
+
+        self._queue.sort(key=unread, reverse=True)
+        count = self._fitting()
+        if count == 0 or not reader.traits.joins:
+            taken, self._queue = self._queue[:count], self._queue[count:]
+            return taken
+        fitting, waiting = self._queue[:count], self._queue[count:]
+        reader.read_shared([request.prompt_ids for request in fitting])
+        most = max(map(unread, fitting))
+        taken = [request for request in fitting if alike(unread(request), most)]
+        self._queue = [*(request for request in fitting if not alike(unread(request), most)), *waiting]
+        return taken
+
+    def _fitting(self) -> int:
+        """How many of the first waiting requests fit beside those under way; at least one if none is under way."""
         rows = len(self._batch.samples) if self._batch is not None else 0
         width = self._batch.width if self._batch is not None else 0
-        count = 0
-        for request in self._queue:
-            length, longest = len(request.prompt_ids), len(self._queue[0].prompt_ids)
+        for count, request in enumerate(self._queue):
             rows += request.sampling.n
-            width = max(width, length)
+            width = max(width, len(request.prompt_ids))
             too_many = rows > self._batch_size or rows * width > self._batch_tokens
             if too_many and (self._batch is not None or count):
-                break
-            if only_alike and length < ALIKE * longest:
-                break
-            count += 1
-        taken, self._queue = self._queue[:count], self._queue[count:]
-        return taken
+                return count
+        return len(self._queue)
 
     def _begin(self, request: _Request) -> list[GrowingSample]:
         sampling = request.sampling
@@ -201,21 +258,8 @@ class TransformersEngine(Engine):
         for key, samples in list(self._underway.items()):
             if all(sample.finish_reason is not None for sample in samples):
                 del self._underway[key]
+                self.usage.generated_tokens += sum(len(sample.ids) for sample in samples)
                 self._done.append(Completion(key, [sample.finished() for sample in samples]))
-
-    def _last_logits(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
-        """Logits (B, V) of what follows each row, float32."""
-        last_B = mask_BT.sum(dim=1) - 1
-        places_K, row_places_B = last_B.unique(return_inverse=True)
-        # Where the model can, only these positions go through the head.
-        only = (
-            {"logits_to_keep": places_K}
-            if "logits_to_keep" in inspect.signature(self._model.forward).parameters
-            else {}
-        )
-        logits_BKV = self._model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False, **only).logits
-        rows_B = torch.arange(len(ids_BT), device=ids_BT.device)
-        return logits_BKV[rows_B, row_places_B if only else last_B].float()
 
     def _of_like_length(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """Places of the sequences that are not empty, longest first, as many at a time as one forward pass takes."""

@@ -1,0 +1,196 @@
+"""Rows of tokens with the keys and values that a model worked out for them, and what a model's cache allows.
+
+Shapes: B rows, T tokens, F numbers of a token: its keys and values in all layers, one after another.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+
+class _Part(NamedTuple):
+    """A layer's keys or values of a token."""
+
+    shape: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+
+
+class CacheTraits:
+    """What may be done with a model's cache of keys and values between forward passes.
+
+    Attributes:
+        selects: rows can be left out and repeated. Not so with the states of linear attention.
+        joins: every position has its keys and values, so batches can be put side by side and padding cut off. Not so
+            with a sliding window.
+    """
+
+    def __init__(self, cache: object) -> None:
+        layers = cache.layers if isinstance(cache, DynamicCache) else []
+        kinds = {type(layer) for layer in layers}
+        self.joins = kinds == {DynamicLayer}
+        self.selects = bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+        tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)] if self.joins else []
+        self._parts = [_Part((t.shape[1], t.shape[3]), t.device, t.dtype) for t in tensors]
+        self._widths = [heads * size for (heads, size), _, _ in self._parts]
+
+    def empty(self, rows: int, tokens: int) -> torch.Tensor:
+        """Zeros (B, T, F), to be filled with numbers of tokens; needs a cache that joins."""
+        first = self._parts[0]
+        return torch.zeros(rows, tokens, sum(self._widths), device=first.device, dtype=first.dtype)
+
+    def cache(self, numbers_BTF: torch.Tensor) -> DynamicCache:
+        """A cache that holds these numbers; needs a cache that joins."""
+        tensors = [
+            numbers_BTK.unflatten(2, part.shape).transpose(1, 2).to(part.device, part.dtype)
+            for numbers_BTK, part in zip(numbers_BTF.split(self._widths, dim=2), self._parts, strict=True)
+        ]
+        return DynamicCache(list(zip(tensors[::2], tensors[1::2], strict=True)))
+
+
+def numbers_of(cache: DynamicCache, row: int, start: int, stop: int) -> torch.Tensor:
+    """Keys and values (T, F) of a row's positions from `start` to `stop`, as a tensor of its own."""
+    device = cache.layers[0].keys.device
+    tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    return torch.cat([t[row, :, start:stop].transpose(0, 1).flatten(1).to(device) for t in tensors], dim=1)
+
+
+def cache_traits(model: Any, pad_id: int) -> CacheTraits:
+    """Find out by generating a token."""
+    rows = padded([[pad_id]], pad_id, model.device)
+    return CacheTraits(getattr(generate(model, rows, pad_id, 1), "past_key_values", None))
+
+
+@dataclass
+class Rows:
+    """Tokens side by side, padded on the left, with the keys and values of the first of them.
+
+    Attributes:
+        ids_BT: tokens.
+        mask_BT: 1 for tokens and 0 for padding.
+        cache: keys and values of the first positions; None if there are none, or none that may be kept.
+    """
+
+    ids_BT: torch.Tensor
+    mask_BT: torch.Tensor
+    cache: Any = None
+
+    @property
+    def width(self) -> int:
+        """Positions of each row, padding included."""
+        return int(self.ids_BT.shape[1])
+
+    def append(self, tokens_B: torch.Tensor) -> None:
+        """Add a token to each row."""
+        self.ids_BT = torch.cat([self.ids_BT, tokens_B[:, None]], dim=1)
+        self.mask_BT = nn.functional.pad(self.mask_BT, (0, 1), value=1)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows only; one may be repeated."""
+        rows_B = torch.tensor(rows, device=self.ids_BT.device)
+        self.ids_BT, self.mask_BT = self.ids_BT[rows_B], self.mask_BT[rows_B]
+        self.cache.batch_select_indices(rows_B)
+
+    def trim(self) -> None:
+        """Cut off the columns that are padding in every row."""
+        first = int(self.mask_BT.any(dim=0).int().argmax())
+        if first == 0:
+            return
+        self.ids_BT, self.mask_BT = self.ids_BT[:, first:], self.mask_BT[:, first:]
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[..., first:, :], layer.values[..., first:, :]
+
+    def join(self, other: "Rows", pad_id: int) -> None:
+        """Add the rows of another batch, which like these have keys and values of all but their last tokens."""
+        width = max(self.width, other.width)
+        self.ids_BT = torch.cat([_pad_left(rows.ids_BT, width, pad_id) for rows in (self, other)])
+        self.mask_BT = torch.cat([_pad_left(rows.mask_BT, width, 0) for rows in (self, other)])
+        for layer, more in zip(self.cache.layers, other.cache.layers, strict=True):
+            for name in ("keys", "values"):
+                both = (getattr(layer, name), getattr(more, name))
+                # Padding goes before the positions (the last dimension but one).
+                setattr(layer, name, torch.cat([_pad_positions(tensor, width - 1) for tensor in both]))
+
+
+def padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Rows:
+    """Prompts side by side, nothing of them read."""
+    longest = max(len(prompt) for prompt in prompts)
+    ids_BT = torch.full((len(prompts), longest), pad_id)
+    mask_BT = torch.zeros_like(ids_BT)
+    for row, prompt in enumerate(prompts):
+        ids_BT[row, longest - len(prompt) :] = torch.tensor(list(prompt))
+        mask_BT[row, longest - len(prompt) :] = 1
+    return Rows(ids_BT.to(device), mask_BT.to(device))
+
+
+def generate(
+    model: Any,
+    rows: Rows,
+    pad_id: int,
+    new_tokens: int,
+    *,
+    processors: Sequence[LogitsProcessor] = (),
+    criteria: Sequence[StoppingCriteria] = (),
+    logits: bool = False,
+) -> Any:
+    """What Transformers' `generate` gives for these rows, going on from their keys and values where they have some.
+
+    Args:
+        model: any with `generate`.
+        rows: where to go on; their cache grows with it.
+        pad_id: any token.
+        new_tokens: at most so many.
+        processors: change the logits of each next token.
+        criteria: end it before.
+        logits: whether the output should have those of each new token, float32.
+    """
+    config = GenerationConfig(
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        pad_token_id=pad_id,
+        return_dict_in_generate=True,
+        output_logits=logits,
+    )
+    cached = {} if rows.cache is None else {"past_key_values": rows.cache}
+    with _no_settings_of_its_own(model):
+        return model.generate(
+            rows.ids_BT,
+            attention_mask=rows.mask_BT,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList(criteria),
+            **cached,
+        )
+
+
+@contextmanager
+def _no_settings_of_its_own(model: Any) -> Iterator[None]:
+    """A model's own generation settings (a repetition penalty, say) would fill whatever is not set."""
+    before = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+def _pad_left(tensor_BT: torch.Tensor, width: int, value: int) -> torch.Tensor:
+    return nn.functional.pad(tensor_BT, (width - tensor_BT.shape[1], 0), value=value)
+
+
+def _pad_positions(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    """(B, heads, T, size) to (B, heads, length, size), zeros first."""
+    return nn.functional.pad(tensor, (0, 0, length - tensor.shape[-2], 0))
