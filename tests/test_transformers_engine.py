@@ -440,7 +440,7 @@ def test_siblings_read_what_they_share_once(make_model, tokenizer, monkeypatch):
     # what the openings add, in two passes of what is alike, with tokens in place of padding.
     assert read[1:] == [(1, 60), (1, 45), (1, 29), (1, 25), (5, 10), (2, 1)]
     assert engine.usage.computed_tokens == 60 + 45 + 29 + 25 + 5 * 10 + 2
-    assert engine.usage.prompt_tokens == sum(map(len, prompts)) == 712
+    assert engine.usage.prompt_tokens == sum(map(len, prompts))
 
 
 def test_more_prefixes_than_there_is_memory_for(make_model, tokenizer):
