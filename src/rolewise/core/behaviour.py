@@ -159,6 +159,15 @@ def read_behaviours(path: str | Path) -> BehaviourSet:
         raise InputError(f"{path}: {error}") from error
 
 
+def find_behaviours(name: str) -> BehaviourSet:
+    """RFTT's set for `rftt`, else that of a YAML file, as options name them.
+
+    Raises:
+        InputError: as `read_behaviours`.
+    """
+    return RFTT if name == "rftt" else read_behaviours(name)
+
+
 def _fits(key: str, value: Any) -> bool:
     if key == "follows":
         return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)

@@ -13,6 +13,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
 from rolewise.engines.transformers_engine import TransformersEngine
+from rolewise.training.functional_tokens import make_room
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -130,6 +131,7 @@ def open_model(options: EngineOptions) -> Any:
     except InputError as error:
         raise InputError(f"{options.model}: an adapter of {base}, and {error}") from error
     try:
+        make_room(model, options.model)
         # Not merged: in 16 bits merging rounds, and the answers would be another model's.
         return PeftModel.from_pretrained(model, options.model).eval()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:

@@ -1,7 +1,7 @@
 """The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from rolewise import __version__
+from rolewise.core.behaviour import RFTT, BehaviourSet, find_behaviours
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.role import Role
@@ -28,20 +29,23 @@ from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.labellers import PLANNED, LabellingContext, checked, find_labeller
 from rolewise.reporting.html import Table
 from rolewise.training import processes
+from rolewise.training.functional_tokens import add_to_tokenizer
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
-INPUTS = ("model", "data", "general", "chat_template", "plugin", "output", "preferences", "reward_model")
+INPUTS = ("model", "data", "general", "chat_template", "plugin", "output", "preferences", "reward_model", "behaviours")
 """Options that say where something lies. What is read there counts, by its hash, not its place."""
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What a labelling job would do; `measured` is None for the regex and other labellers that only read."""
+    """What a labelling job would do; `measured` is None for the regex and other labellers that only read, `behaviours`
+    for all but `functional`."""
 
     data: PreparedData
     renderer: Renderer
     tokenizer: Any
     measured: Measured | None
+    behaviours: BehaviourSet | None = None
 
     @property
     def rejected(self) -> list[Rejected]:
@@ -60,6 +64,8 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     if options.method not in PLANNED:
         find_labeller(options.method)  # an unknown name is told before anything is read
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    behaviours = find_behaviours(options.behaviours or "rftt") if options.method == "functional" else None
+    added = [] if behaviours is None else add_to_tokenizer(tokenizer, behaviours)
     renderer = Renderer(
         tokenizer,
         chat_template=options.chat_template,
@@ -76,7 +82,10 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         general_share=options.general_share,
     )
     measured = plan_measuring(options, tokenizer, renderer, data.samples) if options.method in PLANNED else None
-    return LabelPlan(data, renderer, tokenizer, measured)
+    if added:
+        note = f"{len(added)} functional tokens were added to the tokenizer: tune with rolewise sft --behaviours too."
+        data = replace(data, notes=[*data.notes, note])
+    return LabelPlan(data, renderer, tokenizer, measured, behaviours)
 
 
 def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPlan | None = None) -> LabelResult:
@@ -145,14 +154,16 @@ def _label(
     if plan.measured is not None:
         labels, excluded = plan.measured.labeller.label(samples, work, progress, plan.measured.plan)
     else:
-        context = LabellingContext(options.model, options.trust_remote_code, work, progress)
+        context = LabellingContext(options.model, options.trust_remote_code, work, progress, plan.behaviours or RFTT)
         labels = checked(find_labeller(options.method)(samples, context), samples, options.method)
         excluded = repeat(False, len(samples))
     return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general)))
 
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:
-    """Settings whose defaults depended on the data or the machine, as they were in the end."""
+    """Settings whose defaults depended on the data or the machine, or that a file said, as they were in the end."""
+    if plan.behaviours is not None:
+        return {"behaviours": plan.behaviours.as_record()}
     if plan.measured is None:
         return {}
     work = plan.measured.plan

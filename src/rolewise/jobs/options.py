@@ -43,7 +43,10 @@ class LabelOptions:
         "with `:SPLIT` where it has several. Several sources: a,b or, mixed by shares, a=0.7,b=0.3 (in YAML a list)."
     )
     output: str = required("Directory to make: the labelled data set with its report.")
-    method: str = option("shad", "shad, regex (format tokens against the rest), rho, reward, or a plugin's.")
+    method: str = option(
+        "shad",
+        "shad, regex (format tokens against the rest), functional (by functional tokens), rho, reward, or a plugin's.",
+    )
     plan: bool = option(False, "Say what would be done and what it would cost, and do nothing.")
 
     format: str | None = option(None, FORMAT_HELP, group="data")
@@ -85,6 +88,12 @@ class LabelOptions:
     )
     beta: float = option(0.1, "Of DPO: how strongly the model is held to the reference.", group="reward")
 
+    behaviours: str | None = option(
+        None,
+        "Whose functional tokens, added to the tokenizer where they are missing: rftt (unless given) or a YAML file.",
+        group="functional",
+    )
+
     cross_fit: bool = option(
         True, "shad, rho: judge each half of the data with the model tuned on the other.", group="tuning"
     )
@@ -120,6 +129,8 @@ class LabelOptions:
             raise InputError(
                 "method reward needs either preferences, to tune on by DPO, or a reward_model, tuned already"
             )
+        if self.behaviours is not None and self.method != "functional":
+            raise InputError(f"behaviours would change nothing with method {self.method}; leave it out")
         if given and self.method != "reward":
             raise InputError(f"{given[0]} would change nothing with method {self.method}; leave it out")
 
@@ -241,6 +252,12 @@ class SFTOptions:
     plugin: str | None = option(None, PLUGIN_HELP, group="data")
 
     lora: bool = option(True, "Tune a LoRA adapter; --no-lora tunes all weights.", group="model")
+    behaviours: str | None = option(
+        None,
+        "Give model and tokenizer these behaviours' functional tokens first: rftt or a YAML file. With LoRA, of the "
+        "embeddings only their rows are tuned.",
+        group="model",
+    )
     rank: int = option(16, "Rank of the LoRA matrices.", group="model")
     load_in_4bit: bool = option(False, "QLoRA: the base in 4 bits; needs bitsandbytes and a GPU.", group="model")
     merge: bool = option(False, "Also write the model with the adapter merged in, to OUTPUT/merged.", group="model")

@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from rolewise import __version__
+from rolewise.core.behaviour import find_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json, write_text
 from rolewise.core.options import split_list
@@ -26,8 +27,16 @@ from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
 from rolewise.jobs.trainer_settings import check_trainer, written_settings
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import generate_texts, stop_at_turn_ends
-from rolewise.training.models import load_model, load_trainable, lora_config, model_fingerprint, write_merged
+from rolewise.training.models import (
+    load_model,
+    load_tokenizer,
+    load_trainable,
+    lora_config,
+    model_fingerprint,
+    write_merged,
+)
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
 from rolewise.weighting import Weighting, make_weighting
@@ -151,6 +160,11 @@ def _trainer(
         in_4bit=options.load_in_4bit,
         trust_remote_code=options.trust_remote_code,
     )
+    peft_config = lora_config(options.rank) if options.lora else None
+    if options.behaviours is not None:
+        # As the model came with it: the data's tokenizer has these tokens already, and their rows would count as known.
+        tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+        model, _, peft_config = prepare_functional(model, tokenizer, find_behaviours(options.behaviours), peft_config)
     stop_at_turn_ends(model, data.tokenizer, data.train)
     try:
         trainer = WeightedSFTTrainer(
@@ -160,7 +174,7 @@ def _trainer(
             eval_dataset=data.eval,
             processing_class=data.tokenizer,
             weighting=weighting,
-            peft_config=lora_config(options.rank) if options.lora else None,
+            peft_config=peft_config,
             callbacks=[progress, LogFirstAndLast()],
         )
     except (ValueError, ImportError) as error:  # TRL's and Transformers' words for options that do not go together
@@ -220,13 +234,14 @@ def check_training(training: WeightedSFTConfig) -> None:
 def _run_directory(options: SFTOptions, training: WeightedSFTConfig, data: TrainingData) -> RunDirectory:
     settings = {**written_settings(training), **asdict(options)}
     # Where inputs and outputs lie, and who is told of the progress, change nothing in what is computed.
-    elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to")
+    elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to", "behaviours")
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": data.digest,
         # A whole number comes back from config.yaml as a float where its option is one.
         "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in elsewhere},
         "plugins": plugin_digests(split_list(options.plugin or "")),
+        "behaviours": find_behaviours(options.behaviours).as_record() if options.behaviours is not None else None,
         # As many samples to a step as the processes take together.
         "processes": processes.count(),
         "version": __version__,

@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from rolewise.core.behaviour import BehaviourSet, find_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.options import split_list
@@ -19,6 +20,8 @@ from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.data.sources import parse_sources
 from rolewise.jobs.options import MAX_LENGTH, SFTOptions
 from rolewise.labelling.labellers import PLANNED
+from rolewise.roles.functional import functional_roles
+from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
 from rolewise.training.models import load_tokenizer
 from rolewise.weighting import make_weighting
 
@@ -31,7 +34,8 @@ class TrainingData:
     """Rows to train on and to measure on.
 
     Attributes:
-        tokenizer: the model's, with the chat template that the rows were written with.
+        tokenizer: the model's, with the chat template that the rows were written with, and with the functional tokens
+            of the behaviours that the options name.
         digest: of train and eval.
         chat_template: that the rows were written with, where it is not the tokenizer's own.
         notes: about the rows, for the user.
@@ -48,7 +52,8 @@ class TrainingData:
 
 
 def load_training_data(options: SFTOptions) -> TrainingData:
-    """Labelled data sets, or conversations whose tokens are all PLAIN.
+    """Labelled data sets, or conversations; their tokens are all PLAIN, or have roles by the behaviours that the
+    options name (see `roles.functional`).
 
     Raises:
         InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles; for two
@@ -60,9 +65,12 @@ def load_training_data(options: SFTOptions) -> TrainingData:
     ignored = [name for name in FOR_CONVERSATIONS if getattr(options, name) is not None]
     if ignored and all(map(is_labelled, paths)):
         raise InputError(f"{options.data}: is labelled, so {ignored[0]} would change nothing; leave it out")
-    data = _rows(options.data, options, tokenizer)
+    behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
+    notes = [] if behaviours is None else _add_tokens(tokenizer, behaviours)
+    data = _rows(options.data, options, tokenizer, behaviours)
+    data = replace(data, notes=[*notes, *data.notes])
     if options.eval_data:
-        held_out = _rows(options.eval_data, options, tokenizer)
+        held_out = _rows(options.eval_data, options, tokenizer, behaviours)
         own = tokenizer.chat_template
         if (held_out.chat_template or own) != (data.chat_template or own):
             raise InputError(
@@ -97,15 +105,30 @@ def _split(data: TrainingData, share: float) -> TrainingData:
     return replace(data, train=train, eval=evaluation)
 
 
-def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) -> TrainingData:
+def _add_tokens(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet) -> list[str]:
+    """Add functional tokens to the tokenizer; returns what the user should know of it."""
+    wanted = len(behaviours.tokens)
+    reused = wanted - len(add_to_tokenizer(tokenizer, behaviours))
+    return [f"{reused} of {wanted} functional tokens are in the model already and are used as they are."] * bool(reused)
+
+
+def _rows(
+    path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet | None
+) -> TrainingData:
     weighting = make_weighting(options.weighting)
-    needs_labels = weighting.needs_roles or weighting.needs_scores
+    needs_labels = (weighting.needs_roles and behaviours is None) or weighting.needs_scores
     locations = [source.location for source in parse_sources(path)]
     if len(locations) > 1 and any(map(is_labelled, locations)):
         raise InputError(f"{path}: fine-tuning takes one labelled data set; mix the sources when you label them")
     if is_labelled(path) or (needs_labels and Path(path).is_dir()):
-        labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
+        labelled = load_labelled(path)
         info = labelled.info
+        if behaviours is None and "behaviours" in info.settings and info.tokenizer != tokenizer_fingerprint(tokenizer):
+            raise InputError(
+                f"{path}: labelled with functional tokens that the model has not; give the same --behaviours (rftt or "
+                "a file)"
+            )
+        labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         if weighting.needs_scores:
             _check_scores(path, labelled, options)
         notes = [*info.notes, *_notes_on_roles(path, info, options)]
@@ -123,10 +146,14 @@ def _rows(path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase) ->
         max_length=options.max_length or MAX_LENGTH,
     )
     data = prepare(path, renderer, format=options.format, skip_invalid=options.skip_invalid)
+    roles = [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples]
+    if behaviours is not None:
+        tokens = functional_token_ids(tokenizer, behaviours)
+        roles = [functional_roles(sample.input_ids, sample.loss_mask, tokens) for sample in data.samples]
     columns = {
         "input_ids": [sample.input_ids for sample in data.samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
-        "token_roles": [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples],
+        "token_roles": roles,
         "source": [sample.source for sample in data.samples],
     }
     contents = digest([data.sha256, renderer.fingerprint()])

@@ -1,4 +1,4 @@
-"""Labellers by name: the regex, and what plugins register."""
+"""Labellers by name: the regex, functional tokens, and what plugins register."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from rolewise.core.behaviour import RFTT, BehaviourSet
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
+from rolewise.roles.functional import functional_roles
 from rolewise.roles.regex import label_format
+from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
+from rolewise.training.models import load_tokenizer
 
 PLANNED = ("shad", "rho", "reward")
 """The names of the labellers that plan their work first; see `labelling.tuned_losses`."""
@@ -26,12 +30,14 @@ class LabellingContext:
         trust_remote_code: to be passed on with it.
         work: a directory for what should outlive a kill; the same command finds it again.
         progress: where to show a bar (`add_task`, `advance`).
+        behaviours: those that the user named, whose functional tokens the samples were rendered with.
     """
 
     model: str
     trust_remote_code: bool
     work: Path
     progress: Progress
+    behaviours: BehaviourSet = RFTT
 
 
 Labeller = Callable[[Sequence[RenderedSample], LabellingContext], Iterable[TokenLabels]]
@@ -50,7 +56,20 @@ def by_regex(samples: Sequence[RenderedSample], context: LabellingContext) -> It
         yield TokenLabels.without_losses(np.where(sample.loss_mask, roles_T, Role.CONTEXT).astype(np.uint8))
 
 
-_labellers: dict[str, Labeller] = {"regex": by_regex}
+def by_functional_tokens(samples: Sequence[RenderedSample], context: LabellingContext) -> Iterable[TokenLabels]:
+    """By the behaviour of the step that a token stands in, see `roles.functional`.
+
+    Raises:
+        InputError: if the model's tokenizer can't have these tokens.
+    """
+    tokenizer = load_tokenizer(context.model, trust_remote_code=context.trust_remote_code)
+    add_to_tokenizer(tokenizer, context.behaviours)
+    tokens = functional_token_ids(tokenizer, context.behaviours)
+    for sample in samples:
+        yield TokenLabels.without_losses(functional_roles(sample.input_ids, sample.loss_mask, tokens))
+
+
+_labellers: dict[str, Labeller] = {"regex": by_regex, "functional": by_functional_tokens}
 
 
 def register_labeller(name: str, labeller: Labeller) -> None:

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from rolewise.core.errors import InputError
+from rolewise.training.functional_tokens import make_room
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -84,6 +85,7 @@ def write_merged(
     base: PreTrainedModel, directory: Path, tokenizer: PreTrainedTokenizerBase, stops: GenerationConfig | None
 ) -> None:
     """Write the base with the adapter in `directory` merged in, in the base's own precision, to `directory/merged`."""
+    make_room(base, directory)
     merged = PeftModel.from_pretrained(base, str(directory)).merge_and_unload()
     if stops is not None:
         merged.generation_config = stops

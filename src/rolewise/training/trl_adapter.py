@@ -4,13 +4,15 @@
 - `trl.trainer.sft_trainer.DataCollatorForLanguageModeling`, whose `torch_call` pads ids and labels;
 - `SFTTrainer._metrics[mode][name]`, lists that its `log` averages; `_total_train_tokens`; `aux_loss_enabled` and
   `router_aux_loss_coef` for mixtures of experts;
-- `SFTTrainer.__init__` patches the model with `add_fused_lm_head`, which `token_losses.fused_losses` calls.
+- `SFTTrainer.__init__` patches the model with `add_fused_lm_head`, which `token_losses.fused_losses` calls; that head
+  reads `weight` and `bias` of the output embeddings.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.utils import TrainableTokensWrapper
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -84,6 +86,17 @@ def record_token_metrics(
     metrics["num_tokens"] = [trainer._total_train_tokens]
     if trainer.aux_loss_enabled and losses.aux_loss is not None:
         metrics["aux_loss"].append(gather(losses.aux_loss.detach()).mean().item())
+
+
+def complete_head(model: Any) -> None:
+    """Let TRL's fused head read an LM head of which PEFT trains single rows; other models stay as they are.
+
+    PEFT's wrapper gives the head's `weight` with the trained rows in it, but has no `bias`, and leaves one out of its
+    own forward; `training.functional_tokens` refuses heads that have one.
+    """
+    head = model.get_output_embeddings()
+    if isinstance(head, TrainableTokensWrapper):
+        head.bias = None
 
 
 def forget_metrics(trainer: SFTTrainer, mode: str) -> None:
