@@ -21,6 +21,7 @@ from rolewise.data.generator import generate
 from rolewise.data.readers import FORMATS, write_conversations
 from rolewise.evaluation import answer_checks
 from rolewise.labelling import labellers
+from rolewise.search import value_registry
 from rolewise.weighting import registry
 
 torch.set_num_threads(1)  # the matrices are tiny: more threads would only wait for each other
@@ -90,7 +91,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture
 def registries() -> Iterator[None]:
     """Plugins are registered in the process; afterwards it is as it was."""
-    tables = (FORMATS, labellers._labellers, registry._registered, answer_checks._registered)
+    tables = (
+        FORMATS,
+        labellers._labellers,
+        registry._registered,
+        answer_checks._registered,
+        value_registry._registered,
+    )
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):

@@ -38,9 +38,14 @@ if TYPE_CHECKING:
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.shad import SHAD, SHADConfig
+    from rolewise.rewards.process_reward import ProcessRewardModel
+    from rolewise.rewards.process_reward_models import ClassifierReward, StepFormat, TokenReward, load_process_reward
+    from rolewise.rewards.process_reward_server import ServerReward
     from rolewise.rewards.registry import register_reward
     from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
     from rolewise.roles.regions import label_regions
+    from rolewise.search.judges import FunctionValues, MathValues
+    from rolewise.search.value_registry import make_values, register_value
     from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
     from rolewise.training.rollout_roles import RolloutRoles
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
@@ -102,7 +107,17 @@ _HOMES = {
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
     "rolewise.rewards.registry": ("register_reward",),
     "rolewise.rewards.tool_calls": ("ToolCallRules", "tool_call_rewards"),
+    "rolewise.rewards.process_reward": ("ProcessRewardModel",),
+    "rolewise.rewards.process_reward_models": (
+        "ClassifierReward",
+        "StepFormat",
+        "TokenReward",
+        "load_process_reward",
+    ),
+    "rolewise.rewards.process_reward_server": ("ServerReward",),
     "rolewise.roles.regions": ("label_regions",),
+    "rolewise.search.judges": ("FunctionValues", "MathValues"),
+    "rolewise.search.value_registry": ("make_values", "register_value"),
     "rolewise.training.grpo": ("WeightedGRPOConfig", "WeightedGRPOTrainer"),
     "rolewise.training.rollout_roles": ("RolloutRoles",),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
@@ -125,6 +140,7 @@ __all__ = [
     "AlphaFT",
     "Answer",
     "Ask",
+    "ClassifierReward",
     "Conversation",
     "Engine",
     "EvalOptions",
@@ -132,11 +148,14 @@ __all__ = [
     "Experiment",
     "ExportOptions",
     "Format",
+    "FunctionValues",
     "GRPOOptions",
     "InputError",
     "LabelOptions",
     "LabelledData",
     "LabellingContext",
+    "MathValues",
+    "ProcessRewardModel",
     "PushOptions",
     "Region",
     "RenderedSample",
@@ -154,10 +173,13 @@ __all__ = [
     "SampleOptions",
     "Sampling",
     "ServerEngine",
+    "ServerReward",
+    "StepFormat",
     "Suite",
     "SuiteSettings",
     "TokenLabels",
     "TokenMean",
+    "TokenReward",
     "ToolCallRules",
     "TransferOptions",
     "TransformersEngine",
@@ -174,6 +196,8 @@ __all__ = [
     "label",
     "label_regions",
     "load_labelled",
+    "load_process_reward",
+    "make_values",
     "push",
     "read_conversations",
     "read_experiment",
@@ -182,6 +206,7 @@ __all__ = [
     "register_labeller",
     "register_reward",
     "register_suite",
+    "register_value",
     "register_weighting",
     "relabel",
     "run_experiment",

@@ -63,7 +63,15 @@ class MathJudge:
         Raises:
             RolewiseError: if the processes don't start.
         """
-        answers = [final_answer(text, numeric=numeric) for text, _ in pairs]
+        return self.compare_all([(final_answer(text, numeric=numeric), reference) for text, reference in pairs])
+
+    def compare_all(self, pairs: Sequence[tuple[str | None, str]]) -> list[MathVerdict]:
+        """Verdicts as of `judge_all` on pairs of an answer that has been read (`final_answer`) and its reference.
+
+        Raises:
+            RolewiseError: if the processes don't start.
+        """
+        answers = [answer for answer, _ in pairs]
         verdicts = [_verdict_by_sight(answer, reference) for answer, (_, reference) in zip(answers, pairs, strict=True)]
         open_pairs = [number for number, verdict in enumerate(verdicts) if verdict is None]
         requests = [{"answer": answers[number], "reference": pairs[number][1]} for number in open_pairs]

@@ -42,9 +42,15 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
 
 
 def load_model(
-    name: str, *, dtype: str = "float32", device: str | None = None, trust_remote_code: bool = False, **kwargs: Any
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    auto_class: Any = AutoModelForCausalLM,
+    **kwargs: Any,
 ) -> PreTrainedModel:
-    """The causal language model of a model directory or hub id, in evaluation mode.
+    """The causal language model of a model directory or hub id, or that of another auto class, in evaluation mode.
 
     Raises:
         InputError: if there is none, or `dtype` is not one of `DTYPES`.
@@ -53,9 +59,7 @@ def load_model(
         raise InputError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
     _refuse_adapter(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, **kwargs
-        )
+        model = auto_class.from_pretrained(name, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, **kwargs)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _not_loaded("model", name, error) from error
     return model.to(device).eval() if device is not None else model.eval()
@@ -111,6 +115,19 @@ def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded("model", name, error) from error
     return sum(parameter.numel() for parameter in model.parameters()), config.get_text_config()
+
+
+def architecture_of(name: str, *, trust_remote_code: bool = False) -> str:
+    """Name of the class that a model was saved from, as its config gives it; empty if it does not.
+
+    Raises:
+        InputError: if there is no such model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise _not_loaded("model", name, error) from error
+    return str((config.architectures or [""])[0])
 
 
 def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:

@@ -1,0 +1,294 @@
+"""Process-reward models in this process: the whole solution is read once, scores are read at each step's end.
+
+Shapes: B rows, T tokens, K positions, C classes, V vocabulary.
+"""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoModelForTokenClassification
+
+from rolewise.core.errors import InputError
+from rolewise.data.chat_template import ChatTemplate
+from rolewise.rewards.process_reward import ProcessRewardModel, Solution
+from rolewise.training.models import architecture_of, default_device, load_model, load_tokenizer
+
+_DIGITS = 4
+"""Scores are rounded to so many: further ones depend on what else is in the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFormat:
+    """How a process-reward model was taught to read a solution: the question, then each step with a marker after it.
+
+    Attributes:
+        marker: what follows each step; its score is read at the marker's last token.
+        between: what stands between a marker and the next step.
+        chat: whether the question is the user's turn of the chat template and the steps are the answer; otherwise they
+            follow each other as plain text.
+        system: the system turn, with `chat`.
+        lead: what stands between the question and the first step, without `chat`.
+        by_parts: whether question, steps and markers are cut into tokens each by itself and joined; otherwise the text
+            is cut as a whole.
+    """
+
+    marker: str
+    between: str = ""
+    chat: bool = False
+    system: str | None = None
+    lead: str = ""
+    by_parts: bool = False
+
+
+STEP_FORMATS = {
+    "qwen": StepFormat(
+        marker="<extra_0>", chat=True, system=r"Please reason step by step, and put your final answer within \boxed{}."
+    ),
+    "shepherd": StepFormat(marker=" ки", between="\n", lead=" "),
+    "trl": StepFormat(marker="\n", by_parts=True),
+}
+"""Of Qwen2.5-Math-PRM, of Math-Shepherd (arXiv 2312.08935), and of the PRMTrainer that earlier TRL had."""
+
+
+class _ModelReward(ProcessRewardModel):
+    """What both kinds have in common: the text, its batches, and where in it the steps end."""
+
+    def __init__(self, model: Any, tokenizer: Any, form: StepFormat, batch_tokens: int) -> None:
+        super().__init__()
+        if not tokenizer.is_fast:
+            raise InputError("a process-reward model needs a fast tokenizer, which tells where each token stands")
+        if not form.marker:
+            raise InputError("the process-reward model's marker is empty; name the text that ends each step")
+        if batch_tokens < 1:
+            raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
+        self._model, self._tokenizer, self._form = model.eval(), tokenizer, form
+        self._batch_tokens = batch_tokens
+        self._template = ChatTemplate(tokenizer) if form.chat else None
+        config = model.config.get_text_config()
+        self._context: int | None = getattr(config, "max_position_embeddings", None)
+        self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+    @abstractmethod
+    def _scores(self, logits_KC: torch.Tensor) -> torch.Tensor:
+        """Scores (K,) of the logits at K markers, float32."""
+
+    def score_new(self, solutions: Sequence[Solution]) -> list[list[float] | None]:
+        read = [self._read(solution) for solution in solutions]
+        scores: list[list[float] | None] = [None] * len(solutions)
+        fitting = [n for n, (ids, _) in enumerate(read) if self._context is None or len(ids) <= self._context]
+        for members in self._of_like_length(fitting, [len(ids) for ids, _ in read]):
+            for number, found in zip(members, self._score_batch([read[n] for n in members]), strict=True):
+                scores[number] = found
+        return scores
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": type(self).__name__,
+            "model": self._model.config.name_or_path,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "form": asdict(self._form),
+        }
+
+    def _read(self, solution: Solution) -> tuple[list[int], list[int]]:
+        """Token ids, and the places of the tokens at which the steps end."""
+        parts = [self._lead(solution.question)]  # then each step with its marker
+        for number, step in enumerate(solution.steps):
+            parts.append((self._form.between if number else "") + step)
+            parts.append(self._form.marker)
+        return self._read_by_parts(parts) if self._form.by_parts else self._read_as_a_whole(parts)
+
+    def _read_by_parts(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
+        bos = self._tokenizer.bos_token_id
+        ids = [bos] if bos is not None and self._template is None else []
+        places = []
+        for number, part in enumerate(parts):
+            ids += self._tokenizer(part, add_special_tokens=False)["input_ids"]
+            if number and number % 2 == 0:
+                places.append(len(ids) - 1)
+        return ids, places
+
+    def _read_as_a_whole(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
+        lengths = list(accumulate(len(part) for part in parts))
+        special = self._template is None  # a template writes such as <s> itself
+        encoded = self._tokenizer("".join(parts), add_special_tokens=special, return_offsets_mapping=True)
+        ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+        places, token = [], 0
+        for end in lengths[2::2]:
+            # The last token of the marker: a character may be several. One that is no text (a final </s>) is at (0, 0).
+            while token + 1 < len(ids) and offsets[token + 1][0] < end and offsets[token + 1][1]:
+                token += 1
+            places.append(token)
+        return ids, places
+
+    def _lead(self, question: str) -> str:
+        """What stands before the first step."""
+        if self._template is None:
+            return question + self._form.lead
+        messages = [{"role": "user", "content": question}]
+        if self._form.system:
+            messages.insert(0, {"role": "system", "content": self._form.system})
+        text = self._template.render(messages, generation_prompt=True)
+        return text + self._template.generation_prompt if self._template.ignores_generation_prompt else text
+
+    def _of_like_length(self, numbers: list[int], lengths: list[int]) -> Iterator[list[int]]:
+        """The numbers, longest first, as many at a time as one forward pass takes."""
+        waiting = sorted(numbers, key=lambda number: -lengths[number])
+        while waiting:
+            count = max(1, self._batch_tokens // max(1, lengths[waiting[0]]))
+            yield waiting[:count]
+            waiting = waiting[count:]
+
+    def _score_batch(self, read: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+        width = max(len(ids) for ids, _ in read)
+        # Padded on the right, where no token sees the padding.
+        ids_BT = torch.tensor([ids + [self._pad_id] * (width - len(ids)) for ids, _ in read])
+        mask_BT = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in read])
+        rows_K = torch.tensor([row for row, (_, places) in enumerate(read) for _ in places])
+        places_K = torch.tensor([place for _, places in read for place in places])
+        try:
+            with torch.inference_mode():
+                scores_K = self._scores(self._logits(ids_BT, mask_BT, rows_K, places_K).float())
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"the device's memory does not hold {self._batch_tokens} tokens of the process-reward model at once; "
+                "give a smaller batch_tokens"
+            ) from error
+        if not scores_K.isfinite().all():
+            raise InputError("the process-reward model gives NaN; load it in another precision, or see to its weights")
+        rounded = iter(round(score, _DIGITS) for score in scores_K.tolist())
+        return [[next(rounded) for _ in places] for _, places in read]
+
+    def _logits(
+        self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, rows_K: torch.Tensor, places_K: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (K, C) at K positions of a batch."""
+        device = self._model.device
+        kept, index_K = places_K.unique(return_inverse=True)
+        # A head over the vocabulary is costly: where the model can, only these positions go through it.
+        can = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+        only = {"logits_to_keep": kept.to(device)} if can else {}
+        output = self._model(
+            input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False, return_dict=True, **only
+        )
+        # Models with code of their own may call them otherwise, but put them first.
+        logits_BTC = output.logits if "logits" in output else output[0]
+        logits_KC: torch.Tensor = logits_BTC[rows_K.to(device), (index_K if can else places_K).to(device)]
+        return logits_KC
+
+
+class ClassifierReward(_ModelReward):
+    """A token classifier, as Qwen2.5-Math-PRM or what TRL's PRMTrainer made: the probability of the good class.
+
+    Args:
+        model: gives logits over classes for each token (one class: its sigmoid).
+        tokenizer: its tokenizer.
+        form: how it reads solutions.
+        good: number of the class that means "right".
+        batch_tokens: tokens in one forward pass, padding included.
+
+    Raises:
+        InputError: for a tokenizer without offsets or template, or a class that there is not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        form: StepFormat = STEP_FORMATS["qwen"],
+        *,
+        good: int = 1,
+        batch_tokens: int = 8192,
+    ) -> None:
+        super().__init__(model, tokenizer, form, batch_tokens)
+        classes = model.config.num_labels
+        if classes > 1 and not 0 <= good < classes:
+            raise InputError(f"the process-reward model has {classes} classes; class {good} is not among them")
+        self._good = good
+
+    def _scores(self, logits_KC: torch.Tensor) -> torch.Tensor:
+        if logits_KC.shape[1] == 1:
+            return logits_KC[:, 0].sigmoid()
+        return logits_KC.softmax(dim=1)[:, self._good]
+
+
+class TokenReward(_ModelReward):
+    """A causal language model that says of each step whether it is good by the token that follows the step's marker, as
+    Math-Shepherd: the probability of `good` against `bad`.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        form: how it reads solutions.
+        good, bad: the verdicts, one token each.
+        batch_tokens: tokens in one forward pass, padding included.
+
+    Raises:
+        InputError: for a tokenizer without offsets or template, or a verdict that is not one token.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        form: StepFormat = STEP_FORMATS["shepherd"],
+        *,
+        good: str = "+",
+        bad: str = "-",
+        batch_tokens: int = 8192,
+    ) -> None:
+        super().__init__(model, tokenizer, form, batch_tokens)
+        self._verdicts = [self._single_token(text) for text in (good, bad)]
+
+    def _single_token(self, text: str) -> int:
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise InputError(f"the process-reward model has {len(ids)} tokens for {text!r}; it must be one")
+        return int(ids[0])
+
+    def _scores(self, logits_KC: torch.Tensor) -> torch.Tensor:
+        return logits_KC[:, self._verdicts].softmax(dim=1)[:, 0]
+
+
+def load_process_reward(
+    name: str,
+    form: StepFormat | None = None,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> ProcessRewardModel:
+    """The process-reward model of a model directory or hub id: `TokenReward` for a causal language model, else
+    `ClassifierReward`.
+
+    Args:
+        name: the model.
+        form: how it reads solutions; None chooses from `STEP_FORMATS` by the kind of model and its tokenizer.
+        dtype: of `training.models.DTYPES`.
+        device: where it runs; None for the accelerator where there is one.
+        trust_remote_code: whether code in the model's folder may run, as Qwen2.5-Math-PRM needs.
+
+    Raises:
+        InputError: if there is none, or the form does not fit it.
+    """
+    tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+    architecture = architecture_of(name, trust_remote_code=trust_remote_code)
+    loading: dict[str, Any] = {
+        "dtype": dtype,
+        "device": device or default_device(),
+        "trust_remote_code": trust_remote_code,
+    }
+    try:
+        if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            return TokenReward(load_model(name, **loading), tokenizer, form or STEP_FORMATS["shepherd"])
+        # Others have a class of their own, in the model's folder.
+        is_plain = architecture.endswith("ForTokenClassification")
+        model = load_model(name, **loading, auto_class=AutoModelForTokenClassification if is_plain else AutoModel)
+        known = STEP_FORMATS["qwen"].marker in tokenizer.get_vocab()
+        return ClassifierReward(model, tokenizer, form or STEP_FORMATS["qwen" if known else "trl"])
+    except InputError as error:
+        raise error if name in str(error) else InputError(f"{name}: {error}") from error

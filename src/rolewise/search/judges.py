@@ -1,0 +1,242 @@
+"""Judges of paths: by the answer's equality with the reference and a process-reward model, or by a user's function."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rolewise.core.batch_cache import BatchCache
+from rolewise.core.errors import InputError, RolewiseError
+from rolewise.rewards.math_answers import MathJudge, MathVerdict, final_answer
+from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel
+from rolewise.search.tree import Question, Step
+from rolewise.search.values import Judgement, Leaf
+
+RIGHT_SHARE = 0.6
+PROCESS_SHARE = 0.4
+"""With a process-reward model a path with an answer is worth 0.6 · right + 0.4 · the last step's score (RFTT, arXiv
+2502.13389, and its published code)."""
+
+_REMEMBERED = 50_000
+"""Answers, comparisons and a function's verdicts, of each so many."""
+_REST = 60.0
+"""Seconds after which a process-reward model that failed is asked again; twice as long after each further failure."""
+
+ValueFunction = Callable[[Question, Sequence[Step]], "float | tuple[float, str | None] | Judgement"]
+"""What a path is worth: a number, or with the answer that it gives, for votes."""
+
+
+class MathValues:
+    r"""Judges answers of mathematics.
+
+    A path is read as the whole text of its steps: the answer is what stands in the last `\boxed{}`, or after the last
+    "answer is" (see `rewards.math_answers.final_answer`; of a path that was cut off only a box counts). Its value is
+
+    - without a process-reward model: 1 if the answer is right, `wrong_with_answer` if it is wrong, 0 without one;
+    - with one: 0.6 · right + 0.4 · the last step's score; without an answer that score.
+
+    Where the reference is not known the value is the last step's score, or 0 without a process-reward model.
+
+    While a process-reward model can't be asked, paths are judged by their outcome, and `notes` says how many were.
+
+    Args:
+        process_reward: a process-reward model; closed with this.
+        wrong_with_answer: 0 where right paths are searched for, 0.1 in RFTT's reinforcement.
+        numeric: whether all answers are plain numbers; then one is found in more texts.
+        workers: processes that compare answers.
+        limit: seconds for one comparison; one that takes longer is wrong.
+    """
+
+    def __init__(
+        self,
+        process_reward: ProcessRewardModel | None = None,
+        wrong_with_answer: float = 0.0,
+        *,
+        numeric: bool = False,
+        workers: int = 2,
+        limit: float = 5.0,
+    ) -> None:
+        if not 0 <= wrong_with_answer <= 1:
+            raise InputError(f"wrong_with_answer is {wrong_with_answer}; it must be from 0 to 1")
+        self._answers = _Answers(numeric, workers, limit)
+        self._process = None if process_reward is None else _ProcessScores(process_reward)
+        self._wrong_with_answer = wrong_with_answer
+        self._unknown: set[str] = set()  # ids of questions without a reference
+
+    @property
+    def notes(self) -> list[str]:
+        """See `Values`."""
+        told = [] if self._process is None else self._process.notes
+        if self._unknown:
+            by = "have the value 0" if self._process is None else "are judged by the process-reward model alone"
+            count = len(self._unknown)
+            told.append(f"{_counted(count, 'question has', 'questions have')} no reference answer; their paths {by}")
+        return told
+
+    def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
+        """See `Values`."""
+        verdicts = self._answers.verdicts(leaves)
+        scores = [None] * len(leaves) if self._process is None else self._process.of(leaves)
+        self._unknown |= {leaf.question.id for leaf in leaves if leaf.question.reference is None}
+        return [
+            Judgement(self._value(right, answer, rewards), answer, right, rewards)
+            for (answer, right), rewards in zip(verdicts, scores, strict=True)
+        ]
+
+    def close(self) -> None:
+        """End the processes that compare answers, and close the process-reward model."""
+        self._answers.close()
+        if self._process is not None:
+            self._process.close()
+
+    def _value(self, right: bool | None, answer: str | None, rewards: tuple[float, ...] | None) -> float:
+        last = rewards[-1] if rewards else None
+        if answer is None or right is None:
+            return last or 0.0
+        if last is not None:
+            return RIGHT_SHARE * right + PROCESS_SHARE * last
+        return 1.0 if right else self._wrong_with_answer
+
+
+class FunctionValues:
+    """Judges by a function of the user's.
+
+    Args:
+        function: from a question and the steps towards its answer to the path's value; to the value and the answer, or
+            to a `Judgement`. Equal paths are judged once.
+        name: what messages call it.
+    """
+
+    def __init__(self, function: ValueFunction, name: str | None = None) -> None:
+        self._function = function
+        self._name = name or getattr(function, "__name__", "function")
+        self._known: BatchCache[tuple[Question, tuple[Step, ...]], Judgement] = BatchCache(_REMEMBERED)
+
+    @property
+    def notes(self) -> list[str]:
+        """None."""
+        return []
+
+    def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
+        """See `Values`.
+
+        Raises:
+            InputError: naming the function, if it fails or returns something else.
+        """
+        paths = [(leaf.question, leaf.steps) for leaf in leaves]
+        return self._known.answers(paths, lambda new: [self._judge_one(*path) for path in new])
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def _judge_one(self, question: Question, steps: tuple[Step, ...]) -> Judgement:
+        where = f"value {self._name!r}, question {question.id}"
+        try:
+            said = self._function(question, steps)
+        except RolewiseError:
+            raise
+        except Exception as error:  # a user's function can fail in any way
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"{where}: the function fails: {type(error).__name__}: {reason}") from error
+        judgement = said if isinstance(said, Judgement) else _judgement_of(said)
+        if judgement is None:
+            raise InputError(f"{where}: returns {str(said)[:80]!r}; expected a number, or a number and a text or None")
+        return judgement
+
+
+class _Answers:
+    """The answers of paths, as they are voted on, and whether they are right."""
+
+    def __init__(self, numeric: bool, workers: int, limit: float) -> None:
+        self._judge = MathJudge(workers=workers, limit=limit)
+        self._numeric = numeric
+        self._verdicts: BatchCache[tuple[str, str], MathVerdict] = BatchCache(_REMEMBERED)
+        self._canonical: BatchCache[str, str] = BatchCache(_REMEMBERED)
+
+    def verdicts(self, leaves: Sequence[Leaf]) -> list[tuple[str | None, bool | None]]:
+        """For each leaf its answer, equal ones as equal texts, and whether it is right; None where unknown."""
+        written = [self._written(leaf) for leaf in leaves]
+        there = [answer for answer in written if answer is not None]
+        answers = iter(self._canonical.answers(there, self._judge.canonical_all))
+        pairs = [
+            (answer, leaf.question.reference)
+            for answer, leaf in zip(written, leaves, strict=True)
+            if answer is not None and leaf.question.reference is not None
+        ]
+        verdicts = iter(self._verdicts.answers(pairs, self._judge.compare_all))
+        return [
+            (
+                None if answer is None else next(answers),
+                None if leaf.question.reference is None else answer is not None and next(verdicts).right,
+            )
+            for answer, leaf in zip(written, leaves, strict=True)
+        ]
+
+    def close(self) -> None:
+        self._judge.close()
+
+    def _written(self, leaf: Leaf) -> str | None:
+        text = "\n".join(step.text for step in leaf.steps)
+        if leaf.cut_off and r"\boxed" not in text:  # "the answer is 12", and 12 may be the beginning of 120
+            return None
+        return final_answer(text, numeric=self._numeric)
+
+
+class _ProcessScores:
+    """Scores of a process-reward model, as long as it can be asked."""
+
+    def __init__(self, model: ProcessRewardModel) -> None:
+        self._model = model
+        self._failure: str | None = None
+        self._missed = 0
+        self._unscored = 0
+        self._rest = _REST
+        self._asleep_until = 0.0
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the model, and what went without it."""
+        told = list(self._model.notes)
+        if self._failure is not None:
+            told.append(
+                f"{self._failure}; {_counted(self._missed, 'path was', 'paths were')} judged by the answer alone"
+            )
+        if self._unscored:
+            count = _counted(self._unscored, "path was", "paths were")
+            told.append(f"{count} judged by the answer alone: the process-reward model can't score them (too long?)")
+        return told
+
+    def of(self, leaves: Sequence[Leaf]) -> list[tuple[float, ...] | None]:
+        """For each leaf its steps' scores, None where there are none."""
+        if time.monotonic() < self._asleep_until:
+            self._missed += len(leaves)
+            return [None] * len(leaves)
+        try:
+            scores = self._model.score([(leaf.question.text, [step.text for step in leaf.steps]) for leaf in leaves])
+        except ProcessRewardError as error:
+            self._failure = str(error)
+            self._missed += len(leaves)
+            self._asleep_until = time.monotonic() + self._rest
+            self._rest *= 2
+            return [None] * len(leaves)
+        self._rest = _REST
+        self._unscored += sum(entry is None for entry in scores)
+        return [None if entry is None else tuple(entry) for entry in scores]
+
+    def close(self) -> None:
+        self._model.close()
+
+
+def _judgement_of(said: object) -> Judgement | None:
+    """The judgement of what a user's function returned; None if that is nothing of the kind."""
+    value: Any
+    value, answer = said if isinstance(said, tuple) and len(said) == 2 else (said, None)
+    try:
+        number = float(value)  # also NumPy's numbers and tensors of one
+    except (TypeError, ValueError):
+        return None
+    fits = number - number == 0 and not isinstance(value, str) and (answer is None or isinstance(answer, str))
+    return Judgement(number, answer) if fits else None
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
