@@ -1,32 +1,20 @@
 """The report page: one self-contained HTML file in which every token shows its role, losses and weight.
 
-The page needs no network. Everything static (tables, notes, generations) is rendered here with escaping; the tokens
-travel as JSON (see `page_data`) and are put on the page by its own script, as text. A content security policy lets that
-script and the style sheet run by their hashes and nothing else.
+Tables, notes and generations are static; the tokens travel as JSON (see `page_data`).
 """
 
-import base64
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jinja2
-import numpy as np
-from markupsafe import Markup
-
-from rolewise.core.files import write_text
 from rolewise.reporting.content import Chart, Generation, SampleView, Series, Table
-from rolewise.reporting.page_data import page_data, visible
+from rolewise.reporting.page import write_page
+from rolewise.reporting.page_data import page_data
 
 __all__ = ["Chart", "Generation", "SampleView", "Series", "Table", "write_report"]
 
-SCRIPTS = ("data.js", "tokens.js", "cards.js", "chart.js", "controls.js", "walk.js", "edit.js", "start.js")
+SCRIPTS = ("common.js", "data.js", "tokens.js", "cards.js", "chart.js", "controls.js", "walk.js", "edit.js", "start.js")
 """The page's script, in the order in which its parts build on each other."""
-
-_UNSAFE_IN_SCRIPT = "<>&\u2028\u2029"
 
 
 def write_report(
@@ -71,10 +59,12 @@ def write_report(
     if len(compared) > 1 or len(names) != (2 if True in compared else 0):
         raise ValueError("either every sample has an other labelling and there are two names, or none has")
     data = page_data(samples, threshold, curves, fingerprint=fingerprint, names=names)
-    environment = _environment()
-    style = _source(environment, "style.css")
-    script = "".join(_source(environment, name) for name in SCRIPTS)
-    page = environment.get_template("report.html.j2").render(
+    write_page(
+        path,
+        "report.html.j2",
+        styles=["style.css"],
+        scripts=SCRIPTS,
+        data=data,
         title=title,
         subtitle=subtitle,
         summary=summary,
@@ -84,50 +74,4 @@ def write_report(
         n_samples=len(samples),
         names=names,
         editable=fingerprint is not None,
-        style=Markup(style),
-        style_hash=_csp_hash(style),
-        script=Markup(script),
-        script_hash=_csp_hash(script),
-        data=Markup(_embed(data)),
     )
-    write_text(path, visible(page))
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rolewise.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = _cell
-    environment.tests["numeric"] = lambda value: not isinstance(value, str)
-    return environment
-
-
-def _source(environment: jinja2.Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
-
-
-def _csp_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _cell(value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}"
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _embed(value: Any) -> str:
-    """JSON that can stand inside a script element: no character in it can end the element or open a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in _UNSAFE_IN_SCRIPT:  # on megabytes much faster than str.translate
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

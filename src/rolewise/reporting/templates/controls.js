@@ -2,21 +2,7 @@
 
 const PER_PAGE = 10;
 
-const byId = (id) => document.getElementById(id);
 const state = { mode: "role", query: "", chosen: samples, page: 0, current: -1 };
-
-function toggleTheme() {
-  const root = document.documentElement;
-  const systemDark = window.matchMedia("(prefers-color-scheme: dark)").matches;
-  const dark = root.dataset.theme ? root.dataset.theme === "dark" : systemDark;
-  root.dataset.theme = dark ? "light" : "dark";
-}
-
-function toggleHelp() {
-  const dialog = byId("keys");
-  if (dialog.open) dialog.close();
-  else dialog.showModal();
-}
 
 // Legend and error
 

@@ -1,4 +1,3 @@
-"use strict";
 // Unpacks the page's data and answers questions about it. Losses are kept in thousandths of a nat, as they travel.
 
 const ROLE = { CONTEXT: 0, PLAIN: 1, REASONING: 2, BOILERPLATE: 3, FORMAT: 4, TEMPLATE: 5 };
@@ -6,23 +5,8 @@ const VERDICT = { UNJUDGED: 0, RIGHT: 1, MISSED: 2, FALSE_ALARM: 3 };
 const AS_LABELLED = 255; // in `edits`: the reader gave this token no role
 const TOKENS_PER_SLICE = 100_000; // counted at a time, between which the page stays responsive
 
-const dataElement = document.getElementById("data");
-const page = JSON.parse(dataElement.textContent);
-dataElement.remove(); // its text would stay in memory beside what was read from it
 const samples = page.samples.map(openSample);
 const labelling = { threshold: page.threshold, version: 0 };
-
-// Defines a property that is computed when it is first asked for.
-function lazily(object, name, make) {
-  Object.defineProperty(object, name, {
-    configurable: true,
-    get() {
-      const value = make();
-      Object.defineProperty(object, name, { value });
-      return value;
-    },
-  });
-}
 
 function openSample(packed, index) {
   const sample = { index, source: packed.source, text: packed.text, version: -1, verdicts: [0, 0, 0, 0], differing: 0, edits: null, opened: new Set(), hits: [] };
@@ -167,12 +151,6 @@ function errorShare(verdicts) {
   const wrong = verdicts[VERDICT.MISSED] + verdicts[VERDICT.FALSE_ALARM];
   const judged = wrong + verdicts[VERDICT.RIGHT];
   return { wrong, judged, share: judged ? wrong / judged : 0 };
-}
-
-// Lower case where that keeps every offset; a few letters change length, and such a text is searched as it is.
-function fold(text) {
-  const lower = text.toLowerCase();
-  return lower.length === text.length ? lower : text;
 }
 
 // Sets `hits` of every sample: half-open ranges of characters in its text. Returns the number of hits in all.
