@@ -1,6 +1,7 @@
 """The engine for servers, against small ones that can do less, or misbehave."""
 
 import math
+import re
 import socket
 import sys
 import time
@@ -264,6 +265,64 @@ def test_when_one_of_two_servers_dies_the_other_answers(serve, connect):
         engine.generate(PROMPTS, Sampling(max_new_tokens=6))
 
 
+def completed(engine: ServerEngine) -> dict[Any, Completion]:
+    """What comes back of all that was handed in."""
+    done: dict[Any, Completion] = {}
+    while some := engine.collect():
+        done |= {completion.key: completion for completion in some}
+    return done
+
+
+def fails_at(prompt: list[int], reply: tuple[int, Any]) -> Callable[[int, dict[str, Any]], tuple[int, Any] | None]:
+    return lambda number, body: reply if body["prompt"] == prompt else None
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ((500, {"error": "it hurts"}), r"answers 500 \(it hurts\) again and again, though it answers others"),
+        ((429, {"error": "too large"}), r"answers 429 \(too large\) again and again, though it answers others"),
+        ((200, None), r"can't be reached \(.*\), though it answers others"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_request_at_which_every_server_fails_is_its_own_error(reply, says, alone, serve, connect):
+    """Alone, too: as when a run is resumed, and nothing but that request is left."""
+    servers = [serve(), serve()]
+    engine = connect(*servers, retries=1)
+    for server in servers:
+        server.fault = fails_at(PROMPTS[0], reply)
+    asked = PROMPTS[:1] if alone else PROMPTS
+    for number, prompt in enumerate(asked):
+        engine.submit(number, prompt, Sampling(max_new_tokens=5, n=2))
+    done = completed(engine)
+    assert re.search(says, str(done[0].error))
+    for number, prompt in enumerate(asked[1:], start=1):
+        assert done[number].samples[0].ids == greedy(servers[0], prompt, 5)
+    assert engine.notes == []
+    # Each server was tried before the request was given up, and no more often than it has tries.
+    tries = [sum(body["prompt"] == PROMPTS[0] for body in server.bodies) for server in servers]
+    assert tries == ([8, 8] if reply[0] == 429 else [2, 2])
+
+
+def test_a_request_at_which_one_server_fails_is_another_s(serve, connect):
+    failing, other = serve(), serve()
+    engine = connect(failing, other, retries=0)
+    failing.fault = fails_at(PROMPTS[0], (500, {}))
+    for _ in range(3):
+        [[sample]] = engine.generate(PROMPTS[:1], Sampling(max_new_tokens=5))
+        assert sample.ids == greedy(other, PROMPTS[0], 5)
+    assert engine.notes == []
+
+
+def test_a_field_that_a_server_fails_at_is_one_that_it_can_not_do(serve, connect):
+    server = serve()
+    server.fault = lambda number, body: (500, {}) if "logprob_token_ids" in body else None
+    engine = connect(server)
+    assert not engine.capabilities.chosen_logprobs
+    assert engine.capabilities.logprobs
+
+
 def test_what_is_done_comes_before_what_went_wrong(serve, connect):
     server = serve()
     engine = connect(server)
@@ -361,9 +420,7 @@ def test_one_request_that_can_not_be_answered_does_not_stop_the_others(serve, co
     engine = connect(server)
     for key, prompt in enumerate([[66], [70] * 200, [], [70] * 198]):
         engine.submit(key, prompt, Sampling(max_new_tokens=10))
-    done: dict[Any, Completion] = {}
-    while some := engine.collect():
-        done |= {completion.key: completion for completion in some}
+    done = completed(engine)
     assert done[0].error == f"{server.url} answers 400 (a token that I don't like)"
     assert done[1].error == "the prompt has 200 tokens, and the server's context holds 200"
     assert "at least one token" in str(done[2].error)

@@ -17,22 +17,39 @@ PROBE_TIMEOUT = 180.0
 """Who names a server that is not there, or hangs, should hear it soon. vLLM's first request with log-probabilities may
 take half a minute on a CPU."""
 
+_BUSY = (408, 409, 429, 503)
+_BUSY_ROUNDS = 4
+"""A server that answers so has too much to do, which is seldom one request's fault: that one gets so many rounds of
+tries. For ever would be too long: some answer 429 to a request that is larger than all they grant in a minute."""
+
 
 class RequestRefused(Exception):
     """A server refused one request (4xx); others may pass. The message names the server and gives its reason.
 
     Args:
         said: the message.
-        status: the server's.
+        status: the server's; None where it broke the connection.
     """
 
-    def __init__(self, said: str, status: int) -> None:
+    def __init__(self, said: str, status: int | None) -> None:
         super().__init__(said)
         self.status = status
 
 
+class RequestFailed(RequestRefused):
+    """A server fails at one request, try after try, and answers others."""
+
+
 class _EndpointGone(Exception):
     """A server that is not worth asking again. The message names it and says why."""
+
+
+class _NoAnswer(_EndpointGone):
+    """A server that gave no answer to a request, try after try; whether the server is to blame is not known yet."""
+
+    def __init__(self, said: str, status: int | None) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 class Endpoint:
@@ -65,6 +82,7 @@ class Endpoint:
         self.underway = 0
         self._openai = openai
         self._timeout = timeout
+        self._answered: Mapping[str, Any] | None = None
         self._client = openai.AsyncOpenAI(
             base_url=self.url, api_key=api_key or "none", timeout=timeout, max_retries=retries
         )
@@ -94,15 +112,37 @@ class Endpoint:
 
         Raises:
             RequestRefused: for 4xx.
+            RequestFailed: if it fails at this one, and answers others.
             _EndpointGone: if it can't be asked.
             EngineError: for a refused key, no JSON, or a model that is not there (404), for no request will pass then.
         """
+        rounds = 0
+        while True:
+            try:
+                reply = await self._call("POST", "/completions", {"model": self.model, **body}, first=first)
+            except RequestRefused as error:
+                if error.status == 404:
+                    raise EngineError(f"{error}; it must serve completions of the model {self.model!r}") from error
+                raise
+            except _NoAnswer as error:
+                if not await self._answers_others():
+                    raise
+                rounds += 1
+                if error.status not in _BUSY or rounds == _BUSY_ROUNDS:
+                    raise RequestFailed(f"{error}, though it answers others", error.status) from error
+            else:
+                self._answered = self._answered or body
+                return reply
+
+    async def _answers_others(self) -> bool:
+        """Whether it still answers the first request that it ever answered; that one is short."""
+        if self._answered is None:
+            return False
         try:
-            return await self._call("POST", "/completions", {"model": self.model, **body}, first=first)
-        except RequestRefused as error:
-            if error.status == 404:
-                raise EngineError(f"{error}; it must serve completions of the model {self.model!r}") from error
-            raise
+            await self._call("POST", "/completions", {"model": self.model, **self._answered}, first=PROBE_TIMEOUT)
+        except (_EndpointGone, RequestRefused, EngineError):
+            return False
+        return True
 
     async def load_adapter(self, name: str, path: str) -> None:
         """Have it load a LoRA adapter under a name (vLLM); raises as `complete`."""
@@ -126,7 +166,7 @@ class Endpoint:
         except self._openai.APITimeoutError as error:
             raise _EndpointGone(f"{self.url} gives no answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
-            raise _EndpointGone(f"{self.url} can't be reached ({_cause(error)})") from error
+            raise _NoAnswer(f"{self.url} can't be reached ({_cause(error)})", None) from error
         except self._openai.APIStatusError as error:
             self._sort_out(error)
         except ValueError:
@@ -139,15 +179,15 @@ class Endpoint:
 
     def _sort_out(self, error: Any) -> None:
         said = f"{self.url} answers {error.status_code} ({_one_line(_message(error))})"
-        if error.status_code in (408, 409, 429) or error.status_code >= 500:
-            raise _EndpointGone(f"{said} again and again") from error
+        if error.status_code in _BUSY or error.status_code >= 500:
+            raise _NoAnswer(f"{said} again and again", error.status_code) from error
         if error.status_code in (401, 403):
             raise EngineError(f"{said}; give the right api_key") from error
         raise RequestRefused(said, error.status_code) from error
 
 
 class EndpointPool:
-    """Servers of one model; the least busy is asked, and one that fails is left out.
+    """Servers of one model; the least busy is asked, and one that answers no request any more is left out.
 
     Args:
         endpoints: at least one.
@@ -193,16 +233,23 @@ class EndpointPool:
 
         Raises:
             RequestRefused: for 4xx.
+            RequestFailed: if every server fails at it, and answers others.
             EngineError: if no server is left, or one speaks another protocol.
         """
+        failures: dict[Endpoint, RequestFailed] = {}
         async with self._places:
             while True:
                 if self._failure is not None:
                     raise EngineError(self._failure)
-                endpoint = min(self.alive, key=lambda one: one.underway)
+                untried = [endpoint for endpoint in self.alive if endpoint not in failures]
+                if not untried:
+                    raise list(failures.values())[-1]
+                endpoint = min(untried, key=lambda one: one.underway)
                 endpoint.underway += 1
                 try:
                     return endpoint.url, await endpoint.complete(body)
+                except RequestFailed as error:
+                    failures[endpoint] = error
                 except _EndpointGone as error:
                     self._leave_out(endpoint, str(error))
                 finally:

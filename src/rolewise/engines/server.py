@@ -32,7 +32,7 @@ from rolewise.engines.completion_replies import (
     named_logprobs,
     prompt_logprobs,
 )
-from rolewise.engines.endpoints import PROBE_TIMEOUT, Endpoint, EndpointPool, RequestRefused
+from rolewise.engines.endpoints import PROBE_TIMEOUT, Endpoint, EndpointPool, RequestFailed, RequestRefused
 
 _T = TypeVar("_T")
 
@@ -41,7 +41,8 @@ class ServerEngine(Engine):
     """Generates and scores on servers.
 
     What they can do is found out at the start, see `capabilities`. A server that fails, after tries ever further apart,
-    is left out and its requests go to the others.
+    is left out and its requests go to the others; a request at which servers fail that answer others is that request's
+    error.
 
     Args:
         urls: of servers that serve the same model, as `http://localhost:8000/v1`.
@@ -254,6 +255,8 @@ class ServerEngine(Engine):
             try:
                 url, reply = await self._pool.complete(body | {"n": n})
                 return [(url, choice) for choice in choices_of(url, reply, n)]
+            except RequestFailed:
+                raise
             except RequestRefused:
                 if n == 1:
                     raise
