@@ -217,7 +217,7 @@ def test_a_busy_server_is_asked_again(serve, connect):
         ((200, {"id": 1, "object": "x"}), "no field 'choices'; it holds id, object"),
         ((200, {"choices": [{"finish_reason": "stop"}]}), r"no field 'choices\[0\].text'"),
         ((200, {"choices": []}), "0 entries in 'choices', 1 were asked for"),
-        ((200, {"choices": [{"text": "a", "token_ids": [5]}]}), r"'choices\[\].finish_reason' None"),
+        ((200, {"choices": [{"text": "a", "token_ids": [5]}]}), "ended the answer with the finish_reason None"),
         ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), "no ids of generated tokens"),
         ((200, "<html>hello</html>"), "no JSON object"),
         ((401, {"error": "who are you?"}), r"401 \(who are you\?\); give the right api_key"),
@@ -234,6 +234,74 @@ def test_a_server_that_misbehaves_is_named_in_one_line(reply, says, serve, conne
         engine.generate(PROMPTS, Sampling(max_new_tokens=5))
     assert server.url in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("said", ["content_filter", "abort", "made up", 7, None])
+def test_a_sample_that_the_server_breaks_off_is_that_samples_error(said, serve, connect):
+    server = serve()
+    engine = connect(server)
+
+    def break_off(number, body):
+        status, reply = server.answer(body)
+        for choice in reply["choices"][:-1]:  # all but the last sample
+            choice["finish_reason"] = said
+        return status, reply
+
+    server.fault = break_off
+    asked = [(PROMPTS[0], 1), (PROMPTS[1], 3), (PROMPTS[2], 2)]
+    for number, (prompt, n) in enumerate(asked):
+        engine.submit(number, prompt, Sampling(max_new_tokens=4, n=n))
+    done = completed(engine)
+    assert done[0].error is None
+    for number, (prompt, _) in enumerate(asked):
+        assert [sample.ids for sample in done[number].samples] == [greedy(server, prompt, 4)]
+    for number in (1, 2):
+        assert done[number].error == f"{server.url} ended the answer with the finish_reason {said!r}"
+    assert engine.notes == [f"the server ended answers with the finish_reason {said!r}: they count as none"]
+
+
+@pytest.mark.parametrize("choice", [{"text": None}, {"text": "", "token_ids": None}, {"text": "ab"}])
+def test_a_filter_may_leave_nothing_of_an_answer(choice, serve, connect):
+    server = serve()
+    engine = connect(server)
+    server.fault = lambda number, body: (200, {"choices": [choice | {"finish_reason": "content_filter"}]})
+    engine.submit(0, PROMPTS[0], Sampling(max_new_tokens=4, logprobs=True))
+    assert completed(engine)[0].error == f"{server.url} ended the answer with the finish_reason 'content_filter'"
+
+
+@pytest.mark.parametrize(("said", "means"), [("eos_token", "stop"), ("max_tokens", "length")])
+def test_other_words_for_stop_and_length_are_known(said, means, serve, connect):
+    server = serve()
+    engine = connect(server)
+    choice = {"text": "ab", "token_ids": server.letters[:2], "finish_reason": said}
+    server.fault = lambda number, body: (200, {"choices": [choice]})
+    [[sample]] = engine.generate(PROMPTS[:1], Sampling(max_new_tokens=2))
+    assert (sample.ids, sample.finish_reason) == (server.letters[:2], means)
+
+
+def test_an_answer_that_reached_its_end_is_one_whatever_the_server_says(serve, connect, tokenizer):
+    server = serve()
+    engine = connect(server)
+    ids = [server.letters[0], tokenizer.eos_token_id]
+    choice = {"text": "a", "token_ids": ids, "finish_reason": "abort"}
+    server.fault = lambda number, body: (200, {"choices": [choice]})
+    [[sample]] = engine.generate(PROMPTS[:1], Sampling())
+    assert (sample.ids, sample.finish_reason) == (ids, "stop")
+    assert engine.notes == []
+
+
+def test_a_server_that_never_says_why_it_ended_is_refused_at_the_start(serve, connect):
+    server = serve()
+
+    def silent(number, body):
+        status, reply = server.answer(body)
+        for choice in reply["choices"]:
+            del choice["finish_reason"]
+        return status, reply
+
+    server.fault = silent
+    with pytest.raises(EngineError, match=r"'choices\[\].finish_reason' None, not stop or length"):
+        connect(server)
 
 
 def test_log_probabilities_that_are_missing_are_an_error(serve, connect):

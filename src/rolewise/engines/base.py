@@ -78,7 +78,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came of one request: its samples, or why there are none (a prompt longer than the context, say)."""
+    """What came of one request: its samples, or why there are none (a prompt longer than the context, say), or fewer
+    than were asked for (a server's filter)."""
 
     key: Hashable
     samples: list[Sample]

@@ -11,12 +11,26 @@ IdSource = Literal["token_ids", "token_id strings", "logprobs content", "text"]
 """Where a choice has the ids: a list `token_ids`; the names `token_id:N` in `logprobs.tokens`; the `id`s in
 `logprobs.content` (llama.cpp); nowhere, so that its text is encoded again."""
 PREFIX = "token_id:"
+_FINISH_REASONS: dict[str, Literal["stop", "length"]] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
+"""What servers say of a sample that ended as it should, in OpenAI's words or some of others."""
 _LARGEST_ID = 2**31 - 1
 """Tokenizers refuse larger numbers, and negative ones, in an error of their own."""
 
 
 class ReplyError(EngineError):
     """A reply that lacks what it must have; the message names the server and the field."""
+
+
+class BrokenOff(Exception):
+    """A sample that the server ended for a reason of its own; the message names both."""
 
 
 def choices_of(url: str, reply: dict[str, Any], count: int) -> list[dict[str, Any]]:
@@ -32,6 +46,7 @@ def choices_of(url: str, reply: dict[str, Any], count: int) -> list[dict[str, An
         raise ReplyError(
             f"{url}/completions: the reply has {len(choices)} entries in 'choices', {count} were asked for"
         )
+    choices = [choice | {"text": ""} if _is_filtered(choice) else choice for choice in choices]
     for number, choice in enumerate(choices):
         if not isinstance(choice.get("text"), str):
             raise ReplyError(f"{url}/completions: the reply has no field 'choices[{number}].text'")
@@ -56,6 +71,12 @@ def generated_ids(choice: dict[str, Any], source: IdSource) -> list[int] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return None if ids is None or any(not 0 <= token <= _LARGEST_ID for token in ids) else ids
+
+
+def finish_reason(choice: dict[str, Any]) -> Literal["stop", "length"] | None:
+    """Why a choice ended; None for a reason that is the server's own, as `content_filter` and `abort`, or for none."""
+    said = choice.get("finish_reason")
+    return _FINISH_REASONS.get(said) if isinstance(said, str) else None
 
 
 def generated_logprobs(choice: dict[str, Any]) -> list[float] | None:
@@ -89,15 +110,17 @@ class SampleReader:
         """A sample, cut at the first end token or stop text, if the server went on.
 
         Raises:
-            ReplyError: if a field is missing, or the server ended it for a reason of its own.
+            ReplyError: if a field is missing.
+            BrokenOff: if the server ended it for a reason of its own.
         """
-        reason = choice.get("finish_reason")
-        if reason not in ("stop", "length"):
-            raise ReplyError(
-                f"{url}/completions: the reply has 'choices[].finish_reason' {reason!r}, not stop or length"
-            )
-        ids, logprobs = self._tokens(url, choice, sampling, ended=reason == "stop")
+        reason = finish_reason(choice)
+        try:
+            ids, logprobs = self._tokens(url, choice, sampling, ended=reason == "stop")
+        except ReplyError as error:
+            raise error if reason is not None else self._broken_off(url, choice) from None
         end = self._end(ids, sampling)
+        if reason is None and end is None:
+            raise self._broken_off(url, choice)
         ids, logprobs = ids[:end], logprobs and logprobs[:end]
         ended = reason == "stop" or end is not None
         return Sample(ids, logprobs if sampling.logprobs else None, "stop" if ended else "length")
@@ -106,6 +129,11 @@ class SampleReader:
         """Tokens that end a sample, beside those that the server knows."""
         own = self.tokenizer.eos_token_id
         return list(dict.fromkeys([*([] if own is None else [own]), *sampling.stop_token_ids]))
+
+    def _broken_off(self, url: str, choice: dict[str, Any]) -> BrokenOff:
+        said = choice.get("finish_reason")
+        self.note(f"the server ended answers with the finish_reason {said!r}: they count as none")
+        return BrokenOff(f"{url} ended the answer with the finish_reason {said!r}")
 
     def _tokens(
         self, url: str, choice: dict[str, Any], sampling: Sampling, *, ended: bool
@@ -200,6 +228,11 @@ def named_logprobs(url: str, choice: dict[str, Any], tokens: Sequence[int]) -> l
         return [float(first[f"{PREFIX}{token}"]) for token in tokens]
     except (KeyError, TypeError, ValueError, IndexError):
         raise ReplyError(f"{url}/completions: 'choices[0].logprobs.top_logprobs' lacks tokens asked for") from None
+
+
+def _is_filtered(choice: dict[str, Any]) -> bool:
+    """Whether the server left nothing of the text, for a reason of its own."""
+    return choice.get("text") is None and isinstance(choice.get("finish_reason"), str) and finish_reason(choice) is None
 
 
 def _all_prefixed(names: Sequence[str]) -> bool:

@@ -27,6 +27,7 @@ from rolewise.engines.capabilities import (
     probe_prompt_logprobs,
 )
 from rolewise.engines.completion_replies import (
+    BrokenOff,
     SampleReader,
     choices_of,
     named_logprobs,
@@ -246,7 +247,13 @@ class ServerEngine(Engine):
             choices = await self._choices(body, sampling.n)
         except RequestRefused as error:
             return Completion(key, [], str(error))
-        return Completion(key, [self._reader.read(url, choice, sampling) for url, choice in choices])
+        samples, broken_off = [], []
+        for url, choice in choices:
+            try:
+                samples.append(self._reader.read(url, choice, sampling))
+            except BrokenOff as error:
+                broken_off.append(str(error))
+        return Completion(key, samples, broken_off[0] if broken_off else None)
 
     async def _choices(self, body: dict[str, Any], n: int) -> list[tuple[str, dict[str, Any]]]:
         """`n` choices with the URLs that they came from: by one request, or by `n` where the server takes no `n`, or

@@ -64,7 +64,7 @@ class Answer:
         texts: of each sample, with the special tokens in it but without the one that ended it; empty if the engine
             could not answer.
         samples: as the engine gave them.
-        error: why there is no answer, e.g. a prompt longer than the model's context.
+        error: why there is no answer, e.g. a prompt longer than the model's context, or why samples are missing.
     """
 
     texts: list[str]
