@@ -30,6 +30,7 @@ class CompletionsServer:
         models: what it serves.
         context: its `max_model_len`.
         delay: seconds before every answer.
+        max_tokens: so many instead of a request's own `max_tokens`, if given.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class CompletionsServer:
         models: Sequence[str] = ("tiny",),
         context: int | None = 200,
         delay: float = 0.0,
+        max_tokens: int | None = None,
     ) -> None:
         self.tokenizer, self.abilities, self.strict = tokenizer, frozenset(abilities), strict
         self.models, self.context, self.delay = list(models), context, delay
+        self.max_tokens = max_tokens
         self.fault: Fault = lambda number, body: None
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -105,7 +108,9 @@ class CompletionsServer:
     def _choice(self, body: dict[str, Any], index: int, seed: int) -> dict[str, Any]:
         prompt, can = body["prompt"], self.abilities
         top_k = body.get("top_k", 0) if "top_k" in can else 0
-        ids = self.continuation(prompt, body["max_tokens"], body.get("temperature", 1.0), seed, top_k)
+        ids = self.continuation(
+            prompt, self.max_tokens or body["max_tokens"], body.get("temperature", 1.0), seed, top_k
+        )
         text, reason = self._text(ids), "length"
         if ids and ids[-1] == self.tokenizer.eos_token_id:
             reason = "stop"

@@ -155,6 +155,24 @@ def test_samples_end_where_they_should_even_if_the_server_goes_on(abilities, ser
     assert by_token.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("abilities", [ABILITIES, {"stop"}])
+def test_answers_are_cut_where_a_server_does_not_keep_to_max_tokens(abilities, serve, connect, tokenizer):
+    server = serve(abilities, max_tokens=20)
+    engine = connect(server)
+    got = engine.generate(PROMPTS, Sampling(max_new_tokens=6))
+    assert [(sample.ids, sample.finish_reason) for [sample] in got] == [
+        (greedy(server, prompt, 6), "length") for prompt in PROMPTS
+    ]
+    told = "the server gave answers longer than max_tokens: they are cut there"
+    assert engine.notes.count(told) == 1
+    # One that ends before is whole.
+    engine, whole = connect(server), greedy(server, PROMPTS[0])
+    assert whole[-1] == tokenizer.eos_token_id
+    [[sample]] = engine.generate(PROMPTS[:1], Sampling(max_new_tokens=len(whole)))
+    assert (sample.ids, sample.finish_reason) == (whole, "stop")
+    assert told not in engine.notes
+
+
 def test_a_stop_text_that_llama_cpp_leaves_out_ends_the_text(serve, connect, tokenizer):
     server = serve({"content", "stop", "n", "seed"})
     engine = connect(server)

@@ -107,7 +107,7 @@ class SampleReader:
     note: Callable[[str], None] = field(repr=False)
 
     def read(self, url: str, choice: dict[str, Any], sampling: Sampling) -> Sample:
-        """A sample, cut at the first end token or stop text, if the server went on.
+        """A sample, cut at the first end token, stop text or `max_new_tokens`, if the server went on.
 
         Raises:
             ReplyError: if a field is missing.
@@ -121,8 +121,13 @@ class SampleReader:
         end = self._end(ids, sampling)
         if reason is None and end is None:
             raise self._broken_off(url, choice)
-        ids, logprobs = ids[:end], logprobs and logprobs[:end]
         ended = reason == "stop" or end is not None
+        longest = sampling.max_new_tokens
+        # A text that the server ended has an end token of ours, which it need not have counted.
+        if len(ids[:end]) > longest + (ended and self.source == "text"):
+            self.note("the server gave answers longer than max_tokens: they are cut there")
+            end, ended = longest, False
+        ids, logprobs = ids[:end], logprobs and logprobs[:end]
         return Sample(ids, logprobs if sampling.logprobs else None, "stop" if ended else "length")
 
     def ends(self, sampling: Sampling) -> list[int]:
