@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -47,6 +48,7 @@ class CompletionsServer:
         self.tokenizer, self.abilities, self.strict = tokenizer, frozenset(abilities), strict
         self.models, self.context, self.delay = list(models), context, delay
         self.max_tokens = max_tokens
+        self.pause = 0.0  # seconds between the bytes of a reply
         self.fault: Fault = lambda number, body: None
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
@@ -190,7 +192,11 @@ def _handler(owner: CompletionsServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("content-length", str(len(content)))
             self.send_header("retry-after-ms", "10")
             self.end_headers()
-            self.wfile.write(content)
+            size = 1 if owner.pause else len(content)
+            with suppress(ConnectionError):  # whoever asked may have given up
+                for start in range(0, len(content), size):
+                    self.wfile.write(content[start : start + size])
+                    time.sleep(owner.pause)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -427,8 +427,18 @@ def test_a_slow_server(serve, connect):
     server = serve()
     engine = connect(server, timeout=1, retries=0)
     server.delay = 60.0
-    with pytest.raises(EngineError, match=r"gives no answer within 1 s"):
+    with pytest.raises(EngineError, match=r"gives no whole answer within 1 s"):
         engine.generate(PROMPTS[:1], Sampling())
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(serve, connect):
+    server = serve()
+    engine = connect(server, timeout=0.4, retries=1)
+    server.pause = 0.1  # far below the limit, and the reply has some hundred bytes
+    start = time.monotonic()
+    with pytest.raises(EngineError, match=r"gives no whole answer within 0.4 s"):
+        engine.generate(PROMPTS[:1], Sampling())
+    assert time.monotonic() - start < 10
 
 
 def test_closing_does_not_wait_for_answers(serve, connect):
@@ -559,5 +569,5 @@ def test_a_server_that_hangs_at_the_start_is_given_up_soon(tokenizer, monkeypatc
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
-        with pytest.raises(EngineError, match=r"gives no answer within 0.2 s"):
+        with pytest.raises(EngineError, match=r"gives no whole answer within 0.2 s"):
             ServerEngine([url], tokenizer)

@@ -4,6 +4,7 @@ The `openai` package keeps the connections and tries again, ever more slowly, af
 """
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +85,11 @@ class Endpoint:
         self._timeout = timeout
         self._answered: Mapping[str, Any] | None = None
         self._client = openai.AsyncOpenAI(
-            base_url=self.url, api_key=api_key or "none", timeout=timeout, max_retries=retries
+            base_url=self.url,
+            api_key=api_key or "none",
+            timeout=timeout,
+            max_retries=retries,
+            http_client=_limited_client(openai),
         )
 
     async def models(self) -> list[dict[str, Any]]:
@@ -164,7 +169,7 @@ class Endpoint:
             else:
                 reply = await client.post(path, cast_to=object, body=body)
         except self._openai.APITimeoutError as error:
-            raise _EndpointGone(f"{self.url} gives no answer within {timeout:g} s") from error
+            raise _EndpointGone(f"{self.url} gives no whole answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
             raise _NoAnswer(f"{self.url} can't be reached ({_cause(error)})", None) from error
         except self._openai.APIStatusError as error:
@@ -284,6 +289,25 @@ class EndpointPool:
             others = f"; all {len(self._all)} servers have failed" if len(self._all) > 1 else ""
             self._failure = f"{reason}{others}"
             raise EngineError(self._failure)
+
+
+def _limited_client(openai: Any) -> Any:
+    """An HTTP client of the package's kind whose `timeout` is that of a whole try.
+
+    Otherwise it is a limit on silence: a server that sends a byte now and then could hold a request for ever.
+    """
+    # httpx, or httpx2 in newer versions of the package.
+    http = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
+
+    class LimitedClient(openai.DefaultAsyncHttpxClient):  # type: ignore[misc]  # a class only at run time
+        async def send(self, request: Any, **how: Any) -> Any:
+            limit = request.extensions["timeout"]["read"]
+            try:
+                return await asyncio.wait_for(super().send(request, **how), limit)
+            except asyncio.TimeoutError as error:
+                raise http.ReadTimeout(f"no whole reply within {limit:g} s", request=request) from error
+
+    return LimitedClient()
 
 
 def _message(error: Any) -> str:
