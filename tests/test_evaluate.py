@@ -161,6 +161,7 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
         (["--suite", "bfc"], "suite 'bfc' is not known; choose from bfcl, api_bank"),
         (["--suite", "short_answers,short_answers"], "names one twice"),
         (["--samples", "4"], "give a temperature"),
+        (["--samples", "4", "--temperature", "1"], "samples is 4, but short_answers takes one answer per question"),
         (["--limit", "0"], "limit is 0"),
         (["--temperature", "nan"], "temperature is nan"),
         (["--temperature", "inf"], "temperature is inf"),

@@ -122,11 +122,13 @@ class Suite(ABC):
         name: as on the command line.
         title: as in tables.
         untested: whether it has only been run on made-up data so far; reports say so.
+        takes_samples: whether it asks for `SuiteSettings.samples` answers per question; else more than one is refused.
     """
 
     name: str
     title: str
     untested: bool = False
+    takes_samples: bool = False
 
     @abstractmethod
     def examples(self) -> Sequence[Example]:

@@ -90,6 +90,7 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
         for name in names:
             suites[name] = make_suite(name, settings)
             stack.callback(suites[name].close)
+        _check_samples(options.samples, suites)
         drawn = {name: draw(_examples(name, suite), options.limit, options.seed) for name, suite in suites.items()}
         run = _run_directory(options, suites, tokenizer_fingerprint(tokenizer))
         if run.finished():
@@ -97,6 +98,20 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
         with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
             _play(options, suites, drawn, prompter, tokenizer, run, progress or Progress(disable=True))
     return read_eval(run.output, was_finished=False)
+
+
+def _check_samples(samples: int, suites: Mapping[str, Suite]) -> None:
+    """Refuse several answers per question where a suite asks for one.
+
+    Raises:
+        InputError: naming the suites.
+    """
+    single = [name for name, suite in suites.items() if not suite.takes_samples]
+    if samples > 1 and single:
+        raise InputError(
+            f"samples is {samples}, but {', '.join(single)} takes one answer per question; leave samples out there, "
+            "and run the suites of mathematics in a command of their own"
+        )
 
 
 def _examples(name: str, suite: Suite) -> list[Example]:

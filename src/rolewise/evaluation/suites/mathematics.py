@@ -173,6 +173,8 @@ class MathSuite(Suite):
     `MathJudge.canonical_all`); a sample without an answer has no vote.
     """
 
+    takes_samples = True
+
     def __init__(self, name: str, settings: SuiteSettings) -> None:
         self._benchmark = _BENCHMARKS[name]
         self.name = name
