@@ -289,6 +289,16 @@ class TestOutput:
         assert refused("view", "--data", labelled, "--output", "file/x.html").startswith("file/x.html: cannot write")
         assert Path("file").read_text() == "mine"
 
+    @pytest.mark.parametrize("option", ["output", "model", "plugin"])
+    def test_a_name_that_is_too_long(self, bench, refused, option):
+        """Not every look at a path is guarded: what the system says of it must be one line all the same."""
+        name = "a" * 300
+        options = {"model": bench.model, "data": bench.data, "method": "regex", "output": "out", option: name}
+        given = [part for key, value in options.items() for part in (f"--{key}", value)]
+        line = refused("label", *given)
+        assert name in line
+        assert "file name too long" in line.lower()
+
     @pytest.mark.parametrize("limit", [1000, 3000, 20_000, 60_000, 100_000])
     def test_a_full_disk_is_one_line_and_the_same_command_ends_as_if_nothing_had_been(
         self, bench, labelled, tmp_path, monkeypatch, capsys, limit

@@ -171,6 +171,10 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
         (["--served-model", "x"], "served_model needs server"),
         (["--against", "nowhere"], "nowhere: holds no finished evaluation"),
         (["--model", "nowhere"], "nowhere: no tokenizer found"),
+        (["--output", "a" * 300], "aaa: cannot write: File name too long"),
+        (["--model", "a" * 300], "aaa/adapter_config.json: file name too long"),
+        (["--against", "a" * 300], "aaa: holds no finished evaluation"),
+        (["--suite", "t_eval:" + "a" * 300], "choose from"),
         (["--server", "http://127.0.0.1:9/v1"], "http://127.0.0.1:9/v1"),
         (["--server", "http://127.0.0.1:9/v1", "--api-key", "NOT_SET_HERE"], "NOT_SET_HERE, which is not set"),
         (["--server", "http://127.0.0.1:9/v1", "--api-key", "sk-123"], "api_key must be the name of an environment"),
@@ -304,6 +308,16 @@ def test_answers_of_two_served_models_are_not_mixed(bench, server, tmp_path, cap
     assert "holds answers of tiny, and the server now serves other" in capsys.readouterr().err
     server.models = ["tiny"]
     assert main(command) == 0
+
+
+def test_a_suite_s_name_may_be_longer_than_a_file_s(bench, tmp_path):
+    name = "short_answers" * 30
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN.read_text().replace('"short_answers"', f'"{name}"'))
+    result = evaluate(
+        EvalOptions(model=str(bench.model), suite=name, plugin=str(plugin), output=str(tmp_path / "o"), limit=2)
+    )
+    assert len(result.examples[name]) == 2
 
 
 def test_a_run_that_fails_before_an_answer_leaves_nothing(bench, server, tmp_path):

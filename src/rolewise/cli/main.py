@@ -1,5 +1,6 @@
 """`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
 
+import errno
 import importlib
 import os
 import re
@@ -70,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"\nrolewise {command}: interrupted; the same command goes on where it was", file=sys.stderr)
         return 130
     except Exception as error:
-        if not _is_out_of_space(error):
+        if _is_out_of_space(error):
+            message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            message = f"{error.filename}: file name too long; give a shorter one"
+        else:
             raise
-        message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
     else:
         return code or 0
     if not IS_MAIN_PROCESS:

@@ -67,10 +67,13 @@ class RunDirectory:
         """Whether this very run is already done.
 
         Raises:
-            InputError: if something else stands in the output's place.
+            InputError: if something else stands in the output's place, or nothing can: its name is too long.
         """
-        if not self.output.exists():
-            return False
+        try:
+            if not self.output.exists():
+                return False
+        except OSError as error:
+            raise unwritable(self.output, error) from error
         try:
             identity = json.loads((self.output / RUN_FILE).read_text(encoding="utf-8"))["identity"]
         except (OSError, ValueError, KeyError, TypeError):

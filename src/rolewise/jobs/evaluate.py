@@ -331,8 +331,9 @@ def _verdict_file(path: Path, name: str) -> Path:
 
 
 def _file_name(suite: str) -> str:
-    """A suite's name as a file name: parts after a colon may be many, so a digest stands for long ones."""
+    """A suite's name as a file name: parts after a colon may be many, so a digest stands for what is long."""
     base, colon, parts = suite.partition(":")
+    base = base if len(base) <= 60 else f"{base[:40]}-{digest(base)}"
     if not colon:
         return base
     kept = "".join(c if c.isalnum() or c in "_+-" else "_" for c in parts)
