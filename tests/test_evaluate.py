@@ -116,6 +116,15 @@ def test_an_adapter_is_loaded_on_its_base(bench, evaluated, tmp_path):
     assert tuned_answers != base_answers
 
 
+@pytest.fixture(scope="module")
+def lora(bench, tmp_path_factory):
+    """A new adapter of the tiny model; tests change copies."""
+    directory = tmp_path_factory.mktemp("lora") / "adapter"
+    base = AutoModelForCausalLM.from_pretrained(bench.model)
+    get_peft_model(base, LoraConfig(r=4, target_modules="all-linear")).save_pretrained(directory)
+    return directory
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -126,14 +135,8 @@ def test_an_adapter_is_loaded_on_its_base(bench, evaluated, tmp_path):
         ({}, "an adapter without weights (adapter_model.safetensors)"),
     ],
 )
-def test_an_adapter_that_can_not_be_used_is_named_in_one_line(change, says, bench, tmp_path, capsys):
-    adapter = tmp_path / "adapter"
-    model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(bench.model), LoraConfig(r=4, target_modules="all-linear")
-    )
-    model.save_pretrained(adapter)
-    config = adapter / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+def test_an_adapter_that_can_not_be_used_is_named_in_one_line(change, says, bench, lora, tmp_path, capsys):
+    adapter = changed_adapter(lora, tmp_path, change)
     if not change:
         (adapter / "adapter_model.safetensors").unlink()
     capsys.readouterr()
@@ -143,6 +146,28 @@ def test_an_adapter_that_can_not_be_used_is_named_in_one_line(change, says, benc
     assert str(adapter) in error
     assert "Traceback" not in error
     assert list(tmp_path.iterdir()) == [adapter]
+
+
+def changed_adapter(lora, folder, change):
+    adapter = shutil.copytree(lora, folder / "adapter")
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    return adapter
+
+
+@pytest.mark.parametrize("own_tokenizer", [True, False])
+def test_an_adapter_whose_base_is_nowhere_is_told_from_one_without_a_tokenizer(
+    own_tokenizer, bench, lora, tmp_path, capsys
+):
+    adapter = changed_adapter(lora, tmp_path, {"base_model_name_or_path": "some/model"})
+    if own_tokenizer:
+        bench.tokenizer().save_pretrained(adapter)
+    assert main(arguments(bench, tmp_path / "out", "--model", str(adapter))) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"{adapter}: an adapter, and its base model some/model is missing: it is no folder here, and the hub" in error
+    )
+    assert error.count("\n") == 1
 
 
 def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +71,8 @@ def engine_fingerprint(options: EngineOptions) -> str:
     if base is None:
         return model_fingerprint(options.model, trust_remote_code=trust)
     adapter = model_fingerprint(options.model, trust_remote_code=trust)
-    return f"{adapter} on {model_fingerprint(base, trust_remote_code=trust)}"
+    with _as_base_of(options.model, base):
+        return f"{adapter} on {model_fingerprint(base, trust_remote_code=trust)}"
 
 
 def open_tokenizer(options: EngineOptions) -> PreTrainedTokenizerBase:
@@ -82,7 +85,8 @@ def open_tokenizer(options: EngineOptions) -> PreTrainedTokenizerBase:
     if base is None:
         return load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     if not (Path(options.model) / "tokenizer_config.json").is_file():
-        return load_tokenizer(base, trust_remote_code=options.trust_remote_code)
+        with _as_base_of(options.model, base):
+            return load_tokenizer(base, trust_remote_code=options.trust_remote_code)
     try:
         return AutoTokenizer.from_pretrained(options.model, trust_remote_code=options.trust_remote_code)
     except (OSError, ValueError) as error:
@@ -126,10 +130,8 @@ def open_model(options: EngineOptions) -> Any:
     base = adapter_base(options.model)
     if base is None:
         return load_model(options.model, **common)
-    try:
+    with _as_base_of(options.model, base):
         model = load_model(base, **common)
-    except InputError as error:
-        raise InputError(f"{options.model}: an adapter of {base}, and {error}") from error
     try:
         make_room(model, options.model)
         # Not merged: in 16 bits merging rounds, and the answers would be another model's.
@@ -138,6 +140,24 @@ def open_model(options: EngineOptions) -> Any:
         # torch names the first weight that does not fit in its second line.
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{options.model}: this adapter does not fit {base} ({reason})") from error
+
+
+@contextmanager
+def _as_base_of(adapter: str, base: str) -> Iterator[None]:
+    """Say whose base it is that can't be loaded: who gave an adapter did not name that model.
+
+    Raises:
+        InputError: in place of one from within.
+    """
+    try:
+        yield
+    except InputError as error:
+        if Path(base).exists():
+            raise InputError(f"{adapter}: an adapter of {base}, and {error}") from error
+        raise InputError(
+            f"{adapter}: an adapter, and its base model {base} is missing: it is no folder here, and the hub does not "
+            f"have it or can't be reached; write a folder that holds it as base_model_name_or_path in {ADAPTER_CONFIG}"
+        ) from error
 
 
 def _key(variable: str | None) -> str | None:
