@@ -6,8 +6,8 @@
 
 `=N` takes N of a source's conversations, drawn with the seed; without it all are taken. A conversation is left out if
 one of its user's texts shares a run of 13 words with a question of a benchmark, or holds a whole question of 5 to 12
-words; two whose first call answers the same prompt are one. How many each source gave and each rule took away is
-printed, and written beside the output.
+words, or if it calls a tool that is not on offer; two whose first call answers the same prompt are one. How many each
+source gave and each rule took away is printed, and written beside the output.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from rolewise.core.files import write_json
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers import iter_conversations, write_conversations
 from rolewise.data.readers.containers import open_containers
-from rolewise.data.tool_prompts import ToolPrompt, single_turn_steps
+from rolewise.data.tool_prompts import ToolPrompt, single_turn_steps, tools_not_on_offer
 
 RUN, LEAST = 13, 5
 """Words in a row that two texts must share, and words that a shorter question must have, to overlap."""
@@ -95,7 +95,9 @@ def with_steps(path: str, counts: Counter[str]) -> Iterator[tuple[Conversation, 
             counts["refused"] += 1
             continue
         counts["without calls"] += not steps
-        if steps:
+        is_wrong = any(tools_not_on_offer(step) for step in steps)
+        counts["no such tool"] += is_wrong
+        if steps and not is_wrong:
             yield conversation, steps
     counts["conversations"] += len(stream.rejected)
     counts["refused"] += len(stream.rejected)
@@ -140,7 +142,8 @@ def main() -> None:
     rng.shuffle(mixed)
     write_conversations(mixed, options.output)
 
-    columns = ["conversations", "refused", "without calls", *(f"in {name}" for name in overlaps), "repeated", "taken"]
+    left_out = ["refused", "without calls", "no such tool", *(f"in {name}" for name in overlaps), "repeated"]
+    columns = ["conversations", *left_out, "taken"]
     table = Table("source", *columns)
     for name, numbers in report.items():
         table.add_row(name, *(str(numbers.get(column, 0)) for column in columns))

@@ -9,6 +9,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.generator import generate, reference_calls
 from rolewise.data.readers import read_conversations, write_conversations
+from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.data.tool_prompts import read_tool_prompts, single_turn_steps, with_instructions
 from rolewise.rewards.reference_calls import read_reference
 
@@ -64,6 +65,38 @@ def test_a_reference_asks_for_an_answer_where_the_turn_gives_one() -> None:
         assert read_reference(step.reference).parts == parts
 
 
+@pytest.mark.parametrize("call_format", CALL_FORMATS)
+def test_a_reference_can_be_read_in_the_format_of_the_responses(call_format: str) -> None:
+    both = (
+        '<think> a </think>\n<tool_call>\n{"name": "f", "parameters": {"x": 1}}\n</tool_call>\n<response> b </response>'
+    )
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": both}]
+    (step,) = single_turn_steps(Conversation(messages, TOOLS, "a:1"), call_format=call_format)
+    reference = read_reference(step.reference, call_format)
+    assert [call._asdict() for call in reference.calls] == step.calls == [{"name": "f", "arguments": {"x": 1}}]
+    assert reference.parts == (("think", "call", "answer") if call_format == "rlla" else ("think", "call"))
+
+
+def test_arguments_without_names_are_for_react(tmp_path: Path) -> None:
+    record = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Action: search[Paris]"}]}
+    (tmp_path / "data.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (prompt,) = read_tool_prompts(str(tmp_path / "data.jsonl"), call_format="fireact").prompts
+    assert read_reference(prompt.reference, "fireact").calls[0].arguments == {"0": "Paris"}
+    with pytest.raises(InputError, match="without names"):
+        read_tool_prompts(str(tmp_path / "data.jsonl"), call_format="hermes")
+
+
+def test_references_to_tools_that_are_not_on_offer_are_counted(tmp_path: Path) -> None:
+    records = [{"messages": [{"role": "user", "content": "?"}, call(name)], "tools": TOOLS} for name in ("f", "F", "g")]
+    records.append({"messages": [{"role": "user", "content": "?"}, call("any")]})
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    read = read_tool_prompts(str(path))
+    assert len(read.prompts) == 4
+    (note,) = read.notes
+    assert "2 of 4 references call a tool that is not on offer (first 'F', data.jsonl:2)" in note
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -104,6 +137,8 @@ def test_prompts_that_do_not_speak_of_thoughts_are_told() -> None:
     assert with_instructions(plain[1:], "hermes")[0]["role"] == "system"
     assert with_instructions(plain, "react") == plain
     assert plain[0]["content"] == "Be kind."
+    thought = [*plain, {"role": "assistant", "content": "<think>a</think> b"}]
+    assert with_instructions(thought, "rlla")[0] == told[0]
 
 
 def test_seal_tools_and_openfunctions_give_query_and_tools_apart(tmp_path: Path) -> None:
@@ -137,6 +172,43 @@ def test_seal_tools_and_openfunctions_give_query_and_tools_apart(tmp_path: Path)
     assert list(second.tools[0]["function"]["parameters"]["properties"]) == ["unit", "size"]
     assert second.tools[0]["function"]["parameters"]["required"] == ["unit"]
     assert second.calls == [{"name": "lib.make", "arguments": {"unit": "s"}}]
+
+
+def toolace(tools: str, *turns: dict) -> Conversation:
+    system = (
+        "You are an expert.\nPoint out what lacks. You should only return the function call in tools call sections.\n"
+        f"Here is a list of functions in JSON format that you can invoke:\n{tools}. \nShould you decide to return the "
+        "function call(s). \nPut it in the format of [func1(params_name=params_value...), func2(params)]\n\nNO other "
+        "text MUST be included."
+    )
+    return Conversation([{"role": "system", "content": system}, {"role": "user", "content": "?"}, *turns], None, "a:1")
+
+
+def test_toolaces_prompts_do_not_ask_for_another_notation_than_the_responses() -> None:
+    tools = (
+        '[{"name": "Get It", "parameters": {"type": "dict", "properties": {"a": {}}, "required": ["a"]}, "x": null}]'
+    )
+    turns = [
+        {"role": "assistant", "content": "[Get It(a='[1]')]"},
+        {"role": "tool", "content": "1"},
+        {"role": "assistant", "content": "[one] is it"},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": "[Get It(a=2)]"},
+    ]
+    first, last = single_turn_steps(toolace(tools, *turns))
+    assert first.messages[0]["content"] == "You are an expert.\nPoint out what lacks."
+    assert first.tools is not None
+    assert first.tools[0]["function"]["name"] == "Get It"
+    assert first.tools[0]["function"]["parameters"] == {"type": "object", "properties": {"a": {}}, "required": ["a"]}
+    assert last.messages[2]["tool_calls"][0]["function"] == {"name": "Get It", "arguments": {"a": "[1]"}}
+    assert last.messages[4]["content"] == "[one] is it"
+    assert last.calls == [{"name": "Get It", "arguments": {"a": 2}}]
+    (_, as_asked) = single_turn_steps(toolace(tools, *turns), call_format="python")
+    assert as_asked.messages == toolace(tools, *turns).messages[:6]
+    assert as_asked.tools is None
+    for broken in ("[{]", '[{"description": "no name"}]', "[1]"):
+        with pytest.raises(InputError, match="a:1: message 1: the list of functions can't be read"):
+            list(single_turn_steps(toolace(broken, *turns)))
 
 
 def test_verls_records_are_read(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ A conversation is decomposed into single-turn steps (arXiv 2509.21826): each ass
 everything before it and whose reference is the turn itself.
 """
 
-import ast
 import hashlib
 import json
 import re
@@ -18,6 +17,7 @@ from rolewise.data.readers import Rejected
 from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.data.tool_calls import calls_from_openai, parse_response, write_calls
 from rolewise.data.tool_calls.parsed import ParsedCall
+from rolewise.data.tools_in_prompts import with_tools_apart
 
 THINK_FIRST = "Think first, between <think> and </think>."
 INSTRUCTIONS = {
@@ -28,13 +28,8 @@ INSTRUCTIONS = {
 """How a response is to look, by the format of its calls; the others are told to think first, then to call or answer."""
 
 _CALL_TAGS = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|^Action(?: Input)?\s*:", re.MULTILINE)
-_SEAL_TOOLS = re.compile(r'\napi_list = (?P<tools>\[.*\])\ntask_instruction = "(?P<query>.*)"\nOutput:\s*\Z', re.DOTALL)
-_OPEN_FUNCTIONS = re.compile(
-    r"\nQuestion: (?P<query>.*?)\n+Function to be used: (?P<name>\S+)\n+Description: (?P<description>.*?)\n+"
-    r"Parameters:[ \n]*(?P<parameters>.*?)(?:\nRequired: \[(?P<required>.*?)\])?\s*(?:\nFormat your response.*)?\Z",
-    re.DOTALL,
-)
-_OPEN_FUNCTIONS_PARAMETER = re.compile(r"^\d+\. (?P<name>\S+) - (?P<description>.*)$", re.MULTILINE)
+FORMATS_WITHOUT_NAMES = ("react", "fireact")
+"""Formats whose calls may have arguments without names."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +98,12 @@ def read_tool_prompts(
     refused: list[Rejected] = []
     notes: dict[str, None] = {}
     hasher = hashlib.sha256()
+    unknown: list[tuple[str, str]] = []
     conversations = 0
     for conversation in mix:
         source = mix.lasting_source(conversation)
         try:
-            steps = list(single_turn_steps(conversation, answers=answers))
+            steps = list(single_turn_steps(conversation, answers=answers, call_format=call_format))
         except InputError as error:
             if not skip_invalid:
                 raise
@@ -117,6 +113,7 @@ def read_tool_prompts(
         notes.update(dict.fromkeys(conversation.notes))
         for step in steps:
             prompt = replace(step, source=source, messages=with_instructions(step.messages, call_format))
+            unknown += [(name, prompt.source) for name in tools_not_on_offer(prompt)[:1]]
             hasher.update(json.dumps([prompt.messages, prompt.tools, prompt.reference], default=str).encode() + b"\n")
             prompts.append(prompt)
     rejected = [*mix.rejected, *refused]
@@ -126,26 +123,48 @@ def read_tool_prompts(
             f"{data}: no assistant turn calls a tool, so there is no call to reward; give conversations with tool "
             f"calls{reason}"
         )
+    if unknown:
+        name, source = unknown[0]
+        notes[
+            f"{data}: {len(unknown)} of {len(prompts)} references call a tool that is not on offer (first {name!r}, "
+            f"{source}), so that no response can be wholly right; mend the data or leave them out."
+        ] = None
     return ToolPrompts(prompts, rejected, hasher.hexdigest(), conversations, list(notes))
 
 
-def single_turn_steps(conversation: Conversation, *, answers: bool = False) -> Iterator[ToolPrompt]:
+def tools_not_on_offer(prompt: ToolPrompt) -> list[str]:
+    """Names that the reference calls though the tools do not have them; empty where the messages tell of the tools."""
+    offered = {(tool.get("function") or tool).get("name") for tool in prompt.tools or []}
+    return [call["name"] for call in prompt.calls if offered and call["name"] not in offered]
+
+
+def single_turn_steps(
+    conversation: Conversation, *, answers: bool = False, call_format: str = "rlla"
+) -> Iterator[ToolPrompt]:
     """The steps of a conversation, in order; with `answers` also those that answer without a call.
+
+    Args:
+        conversation: its calls in any format.
+        answers: whether turns without a call are steps too.
+        call_format: of the responses that are to be sampled. In rlla's alone a reference can ask for a call and an
+            answer, and in ReAct's alone a call's arguments need no names.
 
     Raises:
         InputError: naming the source and the turn, for a call that can't be read.
     """
-    conversation = _with_tools_apart(conversation)
+    conversation = with_tools_apart(conversation, call_format)
     for number, message in enumerate(conversation.messages):
         if message["role"] != "assistant" or number == 0:
             continue
         where = f"{conversation.source}: message {number + 1}"
         content = str(message.get("content") or "")
-        calls = _calls_of(message, content, where)
+        calls = _calls_of(message, content, call_format, where)
         if not calls and not answers:
             continue
         reference = json.dumps(calls, ensure_ascii=False)
-        if calls and "<response>" in content:  # a list of calls can't ask for an answer beside them
+        if (
+            calls and "<response>" in content and call_format == "rlla"
+        ):  # a list of calls can't ask for an answer beside them
             written = write_calls([ParsedCall(call["name"], call["arguments"]) for call in calls], "rlla")
             answer = content.partition("<response>")[2].partition("</response>")[0]
             reference = f"<think> </think>\n{written}\n<response>{answer}</response>"
@@ -153,31 +172,33 @@ def single_turn_steps(conversation: Conversation, *, answers: bool = False) -> I
 
 
 def with_instructions(messages: list[dict[str, Any]], call_format: str) -> list[dict[str, Any]]:
-    """Messages that say how to respond: those that do not speak of a thought's tags are told in the system message."""
+    """Messages that say how to respond: in the system message, unless it or the user speaks of a thought's tags."""
     told = INSTRUCTIONS.get(call_format, f"{THINK_FIRST} Then either call tools, or answer the user.")
-    if not told or any("<think>" in str(message.get("content")) for message in messages if message["role"] != "tool"):
+    # Not by the assistant's turns: that an earlier one thought does not tell the model to, and a template may drop it.
+    asked = [str(message.get("content")) for message in messages if message["role"] in ("system", "user")]
+    if not told or any("<think>" in text for text in asked):
         return messages
     if messages[0]["role"] != "system":
         return [{"role": "system", "content": told}, *messages]
     return [{**messages[0], "content": f"{messages[0]['content']}\n\n{told}"}, *messages[1:]]
 
 
-def _calls_of(message: dict[str, Any], content: str, where: str) -> list[dict[str, Any]]:
+def _calls_of(message: dict[str, Any], content: str, call_format: str, where: str) -> list[dict[str, Any]]:
     if message.get("tool_calls"):
         found = calls_from_openai(message["tool_calls"])
     else:
         found = parse_response(content).calls
         if not found and _CALL_TAGS.search(content):
             raise InputError(f"{where}: the reference has a call's tag and no call behind it; mend it, or skip it")
-    return [_as_dictionary(call, where) for call in found]
+    return [_as_dictionary(call, call_format, where) for call in found]
 
 
-def _as_dictionary(call: ParsedCall, where: str) -> dict[str, Any]:
+def _as_dictionary(call: ParsedCall, call_format: str, where: str) -> dict[str, Any]:
     if not call.valid or call.arguments is None:
         raise InputError(
             f"{where}: the reference call of {call.name!r} can't be read: {call.error}; mend it, or skip it"
         )
-    if any(name.isdigit() for name in call.arguments):
+    if call_format not in FORMATS_WITHOUT_NAMES and any(name.isdigit() for name in call.arguments):
         raise InputError(
             f"{where}: the reference call of {call.name!r} has arguments without names, which no reward can compare; "
             "name them, or skip it"
@@ -187,46 +208,3 @@ def _as_dictionary(call: ParsedCall, where: str) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: the reference call of {call.name!r} is not JSON: {error}; skip it") from error
     return {"name": call.name, "arguments": arguments}
-
-
-def _with_tools_apart(conversation: Conversation) -> Conversation:
-    """Seal-Tools' and OpenFunctions' one user message, which asks for a notation of its own, as a query with tools."""
-    messages = conversation.messages
-    if conversation.tools or not messages or messages[0]["role"] != "user":
-        return conversation
-    text = str(messages[0]["content"])
-    found: tuple[str, list[dict[str, Any]]] | None = None
-    if match := _SEAL_TOOLS.search(text):
-        found = match["query"], _seal_tools(match["tools"], conversation.source)
-    elif match := _OPEN_FUNCTIONS.search(text):
-        found = match["query"].strip(), [_open_function(match)]
-    if found is None:
-        return conversation
-    query, tools = found
-    rest = [{"role": "user", "content": query}, *messages[1:]]
-    return replace(conversation, messages=rest, tools=tools, role_spans=None)
-
-
-def _seal_tools(text: str, source: str) -> list[dict[str, Any]]:
-    try:
-        entries = ast.literal_eval(text)
-        return [
-            _schema(entry["api_name"], entry.get("api_description", ""), entry["parameters"], entry.get("required", []))
-            for entry in entries
-        ]
-    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{source}: message 1: `api_list` can't be read: {error}") from error
-
-
-def _open_function(match: re.Match[str]) -> dict[str, Any]:
-    parameters = {
-        found["name"].rstrip(":"): {"description": found["description"].strip()}
-        for found in _OPEN_FUNCTIONS_PARAMETER.finditer(match["parameters"])
-    }
-    required = [name.strip() for name in (match["required"] or "").split(",") if name.strip() in parameters]
-    return _schema(match["name"], match["description"].strip(), parameters, required)
-
-
-def _schema(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
-    parameters = {"type": "object", "properties": properties, "required": required}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}

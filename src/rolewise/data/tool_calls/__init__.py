@@ -1,6 +1,6 @@
 """Tool calls in a model's response: read with the place of every part, and written, in the common formats."""
 
-from rolewise.data.tool_calls.formats import CALL_FORMATS, parse_response, recognise_format, write_calls
+from rolewise.data.tool_calls.formats import CALL_FORMATS, opened_thought, parse_response, recognise_format, write_calls
 from rolewise.data.tool_calls.openai import calls_from_openai, calls_to_openai
 from rolewise.data.tool_calls.parsed import ArgumentSpan, ParsedCall, ParsedResponse, Segment
 from rolewise.data.tool_calls.tokenizer import parse_with_tokenizer
@@ -13,6 +13,7 @@ __all__ = [
     "Segment",
     "calls_from_openai",
     "calls_to_openai",
+    "opened_thought",
     "parse_response",
     "parse_with_tokenizer",
     "recognise_format",

@@ -40,6 +40,7 @@ CALL_FORMATS = {
 _TURN_END = re.compile(r"(?:<\|(?:im_end|eot_id|eom_id|endoftext|end_of_text)\|>|</s>)\s*\Z")
 _TURN_END_REACH = 64
 _THOUGHT_TAGS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
+_OPENED_THOUGHT = re.compile(r"(?:<think>|<thinking>|\[THINK\])\s*\Z")
 _JSON_KEYS = "name|type|function|api"
 # What only a call brings. The first one in the text decides; before it may stand what `_HINT` finds.
 _SIGN = re.compile(
@@ -108,6 +109,12 @@ def recognise_format(text: str) -> str | None:
         line = text[sign.end() : line_end if line_end >= 0 else len(text)].rstrip()
         return "fireact" if "[" in line and line.endswith("]") else "react"
     return {"llama3": "llama3", "json": "llama3", "seal": "seal-tools", "python": "python"}[sign.lastgroup]
+
+
+def opened_thought(prompt: str) -> str:
+    """The tag of a thought that a prompt ends with, so that the response begins within it; empty without one."""
+    opened = _OPENED_THOUGHT.search(prompt, max(0, len(prompt) - _TURN_END_REACH))
+    return opened[0] if opened else ""
 
 
 def write_calls(calls: Sequence[ParsedCall], format: str) -> str:
