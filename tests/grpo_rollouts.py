@@ -21,7 +21,7 @@ from rolewise.training.rollout_weights import RolloutTokens
 
 LOSS_TYPES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo")
 COLOURS = RolloutRoles(
-    lambda before, responses: [np.array(ids, dtype=np.uint8) % 3 for ids in responses],
+    lambda before, responses: [(np.array(ids) % 3).astype(np.uint8) for ids in responses],
     {0: "red", 1: "green", 2: "blue"},
 )
 """A role by the token's number: every response has several."""

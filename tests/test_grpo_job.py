@@ -1,9 +1,13 @@
 """`rolewise grpo` from the command line to the report, killed and resumed; and, slowly, that it learns."""
 
+import asyncio
+import inspect
 import json
+import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -16,7 +20,7 @@ from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import Renderer
 from rolewise.jobs.grpo import rewards, train_grpo
-from rolewise.rewards.registry import _registered, register_reward
+from rolewise.rewards.registry import _registered, make_rewards, register_reward
 from rolewise.training.grpo import WeightedGRPOTrainer
 
 VOWELS = """
@@ -112,6 +116,11 @@ def test_bad_options_are_one_line(grpo: list[str], tmp_path: Path, capsys) -> No
         ("--max-prompt-length", "3"): "every prompt is longer than max_prompt_length 3",
         ("--steps-per-generation", "64"): "but a rollout takes 128",
         ("--granularity", "fine"): "granularity 'fine' is not known",
+        ("--loss-type", "ppo"): "loss_type 'ppo' is not known; choose one of dapo, grpo",
+        ("--importance-sampling-level", "word"): "importance_sampling_level 'word' is not known",
+        ("--scale-rewards", "all"): "scale_rewards 'all' is not known",
+        ("--num-iterations", "0"): "num_iterations is 0",
+        ("--beta", "-1"): "beta is -1.0",
     }
     for more, message in cases.items():
         assert main([*grpo, "--output", str(tmp_path / "run"), *more]) == 2, more
@@ -148,11 +157,55 @@ def test_options_say_which_rules_reward(grpo: list[str], tmp_path: Path) -> None
         register_reward("rest", len)
     before = dict(_registered)
     register_reward("mine", len)
-    assert rewards(*read_command([*plain, "--reward", "mine"])) == [len]
+    assert [function.__name__ for function in rewards(*read_command([*plain, "--reward", "mine"]))] == ["mine"]
     _registered.clear()
     _registered.update(before)
     with pytest.raises(InputError, match="each once"):
         read_command([*plain, "--reward", "rest,rest"])
+    with pytest.raises(ValueError, match="not a function"):
+        register_reward("mine", 3)
+
+
+def asked(function, count=2):
+    """What a registered function's reward gives for so many completions, called as TRL calls it."""
+    before = dict(_registered)
+    register_reward("mine", function)
+    try:
+        (reward,) = make_rewards(["mine"], lambda preset: preset)
+    finally:
+        _registered.clear()
+        _registered.update(before)
+    columns = {"prompts": ["?"] * count, "completions": ["a"] * count, "completion_ids": [[1]] * count, "reference": []}
+    found = reward(**columns)
+    return asyncio.run(found) if inspect.iscoroutine(found) else found
+
+
+def test_a_reward_of_ones_own_may_be_silent_but_not_wrong() -> None:
+    async def later(completions, **_):
+        return [1.0] * len(completions)
+
+    async def fails_later(completions, **_):
+        raise OSError("gone")
+
+    class Instance:
+        def __call__(self, completions, **_):
+            return np.ones(len(completions))
+
+    assert asked(lambda completions, **_: [1, None]) == [1.0, None]
+    assert asked(lambda completions, **_: torch.tensor([1.0, math.nan])) == pytest.approx([1.0, math.nan], nan_ok=True)
+    assert asked(later) == asked(Instance()) == [1.0, 1.0]
+    cases = {
+        (lambda completions, **_: 1 / 0): r"'mine' failed \(ZeroDivisionError: division by zero\); mend its plugin",
+        (lambda completions: [1, 2]): "'mine' failed .TypeError",
+        fails_later: r"'mine' failed \(OSError: gone\)",
+        (lambda completions, **_: None): "'mine' gave None; it returns a list",
+        (lambda completions, **_: ["good", "bad"]): "'mine' gave something else than numbers: could not convert",
+        (lambda completions, **_: [1.0]): "'mine' gave 1 numbers for 2 completions",
+        (lambda completions, **_: [1.0, math.inf]): "'mine' gave an infinite number",
+    }
+    for function, message in cases.items():
+        with pytest.raises(InputError, match=message):
+            asked(function)
 
 
 def train_a_little(folder: Path, conversations: int, steps: int) -> None:

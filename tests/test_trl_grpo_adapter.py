@@ -153,6 +153,42 @@ def test_rendered_prompts_get_no_special_tokens(chatml_tokenizer: PreTrainedToke
     assert seen == {"add_special_tokens": False}
 
 
+@pytest.mark.parametrize("conversational", [False, True])
+def test_rewards_see_the_special_tokens_and_the_thought_that_the_prompt_opened(
+    conversational: bool, make_tokenizer, tmp_path: Path
+) -> None:
+    """In Mistral's format a special token makes the call; TRL's own texts lack it."""
+    tokenizer = make_tokenizer(special=("<|im_end|>", "[TOOL_CALLS]"))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]"]})
+    call = '[TOOL_CALLS] [{"name": "f", "arguments": {"a" : "b , c"}}]'
+    seen = []
+
+    def rollout(prompts, trainer):
+        rows = [tokenizer(call + (tokenizer.eos_token if row else ""))["input_ids"] for row in range(len(prompts))]
+        return {"prompt_ids": [[5]] * len(prompts), "completion_ids": rows, "logprobs": None}
+
+    def reward(completions, **_):
+        seen.extend(completions)
+        return [0.0] * len(completions)
+
+    trainer = make_trainer(tokenizer, tmp_path, rollout_func=rollout, reward_funcs=reward)
+    text = "so <think>\n"
+    prompt = [{"role": "user", "content": text}] if conversational else text
+    trainer._generate_and_score_completions([{"prompt": prompt}] * 4)
+    assert "[TOOL_CALLS]" not in tokenizer.decode(tokenizer(call)["input_ids"], skip_special_tokens=True)
+    expected = [{"role": "assistant", "content": call}] if conversational else "<think>\n" + call
+    assert seen == [expected] * 4
+
+
+def test_messages_that_the_parser_took_apart_stay(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    trainer = make_trainer(chatml_tokenizer, tmp_path)
+    parsed = [[{"role": "assistant", "content": "x", "tool_calls": []}]]
+    prompts = [[{"role": "user", "content": "?"}]]
+    assert trainer._as_sampled(prompts, parsed, [[5]]) == parsed
+    trainer.tools = [print]
+    assert trainer._as_sampled(prompts, [["of several turns"]], [[5]]) == [["of several turns"]]
+
+
 def test_a_resumed_run_meets_its_prompts_in_the_order_of_its_epoch(
     chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.core.role import Role
 from rolewise.training.gradient_variance import GradientVariance
+from rolewise.training.grpo_config import call_regions
 from rolewise.training.models import lora_config
 from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles
 from rolewise.training.trl_grpo_adapter import loss_mask
@@ -295,6 +296,18 @@ def test_a_format_that_is_never_used_is_said_once(chatml_tokenizer: PreTrainedTo
     for _ in range(ROLLOUTS_LOOKED_AT + 3):
         rollout_of(trainer)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<think>\n", " \n<think>\n\n", ""])
+def test_a_thought_that_the_prompt_opened_is_one_though_it_never_ends(opening: str, chatml_tokenizer) -> None:
+    roles = call_regions(chatml_tokenizer, None)
+    before = chatml_tokenizer("<|im_start|>user\nWeather?<|im_end|>" + opening)["input_ids"]
+    response = chatml_tokenizer("the weather in Paris, so")["input_ids"]
+    (found,) = roles.label([before], [response])
+    assert set(found.tolist()) == {Region.THINK if opening else Region.OTHER}
+    assert len(found) == len(response)
+    (found,) = roles.label([[]], [response])
+    assert set(found.tolist()) == {Region.OTHER}
 
 
 def test_roles_of_ones_own_and_a_scheme_of_fine_tuning(

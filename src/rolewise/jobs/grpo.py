@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -39,6 +40,15 @@ from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
 COMPLETIONS = "completions"
+
+TRAINERS_CHOICES = {
+    "loss_type": ("dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "scale_rewards": ("group", "batch", "none"),
+    "vllm_mode": ("colocate", "server"),
+}
+"""Of TRL's options, which it checks once the first responses are sampled, or never."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,13 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
         raise InputError("eval_strategy no never measures; leave eval_data out, or give another one")
     if training.max_completion_length is None or training.max_completion_length < 1:
         raise InputError(f"max_completion_length is {training.max_completion_length}; it must be at least 1")
+    for name, choices in TRAINERS_CHOICES.items():
+        if getattr(training, name) not in choices:
+            raise InputError(f"{name} {getattr(training, name)!r} is not known; choose one of {', '.join(choices)}")
+    if training.num_iterations < 1:
+        raise InputError(f"num_iterations is {training.num_iterations}; it must be at least 1")
+    if not 0 <= training.beta < math.inf:
+        raise InputError(f"beta is {training.beta}; the KL term's weight is a finite number, 0 or more")
     if training.temperature <= 0:
         raise InputError(f"temperature is {training.temperature}; give more than 0, or all responses are one")
 

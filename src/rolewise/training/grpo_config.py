@@ -1,14 +1,18 @@
 """Settings of GRPO with token weights, and what they name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
-from rolewise.data.tool_calls import CALL_FORMATS
+from rolewise.data.token_text import token_table
+from rolewise.data.tool_calls import CALL_FORMATS, opened_thought
 from rolewise.roles.regions import label_regions
 from rolewise.training.rollout_roles import RolloutRoles
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
@@ -16,6 +20,8 @@ from rolewise.weighting import WEIGHTINGS, make_weighting
 from rolewise.weighting.ramp import Ramp
 from rolewise.weighting.rest import REGION_WEIGHTINGS, RegionWeighting, make_region_weighting
 
+_LONGEST_OPENING = 12
+"""Tokens of a thought's opening tag at most, with the line breaks behind it."""
 _CALL_REGIONS = (Region.TOOL_NAME, Region.ARGUMENTS, Region.ARGUMENT_NAME, Region.ARGUMENT_VALUE)
 
 
@@ -127,8 +133,24 @@ def read_region_weights(text: str) -> dict[Region, tuple[float, float]]:
 
 def call_regions(tokenizer: Any, call_format: str | None) -> RolloutRoles:
     """The regions of tool calls, found in the sampled ids themselves."""
+
+    def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
+        # A thought that the prompt opened is one from its first token on, also if the response never closes it.
+        openings = [_opening(ids, tokenizer) for ids in before]
+        whole = [[*opening, *ids] for opening, ids in zip(openings, responses, strict=True)]
+        labelled = label_regions(whole, tokenizer, call_format)
+        return [regions_T[len(opening) :] for regions_T, opening in zip(labelled, openings, strict=True)]
+
     return RolloutRoles(
-        label=lambda before, responses: label_regions(responses, tokenizer, call_format),
+        label=label,
         names={int(region): region.label for region in Region},
         of_calls=frozenset(map(int, _CALL_REGIONS)),
     )
+
+
+def _opening(before: Sequence[int], tokenizer: Any) -> list[int]:
+    """The last tokens of a prompt, as far as they open a thought."""
+    tail = list(before[-_LONGEST_OPENING:])
+    text, start_T, _ = token_table(tokenizer).text(tail)
+    tag = opened_thought(text)
+    return [i for i, start in zip(tail, start_T, strict=True) if start >= len(text) - len(tag)] if tag else []

@@ -8,8 +8,8 @@
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
-- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions; `_tokenizer` and
-  `eos_token_ids`;
+- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions; `_tokenizer`,
+  `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
@@ -21,6 +21,8 @@ import torch
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
+
+from rolewise.data.tool_calls import opened_thought
 
 RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
 
@@ -82,12 +84,26 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return loss
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
-        if self.rendered_prompts and isinstance(prompts[0], str):
-            # TRL leaves special tokens out of the texts, and in some formats (llama3, mistral) they make the call.
-            ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-            own = [ids[:-1] if ids and ids[-1] in ends else ids for ids in completion_ids_list]
-            completions = self._tokenizer.batch_decode(own, skip_special_tokens=False)
+        completions = self._as_sampled(prompts, completions, completion_ids_list)
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+
+    def _as_sampled(self, prompts: Any, completions: Any, ids: list[list[int]]) -> Any:
+        """What rewards are to see: completions with their special tokens, which make the call in llama3 and mistral.
+
+        TRL leaves these out of its texts. The token that ended a completion is left out here too, and a thought that
+        the prompt opened is opened in the completion. Messages that TRL's parser took apart stay as they are.
+        """
+        if self.tools:
+            return completions
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        own = [row[:-1] if row and row[-1] in ends else row for row in ids]
+        texts = self._tokenizer.batch_decode(own, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        if isinstance(prompts[0], str):
+            return [opened_thought(prompt) + text for prompt, text in zip(prompts, texts, strict=True)]
+        return [
+            [{**completion[0], "content": text}] if _is_plain(completion) else completion
+            for completion, text in zip(completions, texts, strict=True)
+        ]
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
@@ -119,6 +135,10 @@ class _SamplerOfTheEpoch(Sampler):  # type: ignore[misc]  # torch is not followe
 
     def __len__(self) -> int:
         return len(self._sampler)
+
+
+def _is_plain(completion: list[dict[str, Any]]) -> bool:
+    return len(completion) == 1 and completion[0].keys() == {"role", "content"}
 
 
 def loss_mask(rollout: dict[str, Any]) -> torch.Tensor:
