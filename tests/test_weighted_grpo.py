@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trl
+from datasets import Dataset
 from grpo_rollouts import COLOURS, LOSS_TYPES, fixed_rollout, loss_and_gradients, make_trainer, rollout_of
+from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.core.role import Role
 from rolewise.training.gradient_variance import GradientVariance
+from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.grpo_config import call_regions
 from rolewise.training.models import lora_config
 from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles
@@ -250,6 +254,79 @@ def test_the_environments_tokens_have_no_weight_and_each_turn_is_a_response(
     assert (rollout["token_roles"][0, turn : total - turn] == Region.OTHER).all()
     assert (rollout["advantages"][:, turn : total - turn] == 0).all()
     assert (rollout["token_weights"][:, :turn] > 0).all()
+
+
+class Desk:
+    """An environment with one tool."""
+
+    def reset(self, **_):
+        return None
+
+    def multiply(self, a: int, b: int) -> int:
+        """Multiply two numbers.
+
+        Args:
+            a: The first.
+            b: The second.
+        """
+        return a * b
+
+
+@pytest.mark.parametrize("environment", [False, True])
+def test_trls_tools_and_environments_answer_without_weight(
+    environment: bool, make_tokenizer, tmp_path: Path, monkeypatch
+) -> None:
+    """A rollout of two turns through TRL's own loop, the policy's words given; a template that TRL can parse."""
+
+    tokenizer = make_tokenizer((Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text())
+    call = '<tool_call>\n{"name": "multiply", "arguments": {"a": 30, "b": 4}}\n</tool_call><|im_end|>'
+    said = [tokenizer(text)["input_ids"] for text in (call, "<think>\nSo.\n</think>\n\nIt is 120.<|im_end|>")]
+    turns = iter(said)
+    seen = []
+
+    def reward(completions, **_):
+        seen.extend(completions)
+        return [1.0, 2.0, 3.0, 4.0]
+
+    model = tiny_model(vocab_size=len(tokenizer))
+    model.config.max_position_embeddings = 4096  # TRL drops a tool's result that would not fit
+    trainer = WeightedGRPOTrainer(
+        model,
+        reward,
+        WeightedGRPOConfig(
+            output_dir=str(tmp_path),
+            per_device_train_batch_size=4,
+            num_generations=4,
+            max_completion_length=900,
+            call_format="hermes",
+            use_cpu=True,
+            report_to="none",
+            bf16=False,
+        ),
+        Dataset.from_dict({"prompt": [[{"role": "user", "content": "30 * 4?"}]]}),
+        processing_class=tokenizer,
+        **({"environment_factory": Desk} if environment else {"tools": [Desk().multiply]}),
+    )
+
+    def sampled(prompt_ids, *_, **__):
+        ids = next(turns)
+        return [ids for _ in prompt_ids], None
+
+    monkeypatch.setattr(trainer, "_generate_single_turn", sampled)
+    rollout = trainer._generate_and_score_completions([dict(trainer.train_dataset[0])] * 4)
+    assert [message["role"] for message in seen[0]] == ["assistant", "tool", "assistant"]
+    assert seen[0][1]["content"] == "120"
+    own = [*range(len(said[0])), *range(rollout["completion_ids"].size(1) - len(said[1]), len(rollout["tool_mask"][0]))]
+    ids, weights = rollout["completion_ids"][0], rollout["token_weights"][0]
+    assert ids[own].tolist() == said[0] + said[1]
+    assert (weights[own] > 0).all()
+    others = torch.ones(len(ids), dtype=torch.bool).index_fill_(0, torch.tensor(own), False)
+    assert "120" in tokenizer.decode(ids[others])
+    assert not weights[others].any()
+    assert not rollout["advantages"][0][others].any()
+    text = {region: tokenizer.decode(ids[rollout["token_roles"][0] == region]) for region in Region}
+    assert (text[Region.TOOL_NAME], text[Region.ARGUMENT_NAME]) == ("multiply", "ab")
+    assert (text[Region.THINK].strip(), text[Region.RESPONSE].strip()) == ("So.", "It is 120.")
 
 
 def test_all_equal_rewards_and_empty_completions_make_no_nan(
