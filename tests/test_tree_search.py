@@ -334,13 +334,24 @@ def test_what_is_kept_after_the_last_rollout_says_that_the_tree_has_ended(tokeni
     assert ends == [(1, None), (2, None), (3, "rollouts")]
 
 
+def test_a_tree_that_had_ended_is_handed_over_as_it_is(tokenizer):
+    begun = searched("prompts", tokenizer, questions(1), SearchSettings(rollouts=2))
+    begun["q0"].ended = "time"
+    model = model_of("prompts", tokenizer)
+    settings = SearchSettings(rollouts=9)
+    assert searched("prompts", tokenizer, questions(1), settings, model=model, begun=begun) == begun
+    assert (len(begun["q0"].rollouts), model.asked) == (2, [])
+
+
 def test_a_run_that_was_given_up_leaves_the_engine_usable(tokenizer):
     settings = SearchSettings(rollouts=3)
     whole = searched("prompts", tokenizer, questions(4), settings)
     model = model_of("prompts", tokenizer, scramble=1)
     search = TreeSearch(model, policy_of("prompts", tokenizer), ScriptedJudge(), settings)
     next(search.run(questions(4)))
-    assert {tree.question.id: tree for tree in search.run(questions(4))} == whole
+    trees = list(search.run(questions(4)))
+    assert len(trees) == 4
+    assert {tree.question.id: tree for tree in trees} == whole
 
 
 # Budgets.
@@ -497,23 +508,24 @@ def test_a_question_that_fills_the_context_is_a_leaf_itself(tokenizer):
     assert (tree.root.leaf, tree.root.visits) == (True, 1)
 
 
-def test_the_engine_is_not_asked_for_next_tokens_that_have_no_room(tokenizer):
+@pytest.mark.parametrize("room", range(36, 44))
+def test_the_engine_is_not_asked_for_next_tokens_that_have_no_room(room, tokenizer):
     class Small(ScriptedModel):
-        context = 40
+        context = room
 
         def weigh(self, prefix, tokens):
-            assert len(prefix) + 2 <= 40
+            assert len(prefix) + 2 <= room
             return super().weigh(prefix, tokens)
 
-    model = Small(tokenizer, endings=["close"])
+    model = Small(tokenizer, ["Add 2.", "Add 22.", ""], endings=["close"])
     search = TreeSearch(model, TokenPolicy(tokenizer), ScriptedJudge(), SearchSettings(rollouts=6))
     (tree,) = search.run(questions(1))
     full = [node for node in tree.leaves() if node.behaviour != "output"]
     assert full
-    assert all(len(tree.path_ids(node)) > 38 and node.next_logprobs == [] for node in full)
+    assert all(len(tree.path_ids(node)) > room - 2 and node.next_logprobs == [] for node in full)
     assert search.notes == [
         f"Some paths end early, where the engine could not go on: the path has {len(tree.path_ids(full[0]))} tokens, "
-        "and the context holds 40"
+        f"and the context holds {room}"
     ]
 
 
