@@ -17,6 +17,7 @@ from rolewise.evaluation.prompting import Prompter
 from rolewise.rewards.math_answers import final_answer
 from rolewise.search.tree import Node, PolicyKind, Question, Tree
 from rolewise.search.walk import Generate, Need, NextTokens, Rollout, Wait, Walk
+from rolewise.training.functional_tokens import functional_token_ids
 
 MOST_SENTENCES = 4
 """A simulation takes longer steps only where there are no others (the published code's number)."""
@@ -207,7 +208,7 @@ class TokenPolicy(Policy):
 
     def __init__(self, tokenizer: Any, behaviours: BehaviourSet = RFTT, chat_template: str | None = None) -> None:
         super().__init__(tokenizer, behaviours, chat_template)
-        self._ids = {b.name: (_single(tokenizer, b.opening), _single(tokenizer, b.closing)) for b in behaviours}
+        self._ids = functional_token_ids(tokenizer, behaviours)
         self._functional = {token for pair in self._ids.values() for token in pair}
         self._stop = (*sorted(self._functional), *self._prompter.stop_token_ids)
 
@@ -316,16 +317,6 @@ class TokenPolicy(Policy):
         child.text = self._text([token for token in ids if token not in self._functional])
         child.ids += ids
         child.logprobs = [*child.logprobs, *logprobs] if len(logprobs) == len(ids) else []
-
-
-def _single(tokenizer: Any, token: str) -> int:
-    ids: list[int] = tokenizer(token, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
-        raise InputError(
-            f"the tokenizer has no functional token {token} (it cuts it into {len(ids)} pieces); use a model that was "
-            "warmed up with these behaviours, or search by prompts"
-        )
-    return ids[0]
 
 
 def _pick(walk: Walk, nodes: Sequence[Node]) -> Node:
