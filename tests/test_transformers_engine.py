@@ -493,10 +493,15 @@ def _switch(model: Any) -> None:
     model.set_adapter("other")
 
 
+def _other_precision(model: Any) -> None:
+    model.double()
+
+
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
         ("llama", _optimizer_step),
+        ("llama", _other_precision),
         ("llama", _reload),
         ("llama", _write_behind_the_back),
         ("lora", _optimizer_step),
@@ -520,7 +525,7 @@ def test_what_another_model_read_is_forgotten(kind, change, make_model, tokenize
     for [one], [other], [old] in zip(fresh, after, before, strict=True):
         assert other.ids == one.ids
         assert other.logprobs == pytest.approx(one.logprobs, abs=2e-5)
-        if change is not _merge:
+        if change not in (_merge, _other_precision):
             assert other.logprobs != pytest.approx(old.logprobs, abs=1e-3)
 
 
@@ -567,3 +572,20 @@ def test_an_agents_next_turn_reads_only_what_is_new(make_model, tokenizer):
             ids += [*reply.ids, *result]
     # A reply's last token is read with what follows, and a row reads as much as the longest beside it.
     assert new + 3 * (7 + 10 + 5) <= engine.usage.computed_tokens <= new + 3 * 3 * 10
+
+
+def test_conversations_that_go_on_come_before_those_that_begin(make_model, tokenizer):
+    """What is known of 20 conversations fits into a MiB, and 40 wait: four go on to their ends before others begin."""
+    engine = TransformersEngine(make_model("llama"), tokenizer, batch_size=4, prefix_mib=1)
+    conversations = prompts_of([200] * 40, len(tokenizer))
+    for number, ids in enumerate(conversations):
+        engine.submit((number, 0), ids, Sampling(max_new_tokens=3))
+    while done := engine.collect():
+        for completion in done:
+            number, turn = completion.key
+            ids = conversations[number]
+            ids += [*completion.samples[0].ids, 5, 6]
+            if turn < 3:
+                engine.submit((number, turn + 1), ids, Sampling(max_new_tokens=3))
+    assert engine.usage.prompt_tokens > 40 * 4 * 200
+    assert engine.usage.computed_tokens == 40 * 200 + 40 * 3 * 3

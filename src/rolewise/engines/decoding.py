@@ -132,10 +132,10 @@ class Batch:
         self, reader: PromptReader, prompts: Sequence[list[int]], samples: Sequence[Sequence[GrowingSample]]
     ) -> None:
         self.samples = [sample for group in samples for sample in group]
-        self._reader, self._traits = reader, reader.traits
+        self._reader = reader
         self._outdated: set[GrowingSample] = set()
         origins = [row for row, group in enumerate(samples) for _ in group]
-        if self._traits.selects:
+        if self._reader.traits.selects:
             self._rows, logits_BV = reader.read(prompts)
             if origins != list(range(len(prompts))):
                 self._rows.select(origins)
@@ -156,11 +156,11 @@ class Batch:
             self._reader.pad_id,
             max(sample.remaining for sample in self.samples),
             processors=[_Chooser(self.samples)],
-            criteria=[_Pause(self.samples, wait_for_all=not self._traits.selects)],
+            criteria=[_Pause(self.samples, wait_for_all=not self._reader.traits.selects)],
         )
         grown = output.sequences.shape[1] - self.width
         mask_BT = nn.functional.pad(self._rows.mask_BT, (0, grown), value=1)
-        self._rows = Rows(output.sequences, mask_BT, output.past_key_values if self._traits.selects else None)
+        self._rows = Rows(output.sequences, mask_BT, output.past_key_values if self._reader.traits.selects else None)
 
     @property
     def width(self) -> int:
@@ -182,9 +182,9 @@ class Batch:
             {row: [*s.prompt_ids, *s.ids] for row, s in ended.items() if s not in self._outdated},
         )
         self.samples = [self.samples[row] for row in keep]
-        if keep and self._traits.selects:
+        if keep and self._reader.traits.selects:
             self._rows.select(keep)
-        if keep and self._traits.joins:
+        if keep and self._reader.traits.joins:
             self._rows.trim()
 
     def join(self, other: "Batch") -> None:

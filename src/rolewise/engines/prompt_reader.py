@@ -70,13 +70,21 @@ class PromptReader:
         """Forget everything that was read."""
         self._prefixes = PrefixCache(self._max_bytes)
 
-    def model_has_changed(self) -> bool:
-        """Whether weights or adapters are others than the last time that this was asked.
+    def forget_if_changed(self) -> bool:
+        """Forget everything if weights or adapters are others than the last time that this was asked.
 
         Weights that are written through `Parameter.data` stay unseen.
+
+        Returns:
+            Whether they are.
         """
         before, self._state = self._state, _state_of(self.model)
-        return before != self._state
+        if self._state == before:
+            return False
+        # It may have gone to another device or precision.
+        self.traits = cache_traits(self.model, self.pad_id)
+        self.forget()
+        return True
 
     def unread(self, prompt: list[int]) -> int:
         """Tokens of a prompt that must go through the model: at least the last one."""

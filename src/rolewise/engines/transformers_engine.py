@@ -1,8 +1,8 @@
 """A Transformers model in this process, many requests at once.
 
-Requests wait in a queue. A batch takes in the longest prompts first, so that prompts of like length meet, and lets
-others in as samples end. A prompt is read once, whatever the number of its samples, and of a prompt that begins like
-an earlier one only the rest is read.
+Requests wait in a queue. A batch takes in the prompts with most to read first, so that prompts of like length meet, and
+lets others in as samples end. A prompt is read once, whatever the number of its samples, and of a prompt that begins
+like an earlier one only the rest is read.
 
 Shapes: B rows, T tokens, K positions, V vocabulary.
 """
@@ -150,7 +150,7 @@ class TransformersEngine(Engine):
         return logprobs
 
     def forget(self) -> None:
-        """Forget what was read and generated.
+        """Forget what was read and generated, and give its memory back.
 
         Needed after a change of the model that goes round PyTorch's own book-keeping, through `Parameter.data` say.
         Optimizers, loading of weights and PEFT's switching and merging of adapters are noticed without it.
@@ -187,8 +187,8 @@ class TransformersEngine(Engine):
                 max_positions=self._batch_tokens,
                 usage=self.usage,
             )
-        elif self._reader_or_none.model_has_changed():
-            self.forget()
+        elif self._reader_or_none.forget_if_changed() and self._batch is not None:
+            self._batch.outdate()
         return self._reader_or_none
 
     def _admit(self, reader: PromptReader) -> bool:
@@ -209,12 +209,17 @@ class TransformersEngine(Engine):
         return True
 
     def _take(self, reader: PromptReader) -> list[_Request]:
-        """Waiting requests that there is room for, those with most to read first, and with like many tokens of it."""
+        """Waiting requests that there is room for and that have like many tokens to read."""
 
         def unread(request: _Request) -> int:
             return reader.unread(request.prompt_ids)
 
-        self._queue.sort(key=unread, reverse=True)
+        def order(request: _Request) -> tuple[bool, int]:
+            # What is known of a conversation that goes on would be forgotten over many that begin.
+            mostly_unread = 2 * unread(request) > len(request.prompt_ids)
+            return mostly_unread, -unread(request)
+
+        self._queue.sort(key=order)
         count = self._fitting()
         if count == 0 or not reader.traits.joins:
             taken, self._queue = self._queue[:count], self._queue[count:]

@@ -26,7 +26,8 @@ def generate_texts(
     `<end_of_turn>`) with another token than a text.
     """
     ends = end_token_ids(model.generation_config, tokenizer)
-    engine = TransformersEngine(model, tokenizer, batch_size=max(len(prompts), 1))
+    # Asked once, and beside a training memory is short.
+    engine = TransformersEngine(model, tokenizer, batch_size=max(len(prompts), 1), prefix_mib=0)
     for number, prompt in enumerate(prompts):
         engine.submit(number, prompt, Sampling(max_new_tokens=max_new_tokens))
     texts = [""] * len(prompts)
