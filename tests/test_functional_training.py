@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from grpo_rollouts import loss_and_gradients, make_trainer, rollout_of
 from peft import LoraConfig, PeftModel, PrefixTuningConfig
+from safetensors import safe_open
 from tiny import collated, full_logits_losses, labelled_dataset, tiny_model
 from tiny_tokenizers import tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig
@@ -58,7 +59,9 @@ def data() -> Dataset:
 def tune(tmp_path: Path) -> Callable[..., WeightedSFTTrainer]:
     """A trainer that has made one step or more with functional tokens."""
 
-    def run(kind: str, *, lora: bool = True, steps: int = 1, **options: Any) -> WeightedSFTTrainer:
+    def run(
+        kind: str, *, lora: bool = True, steps: int = 1, save: str = "no", resume: str | None = None, **options: Any
+    ) -> WeightedSFTTrainer:
         torch.manual_seed(0)
         model, tokenizer, adapter = prepare_functional(
             base(kind), tiny_tokenizer("qwen"), peft_config=lora_config(4) if lora else None
@@ -71,7 +74,8 @@ def tune(tmp_path: Path) -> Callable[..., WeightedSFTTrainer]:
             learning_rate=1e-2,
             weight_decay=0.1,
             max_grad_norm=0.0,
-            save_strategy="no",
+            save_strategy=save,
+            save_steps=2,
             report_to="none",
             use_cpu=True,
             disable_tqdm=True,
@@ -79,7 +83,7 @@ def tune(tmp_path: Path) -> Callable[..., WeightedSFTTrainer]:
             **options,
         )
         trainer = WeightedSFTTrainer(model, args, train_dataset=data(), processing_class=tokenizer, peft_config=adapter)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=resume)
         return trainer
 
     return run
@@ -135,6 +139,9 @@ def test_the_adapter_loads_again_and_merges_into_the_same_model(kind, tune, tmp_
     prompt = torch.tensor([[5, 9, *ids["next_step"], 7, *ids["output"], 20]])
     expected = model(prompt).logits
 
+    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as saved:  # the rows, and neither whole matrix
+        assert max(saved.get_slice(name).get_shape()[0] for name in saved.keys() if "lora" not in name) == 16  # noqa: SIM118
+
     again = base(kind)
     make_room(again, tmp_path)
     loaded = PeftModel.from_pretrained(again, str(tmp_path)).eval()
@@ -148,6 +155,13 @@ def test_the_adapter_loads_again_and_merges_into_the_same_model(kind, tune, tmp_
     tied = merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
     assert tied == bool(merged.config.tie_word_embeddings)
     assert functional_token_ids(AutoTokenizer.from_pretrained(tmp_path / "merged")) == ids
+
+
+def test_a_resumed_run_ends_as_an_undisturbed_one(tune, tmp_path) -> None:
+    whole = tune("llama", steps=4, save="steps").model.state_dict()
+    resumed = tune("llama", steps=4, resume=str(tmp_path / "run" / "checkpoint-2")).model.state_dict()
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(weights, resumed[name]) for name, weights in whole.items())
 
 
 def test_without_its_adapter_the_model_is_the_base(tune) -> None:

@@ -19,7 +19,7 @@ from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
     RoleCollator,
-    complete_head,
+    fit_trained_rows,
     forget_metrics,
     record_token_metrics,
     scaled_aux_loss,
@@ -132,7 +132,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         if isinstance(self.model, PeftModel) and self.model.active_peft_config.is_prompt_learning:
             raise InputError("prompt learning puts tokens before each row that have no place in it; use LoRA")
-        complete_head(self.model)
+        fit_trained_rows(self.model)
         if _is_labelled(train_dataset):
             _check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:

@@ -9,6 +9,7 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,15 +89,17 @@ def record_token_metrics(
         metrics["aux_loss"].append(gather(losses.aux_loss.detach()).mean().item())
 
 
-def complete_head(model: Any) -> None:
-    """Let TRL's fused head read an LM head of which PEFT trains single rows; other models stay as they are.
+def fit_trained_rows(model: Any) -> None:
+    """Make a model of whose LM head PEFT trains single rows fit for TRL's fused head, and save these rows alone.
 
-    PEFT's wrapper gives the head's `weight` with the trained rows in it, but has no `bias`, and leaves one out of its
-    own forward; `training.functional_tokens` refuses heads that have one.
+    Other models stay as they are. PEFT's wrapper gives the head's `weight` with the trained rows in it, but has no
+    `bias`, and leaves one out of its own forward; `training.functional_tokens` refuses heads that have one. Where rows
+    were added, PEFT would save both whole matrices with every adapter.
     """
     head = model.get_output_embeddings()
     if isinstance(head, TrainableTokensWrapper):
         head.bias = None
+        model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
 
 
 def forget_metrics(trainer: SFTTrainer, mode: str) -> None:
