@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     from rolewise.roles.regions import label_regions
     from rolewise.search.judges import FunctionValues, MathValues
     from rolewise.search.value_registry import make_values, register_value
+    from rolewise.training.functional_tokens import (
+        add_functional_tokens,
+        functional_token_ids,
+        prepare_functional,
+    )
     from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
     from rolewise.training.rollout_roles import RolloutRoles
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
@@ -118,6 +123,7 @@ _HOMES = {
     "rolewise.roles.regions": ("label_regions",),
     "rolewise.search.judges": ("FunctionValues", "MathValues"),
     "rolewise.search.value_registry": ("make_values", "register_value"),
+    "rolewise.training.functional_tokens": ("add_functional_tokens", "functional_token_ids", "prepare_functional"),
     "rolewise.training.grpo": ("WeightedGRPOConfig", "WeightedGRPOTrainer"),
     "rolewise.training.rollout_roles": ("RolloutRoles",),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
@@ -189,15 +195,18 @@ __all__ = [
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",
+    "add_functional_tokens",
     "evaluate",
     "export",
     "fine_tune",
+    "functional_token_ids",
     "generate",
     "label",
     "label_regions",
     "load_labelled",
     "load_process_reward",
     "make_values",
+    "prepare_functional",
     "push",
     "read_conversations",
     "read_experiment",
