@@ -23,7 +23,7 @@ COMMANDS = {
     "grpo": "train a model to call tools by reinforcement learning, weighted by region (ResT)",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
-    "view": "show a labelled data set as one HTML page",
+    "view": "show a labelled data set or search trees as one HTML page",
 }
 
 IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"

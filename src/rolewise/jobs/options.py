@@ -293,10 +293,12 @@ class SFTOptions:
 class ViewOptions:
     """Options of `rolewise view`."""
 
-    data: str = required("Labelled data set to show.")
-    output: str | None = option(None, "HTML file to write; default: report.html in the data set's directory.")
+    data: str = required("Labelled data set to show, or a file of trees (JSON Lines), or a search's directory.")
+    output: str | None = option(
+        None, "HTML file to write; default: report.html in the data set's directory, trees.html beside trees.jsonl."
+    )
     compare: str | None = option(None, "Another labelling of the same conversations, to show beside it.")
-    samples: int = option(1000, "Show the first so many samples.")
+    samples: int = option(1000, "Show the first so many samples or trees.")
     threshold: float | None = option(None, "Where the page's slider starts; default: the data set's own.")
     inv_tau: float = option(0.3, "The weights shown are RFT's at this 1/τ, on the base losses.")
 

@@ -1,4 +1,4 @@
-"""One HTML page for a labelled data set. What `rolewise view` runs."""
+"""One HTML page for a labelled data set or for trees. What `rolewise view` runs."""
 
 import math
 from pathlib import Path
@@ -9,23 +9,33 @@ from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.options import ViewOptions
 from rolewise.labelling.checks import Checks, check_labels
 from rolewise.reporting.html import write_report
+from rolewise.reporting.tree_html import write_tree_report
 from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
+from rolewise.search.tree import Tree, read_trees
 from rolewise.weighting import RFT
 
 REPORT_FILE = "report.html"
 SAMPLES_IN_REPORT = 200
 """Samples on the page that labelling writes; `rolewise view` shows more."""
+TREES_FILE = "trees.jsonl"
+"""What a search writes into its directory."""
+NODES_ON_PAGE = 200_000
+"""Of trees; with their texts some 100 MB, as much as a browser opens without a pause."""
 
 
 def view(options: ViewOptions) -> Path:
     """Write the page and return its path.
 
     Raises:
-        InputError: if there is no labelled data set, the one to compare with holds other tokens, or the page can't be
-            written.
+        InputError: if there is no labelled data set and no file of trees, the data set to compare with holds other
+            tokens, or the page can't be written.
     """
     if options.samples < 1:
         raise InputError(f"samples is {options.samples}; it must be at least 1")
+    given = Path(options.data)
+    trees = given if given.is_file() else given / TREES_FILE
+    if trees.is_file():
+        return _view_trees(trees, options)
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise InputError(f"threshold is {options.threshold}; it is a finite number of nats")
     labelled = load_labelled(options.data)
@@ -38,6 +48,33 @@ def view(options: ViewOptions) -> Path:
         threshold=options.threshold,
         inv_tau=options.inv_tau,
         other=load_labelled(options.compare) if options.compare else None,
+    )
+    return path
+
+
+def _view_trees(trees_file: Path, options: ViewOptions) -> Path:
+    """The page of a file of trees."""
+    for name in ("compare", "threshold"):
+        if getattr(options, name) is not None:
+            raise InputError(f"{trees_file} holds trees, for which there is no {name}; leave it out")
+    trees: list[Tree] = []
+    left = NODES_ON_PAGE
+    there_are_more = False
+    for tree in read_trees(trees_file):
+        there_are_more = len(trees) == options.samples or (bool(trees) and len(tree.nodes) > left)
+        if there_are_more:
+            break
+        trees.append(tree)
+        left -= len(tree.nodes)
+    if not trees:
+        raise InputError(f"{trees_file}: no trees in it; let rolewise search write some")
+    path = Path(options.output) if options.output else trees_file.with_suffix(".html")
+    shown = f"{len(trees):,} tree" + ("s" if len(trees) > 1 else "")
+    write_tree_report(
+        path,
+        trees,
+        title=f"{trees_file.parent.resolve().name}/{trees_file.name}",
+        subtitle=f"the first {shown}" if there_are_more else shown,
     )
     return path
 
