@@ -176,6 +176,12 @@ def test_a_tree_opens_and_closes(page: Browser) -> None:
     assert page.text("#shown") == "5 steps shown of 7"
     expanded = "return [...document.querySelectorAll('.node')].map(node => node.ariaExpanded)"
     assert page.js(expanded) == ["true", "false", "true", None, None, None]
+    page.js("document.querySelectorAll('.node')[3].click()")
+    assert chosen(page) == r"\boxed{6}"
+    page.js("document.querySelectorAll('.node')[2].querySelector('.twisty').click()")
+    assert chosen(page) == "Multiply."  # for the chosen step is hidden now
+    page.press("x")
+    page.js("document.querySelectorAll('.node')[1].querySelector('.twisty').click()")
     page.js("document.getElementById('collapse').click()")
     assert previews(page) == everything[:1]
     page.js("document.getElementById('expand').click()")

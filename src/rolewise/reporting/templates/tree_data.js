@@ -11,6 +11,7 @@ function openTree(packed, index) {
   lazily(tree, "children", () => childrenOf(packed.parent));
   lazily(tree, "depth", () => depthsOf(packed.parent));
   lazily(tree, "searchable", () => packed.text.map((text, node) => fold(text) + "\n" + fold(packed.leaves[node]?.answer || "")));
+  lazily(tree, "place", () => placesOf(tree));
   lazily(tree, "opened", () => openedAtFirst(tree));
   tree.answer = packed.votes.find((vote) => vote.answer !== null)?.node ?? -1; // leaf of the path that is marked
   tree.chosen = ROOT;
@@ -45,13 +46,13 @@ function openedAtFirst(tree) {
 }
 
 // Nodes whose ancestors are all open, in the order in which they are read.
-function openRows(tree) {
+function rowsOf(tree, isOpen) {
   const rows = [];
   const waiting = [ROOT];
   while (waiting.length) {
     const node = waiting.pop();
     rows.push(node);
-    const children = tree.opened[node] ? tree.children[node] : [];
+    const children = isOpen(node) ? tree.children[node] : [];
     for (let i = children.length - 1; i >= 0; i--) waiting.push(children[i]);
   }
   return rows;
@@ -68,14 +69,15 @@ function searchTrees(query) {
   for (const tree of trees) {
     tree.matches = query ? tree.searchable.flatMap((text, node) => (node !== ROOT && text.includes(needle) ? [node] : [])) : [];
     tree.named = Boolean(query) && fold(`${tree.id}\n${tree.question}`).includes(needle);
-    if (tree.matches.length > 1) inReadingOrder(tree);
+    if (tree.matches.length > 1) tree.matches.sort((a, b) => tree.place[a] - tree.place[b]);
   }
 }
 
-function inReadingOrder(tree) {
-  const place = new Int32Array(tree.size);
-  openRows({ ...tree, opened: new Uint8Array(tree.size).fill(1), children: tree.children }).forEach((node, i) => (place[node] = i));
-  tree.matches.sort((a, b) => place[a] - place[b]);
+// Where each node stands when all are open.
+function placesOf(tree) {
+  const places = new Int32Array(tree.size);
+  rowsOf(tree, () => true).forEach((node, i) => (places[node] = i));
+  return places;
 }
 
 function hitsIn(text, query) {

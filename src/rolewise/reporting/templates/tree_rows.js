@@ -16,7 +16,7 @@ function showRows(tree) {
 
 // After nodes were opened or closed.
 function arrange() {
-  view.rows = openRows(view.tree);
+  view.rows = rowsOf(view.tree, (node) => view.tree.opened[node]);
   view.place = new Map(view.rows.map((node, i) => [node, i]));
   byId("canvas").style.height = `${view.rows.length * ROW}px`;
   byId("shown").textContent = `${count(view.rows.length - 1, "step")} shown of ${(view.tree.size - 1).toLocaleString("en")}`;
@@ -101,8 +101,11 @@ function preview(tree, node) {
 
 function toggle(node, open = !view.tree.opened[node]) {
   if (!view.tree.children[node].length) return;
-  view.tree.opened[node] = open ? 1 : 0;
+  const { tree } = view;
+  tree.opened[node] = open ? 1 : 0;
+  const hidden = !open && tree.chosen !== node && pathTo(tree, tree.chosen).includes(node);
   arrange();
+  if (hidden) choose(node);
 }
 
 // Makes a node the chosen one, on the screen.
@@ -123,9 +126,8 @@ function choose(node) {
 function setAll(open) {
   const tree = view.tree;
   tree.opened.fill(open ? 1 : 0);
-  while (!open && tree.chosen !== ROOT && tree.parent[tree.chosen] >= 0) tree.chosen = tree.parent[tree.chosen];
   arrange();
-  choose(tree.chosen);
+  choose(open ? tree.chosen : ROOT);
 }
 
 // Arrow keys, as the pattern for trees has them.
