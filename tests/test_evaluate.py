@@ -345,6 +345,44 @@ def test_a_suite_s_name_may_be_longer_than_a_file_s(bench, tmp_path):
     assert len(result.examples[name]) == 2
 
 
+def test_a_finished_run_is_not_shown_for_another_served_model(bench, server, tmp_path, capsys):
+    command = arguments(bench, tmp_path / "scores", "--server", server.url, "--limit", "3")
+
+    def again(*more):
+        capsys.readouterr()
+        code = main([*command, *more])
+        return code, " ".join(capsys.readouterr().err.split())
+
+    assert again()[0] == 0
+    code, said = again()
+    assert code == 0
+    assert "was evaluated already" in said
+    assert "holds answers" not in said
+    server.models = ["other", "tiny"]
+    refusal = f"{tmp_path / 'scores'}: holds answers of tiny, not of other; choose another output, or name the first"
+    for more in ([], ["--served-model", "other"]):
+        code, said = again(*more)
+        assert (code, refusal in said) == (2, True), said
+    code, said = again("--served-model", "tiny")
+    assert code == 0
+    assert "holds answers" not in said
+
+
+def test_a_finished_run_says_whose_answers_it_holds_where_another_server_is_named(bench, server, tmp_path, capsys):
+    command = arguments(bench, tmp_path / "scores", "--limit", "3", "--server")
+    assert main([*command, server.url]) == 0
+    with CompletionsServer(server.tokenizer) as other:
+        asked = len(other.bodies)
+        assert main([*command, other.url.removesuffix("/v1")]) == 0
+        said = capsys.readouterr().err
+        assert f"holds answers of tiny at {server.url}; {other.url} was not asked" in said
+        assert len(other.bodies) == asked
+    server.stop()
+    assert main([*command, server.url]) == 0
+    said = capsys.readouterr().err
+    assert f"holds answers of tiny; whether that is served now is not known: {server.url} can't be reached" in said
+
+
 def test_a_run_that_fails_before_an_answer_leaves_nothing(bench, server, tmp_path):
     server.fault = lambda number, body: (401, {"error": "expired"}) if body["max_tokens"] == 12 else None
     assert main(arguments(bench, tmp_path / "scores", "--server", server.url)) == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from completions_server import CompletionsServer
 from engines_at_hand import ScriptedEngine
 from workbench import Workbench
 
@@ -262,6 +263,31 @@ class TestTheCommand:
         assert main(["sample", "--config", str(tmp_path / "out" / "config.yaml")]) == 0
         assert "was sampled already" in capsys.readouterr().err
         assert digest([(path.name, path.read_text()) for path in sorted((tmp_path / "out").iterdir())]) == before
+
+    def test_answers_of_two_served_models_are_neither_mixed_nor_taken_for_each_other(self, arguments, bench, capsys):
+        answered: list[int] = []
+
+        def expire(number: int, body: dict[str, Any]) -> tuple[int, Any] | None:
+            answered.extend([number] if body["max_tokens"] == 4 else [])
+            return (401, {"error": "expired"}) if len(answered) > 2 else None
+
+        def said(code: int) -> str:
+            capsys.readouterr()
+            assert main(command) == code
+            return capsys.readouterr().err
+
+        with CompletionsServer(bench.tokenizer(), context=None) as server:
+            command = [*arguments, "--samples", "1", "--max-new-tokens", "4", "--server", server.url]
+            command += ["--concurrency", "1"]
+            server.fault = expire
+            assert "expired" in said(2)
+            server.fault, server.models = lambda number, body: None, ["other"]
+            assert "holds answers of tiny, and the server now serves other" in said(2)
+            server.models = ["tiny"]
+            assert "was sampled already" not in said(0)
+            assert "was sampled already" in said(0)
+            server.models = ["other"]
+            assert "holds answers of tiny, not of other" in said(2)
 
     @pytest.mark.parametrize(
         ("more", "message"),

@@ -26,6 +26,8 @@ def run(argv: Sequence[str]) -> None:
     quieten_libraries()
     with progress() as bars:
         result = sample(options, bars)
+    for text in result.notes:
+        note(f"note: {text}")
     show(summary_table(result.summary))
     if not result.summary.kept:
         note("note: no answer was right, so there is nothing to train on; take more samples or a stronger model")

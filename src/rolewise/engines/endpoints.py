@@ -6,6 +6,7 @@ The `openai` package keeps the connections and tries again, ever more slowly, af
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +54,44 @@ class _NoAnswer(_EndpointGone):
         self.status = status
 
 
+def whole_url(url: str) -> str:
+    """A server's URL with `/v1`, if it has no path.
+
+    Raises:
+        InputError: for a URL that is none.
+    """
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket that is not closed
+        known = False
+    if not known:
+        raise InputError(f"server {url!r} is no URL; give it as http://localhost:8000/v1")
+    return url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+
+
+def first_model(url: str, api_key: str | None) -> str:
+    """The model that a server serves, its first one.
+
+    Raises:
+        InputError: for a URL that is none, or if the package `openai` is missing.
+        EngineError: if the server can't be reached, or does not say.
+    """
+
+    async def ask() -> str:
+        endpoint = Endpoint(url, api_key, FIRST_TIMEOUT, FIRST_RETRIES)
+        try:
+            return str((await endpoint.models())[0]["id"])
+        except _EndpointGone as error:
+            raise EngineError(str(error)) from error
+        finally:
+            await endpoint.close()
+
+    # In a thread of its own: whoever asks may have an event loop running, as a notebook does.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask()).result()
+
+
 class Endpoint:
     """One server.
 
@@ -71,14 +110,7 @@ class Endpoint:
             import openai
         except ImportError as error:
             raise InputError("to ask a server, install the package for it: pip install 'rolewise[openai]'") from error
-        try:
-            parts = urlsplit(url)
-            known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # a port that is none, a bracket that is not closed
-            known = False
-        if not known:
-            raise InputError(f"server {url!r} is no URL; give it as http://localhost:8000/v1")
-        self.url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+        self.url = whole_url(url)
         self.model: str | None = None
         self.underway = 0
         self._openai = openai

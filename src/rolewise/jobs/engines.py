@@ -49,7 +49,7 @@ def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> E
             split_list(options.server),
             tokenizer,
             model=options.served_model,
-            api_key=_key(options.api_key),
+            api_key=read_key(options.api_key),
             concurrency=options.concurrency,
         )
     model = open_model(options)
@@ -58,14 +58,14 @@ def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> E
 
 
 def engine_fingerprint(options: EngineOptions) -> str:
-    """What a run's answers depend on of the model: its weights' hash, an adapter's with its base's; of a server the
-    name under which the model is served, since no more can be known.
+    """What a run's answers depend on of the model: its weights' hash, an adapter's with its base's. A server's model is
+    not in it: which one answers is known when the server has been asked (see `jobs.served`).
 
     Raises:
         InputError: if there is no such model.
     """
     if options.server is not None:
-        return f"served: {options.served_model}"
+        return "served"
     trust = options.trust_remote_code
     base = adapter_base(options.model)
     if base is None:
@@ -160,7 +160,12 @@ def _as_base_of(adapter: str, base: str) -> Iterator[None]:
         ) from error
 
 
-def _key(variable: str | None) -> str | None:
+def read_key(variable: str | None) -> str | None:
+    """The server's key out of the environment; None if no variable is named.
+
+    Raises:
+        InputError: for a variable that is not set, or what is no variable's name.
+    """
     if variable is None:
         return None
     if not variable.isidentifier():

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenize
 from rolewise.jobs.eval_notes import suite_notes
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.eval_report import write_eval_report
+from rolewise.jobs.served import check_finished, check_resumed
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
@@ -38,10 +39,11 @@ OFFICIAL_FOLDER = "official"
 ENGINE_FILE = "engine.json"
 NOTES_FILE = "notes.json"
 ELSEWHERE = {
-    *("model", "output", "against", "server", "api_key", "concurrency"),
+    *("model", "output", "against", "server", "served_model", "api_key", "concurrency"),
     *("data_dir", "cache_dir", "batch_size", "plugin", "judge"),
 }
-"""Options that say where things lie, who is compared with and how fast it goes: they change nothing in the answers."""
+"""Options that say where things lie, who is compared with and how fast it goes: they change nothing in the answers, or
+in the case of `served_model` what is served is looked at itself."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
         drawn = {name: draw(_examples(name, suite), options.limit, options.seed) for name, suite in suites.items()}
         run = _run_directory(options, suites, tokenizer_fingerprint(tokenizer))
         if run.finished():
-            return read_eval(run.output, was_finished=True)
+            notes = check_finished(options, run.output)
+            result = read_eval(run.output, was_finished=True)
+            return replace(result, notes=[*result.notes, *notes])
         with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
             _play(options, suites, drawn, prompter, tokenizer, run, progress or Progress(disable=True))
     return read_eval(run.output, was_finished=False)
@@ -191,7 +195,9 @@ def _play(
         with open_engine(options, tokenizer) as engine:
             sampling = Sampling(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
             runner = Runner(engine, prompter, sampling, options.max_new_tokens)
-            _check_served(_kept(run.work / ENGINE_FILE, {}), engine.describe(), logs.values(), run)
+            if any(log.ids for log in logs.values()):
+                check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)
+            write_json(run.work / ENGINE_FILE, engine.describe())
             for name, suite in suites.items():
                 with run.timed(name), logs[name] as log:
                     _play_suite(name, suite, drawn[name], runner, log, progress)
@@ -203,22 +209,6 @@ def _play(
     facts = engine_facts or _kept(run.work / ENGINE_FILE, {})
     _write_results(suites, drawn, logs, _kept(run.work / NOTES_FILE, []), run)
     run.publish({"model": options.model, "engine": facts})
-
-
-def _check_served(
-    earlier: Mapping[str, Any], now: Mapping[str, Any], logs: Iterable[PlayedLog], run: RunDirectory
-) -> None:
-    """A server may serve another model than when the run began, and no option says so.
-
-    Raises:
-        InputError: if it does, and there are answers of the first one.
-    """
-    if now["kind"] == "server" and earlier.get("model", now["model"]) != now["model"] and any(log.ids for log in logs):
-        raise InputError(
-            f"{run.partial}: holds answers of {earlier['model']}, and the server now serves {now['model']}; "
-            "name the first with served_model, or remove the folder"
-        )
-    write_json(run.work / ENGINE_FILE, now)
 
 
 def _play_suite(

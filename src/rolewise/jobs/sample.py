@@ -5,7 +5,7 @@ What `rolewise sample` runs. The result is read by `rolewise label` and `rolewis
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from rolewise.evaluation.rejection_sampling import RejectionSampling, answered, 
 from rolewise.evaluation.runner import Runner
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
 from rolewise.jobs.sample_options import SampleOptions
+from rolewise.jobs.served import check_finished, check_resumed
 from rolewise.reporting.html import Table
 
 CONVERSATIONS_FILE = "conversations.jsonl"
@@ -36,8 +37,9 @@ ANSWERS_FILE = "answers.jsonl"
 SUMMARY_FILE = "summary.json"
 LOG_FILE = "log.jsonl"
 ENGINE_FILE = "engine.json"
-ELSEWHERE = {"model", "data", "output", "server", "api_key", "concurrency", "batch_size", "plugin"}
-"""Options that say where things lie and how fast it goes: they change nothing in the answers."""
+ELSEWHERE = {"model", "data", "output", "server", "served_model", "api_key", "concurrency", "batch_size", "plugin"}
+"""Options that say where things lie and how fast it goes: they change nothing in the answers, or in the case of
+`served_model` what is served is looked at itself."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """A finished sampling: where it lies, `conversations` to train on, and what it says of itself."""
+    """A finished sampling: where it lies, `conversations` to train on, what it says of itself, and what the user must
+    know of one that was finished before."""
 
     path: Path
     conversations: Path
     summary: SampleSummary
     was_finished: bool
+    notes: list[str] = field(default_factory=list)
 
 
 def sample(options: SampleOptions, progress: Progress | None = None) -> SampleResult:
@@ -107,7 +111,8 @@ def sample(options: SampleOptions, progress: Progress | None = None) -> SampleRe
                     _play(options, suite, prompter, tokenizer, run, progress or Progress(disable=True))
                 _write(options, suite, mix.rejected, run)
             return _read(run.output, was_finished=False)
-    return _read(run.output, was_finished=True)
+        notes = check_finished(options, run.output)
+    return replace(_read(run.output, was_finished=True), notes=notes)
 
 
 def _play(
@@ -124,6 +129,9 @@ def _play(
         return
     task = progress.add_task("sample", total=len(suite.examples()), completed=len(log.ids))
     with open_engine(options, tokenizer) as engine, log:
+        if log.ids:
+            earlier = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
+            check_resumed(earlier, engine.describe(), run.partial)
         write_json(run.work / ENGINE_FILE, engine.describe())
         sampling = Sampling(
             temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
