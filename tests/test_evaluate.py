@@ -15,9 +15,10 @@ from workbench import command_line, environment, lasting_files_of, rolewise
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
+from rolewise.jobs.eval_comparison import comparison_notes, comparison_table
 from rolewise.jobs.eval_notes import suite_notes
 from rolewise.jobs.eval_options import EvalOptions
-from rolewise.jobs.evaluate import evaluate, read_eval, suite_settings
+from rolewise.jobs.evaluate import EvalResult, evaluate, read_eval, suite_settings
 
 PLUGIN = Path(__file__).with_name("suite_plugin.py")
 
@@ -172,12 +173,16 @@ def test_an_adapter_whose_base_is_nowhere_is_told_from_one_without_a_tokenizer(
 
 def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
     output, _ = evaluated
-    result = rolewise(*arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output)))
+    result = rolewise(
+        *arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output), "--native-tools")
+    )
     assert result.returncode == 0, result.stderr
     printed = " ".join(result.stdout.split())
     assert "Compared on the examples of both" in printed
     assert "(McNemar," in printed  # the rest may stand in the cell's next line
     assert "+0.0% [+0.0%," in printed
+    told = " ".join(result.stderr.split())
+    assert f"note: native_tools is False in {output} and True in {tmp_path / 'limited'}" in told
 
 
 @pytest.mark.parametrize(
@@ -271,6 +276,62 @@ def test_a_relative_cache_is_found_from_other_folders(tmp_path, monkeypatch):
     assert suite_settings(options).cache == tmp_path / "cache"
 
 
+def run_of(name, **suites):
+    """A finished run; of each suite its version and its scores by id, and `settings`."""
+    settings = suites.pop("settings", {})
+    return EvalResult(
+        path=Path(name),
+        scores={suite: [] for suite in suites},
+        examples={suite: scores for suite, (_, scores) in suites.items()},
+        titles={suite: suite.upper() for suite in suites},
+        untested=[],
+        versions={suite: version for suite, (version, _) in suites.items()},
+        settings=settings,
+        notes=[],
+        was_finished=True,
+    )
+
+
+ONES, TWOS = {"q1": 1.0, "q2": 0.0}, {"q2": 1.0, "q3": 0.0}
+
+
+def test_what_two_runs_differ_in_besides_the_model_is_said():
+    asked = {"native_tools": False, "temperature": 0.0, "top_p": 1.0, "samples": 1, "limit": 9, "model": "a"}
+    judged = {"data": "d1", "math-verify": "0.8", "judge": {"kind": "server", "model": "x"}}
+    a = run_of("a", math=(judged, ONES), bfcl=({"sha256": "1", "tools": "in it"}, ONES), settings=asked)
+    judged = {"data": "d1", "math-verify": "0.9", "judge": {"kind": "server", "model": "y" * 70}, "rule": "r"}
+    asked = asked | {"native_tools": True, "temperature": 0.5, "limit": 5, "model": "b"}
+    b = run_of("b", math=(judged, TWOS), bfcl=({"sha256": "2", "tools": "around"}, TWOS), settings=asked)
+    assert comparison_notes(a, b) == [
+        "native_tools is False in a and True in b",
+        "temperature is 0.0 in a and 0.5 in b",
+        "math: math-verify is 0.8 in a and 0.9 in b",
+        f"math: judge model is x in a and {'y' * 60}… in b",
+        "math: rule is None in a and r in b",
+    ]
+    assert [row[0] for row in comparison_table(a, b).rows] == ["MATH", "BFCL"]
+    assert comparison_notes(a, a) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({"data": "d1"}, {"data": "d2"}, False),
+        ({"files": {"x": "1", "y": "2"}}, {"files": {"x": "1", "y": "3"}}, False),
+        ({"files": {"x": "1", "y": "2"}}, {"files": {"x": "1", "z": "3"}}, True),
+        ({}, {"data": "d2"}, True),
+    ],
+)
+def test_examples_of_different_data_are_not_compared(first, second, same):
+    a, b = run_of("a", s=(first, ONES), other=({}, ONES)), run_of("b", s=(second, ONES), other=({}, TWOS))
+    told = "s: not compared, for a and b were played on different data"
+    assert comparison_notes(a, b) == ([] if same else [told])
+    assert [row[0] for row in comparison_table(a, b).rows] == (["S", "OTHER"] if same else ["OTHER"])
+    if not same:
+        with pytest.raises(InputError, match="a and b share no example; compare runs of the same suites on the same"):
+            comparison_table(run_of("a", s=(first, ONES)), run_of("b", s=(second, ONES)))
+
+
 def step(text, reason="stop", **more):
     return {"answers": [text], "finish_reasons": [reason], **more}
 
@@ -331,8 +392,8 @@ def test_answers_of_two_served_models_are_not_mixed(bench, server, tmp_path, cap
     capsys.readouterr()
     assert main(command) == 2
     assert "holds answers of tiny, and the server now serves other" in capsys.readouterr().err
-    server.models = ["tiny"]
-    assert main(command) == 0
+    server.models = ["other", "tiny"]
+    assert main([*command, "--served-model", "tiny"]) == 0
 
 
 def test_a_suite_s_name_may_be_longer_than_a_file_s(bench, tmp_path):

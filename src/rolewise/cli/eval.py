@@ -23,7 +23,8 @@ def run(argv: Sequence[str]) -> None:
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.core.options import split_list
-    from rolewise.jobs.eval_report import check_comparable, comparison_table, scores_table
+    from rolewise.jobs.eval_comparison import check_comparable, comparison_notes, comparison_table
+    from rolewise.jobs.eval_report import scores_table
     from rolewise.jobs.evaluate import evaluate, read_eval
 
     quieten_libraries()
@@ -37,6 +38,8 @@ def run(argv: Sequence[str]) -> None:
     for name, scores in result.scores.items():
         show(scores_table(result.titles[name], scores, untested=name in result.untested))
     if other is not None:
+        for text in comparison_notes(other, result):
+            note(f"note: {text}")
         show(comparison_table(other, result))
     if result.was_finished:
         note(f"{result.path}: was evaluated already, with these settings; nothing was done")

@@ -1,16 +1,12 @@
-"""Tables and the page of an evaluation, and the comparison of two."""
+"""Tables and the page of an evaluation."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rolewise.core.errors import InputError
-from rolewise.evaluation.accuracy import Score, compare_runs
+from rolewise.evaluation.accuracy import Score
 from rolewise.reporting.html import Generation, Table, write_report
-
-if TYPE_CHECKING:
-    from rolewise.jobs.evaluate import EvalResult
 
 SHOWN_EXAMPLES = 8
 """Answers of each suite on the page; all of them are in the folder of answers."""
@@ -24,47 +20,6 @@ def scores_table(title: str, scores: Sequence[Score], *, untested: bool = False)
         [score.name, _percent(score.value), _ends(score), score.count, score.note] for score in scores
     ]
     return Table(f"{title} ({UNTESTED})" if untested else title, ["", "score", "95 %", "examples", ""], rows)
-
-
-def comparison_table(first: "EvalResult", second: "EvalResult") -> Table:
-    """The second run less the first, suite by suite, on the examples that both played.
-
-    Raises:
-        InputError: if they share no example.
-    """
-    rows: list[list[str | float]] = []
-    for suite in second.examples:
-        a, b = first.examples.get(suite, {}), second.examples[suite]
-        shared = [key for key in a if key in b]
-        if not shared:
-            continue
-        compared = compare_runs(a, b)
-        rows.append(
-            [
-                second.titles[suite],
-                _percent(sum(a[key] for key in shared) / len(shared)),
-                _percent(sum(b[key] for key in shared) / len(shared)),
-                f"{compared.difference:+.1%}",
-                f"{compared.p:.3g} ({compared.test})",
-                compared.count,
-            ]
-        )
-    if not rows:
-        raise InputError(f"{first.path} and {second.path} share no example; compare runs of the same suites")
-    columns = ["suite", first.path.name, second.path.name, "difference, 95 %", "p", "examples"]
-    return Table("Compared on the examples of both", columns, rows)
-
-
-def check_comparable(first: "EvalResult", suites: Sequence[str]) -> None:
-    """See before anything is played whether a run of these suites can be compared with another.
-
-    Raises:
-        InputError: if the other has none of them.
-    """
-    if not any(suite in first.scores for suite in suites):
-        raise InputError(
-            f"against: {first.path} has {', '.join(first.scores)}, and none of {', '.join(suites)} to compare with"
-        )
 
 
 def write_eval_report(

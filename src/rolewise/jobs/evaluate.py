@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.progress import Progress
 
 from rolewise import __version__
@@ -16,7 +17,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
-from rolewise.core.run_directory import RunDirectory
+from rolewise.core.run_directory import CONFIG_FILE, RunDirectory
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.engines.base import Sampling
 from rolewise.evaluation.accuracy import Score
@@ -56,6 +57,8 @@ class EvalResult:
         examples: of each suite, every example's score by its id.
         titles: of each suite, what a table calls it.
         untested: suites that have only been run on made-up data.
+        versions: of each suite, what identifies its tasks and its rule.
+        settings: the run's options.
         notes: what a reader must know, e.g. what the chat template has no place for.
         was_finished: whether nothing was left to do.
     """
@@ -65,6 +68,8 @@ class EvalResult:
     examples: dict[str, dict[str, float]]
     titles: dict[str, str]
     untested: list[str]
+    versions: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
     notes: list[str]
     was_finished: bool
 
@@ -155,9 +160,12 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
         }
         titles = {name: entry["title"] for name, entry in summary["suites"].items()}
         untested = [name for name, entry in summary["suites"].items() if entry["untested"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        versions = {name: dict(entry["version"]) for name, entry in summary["suites"].items()}
+        settings = dict(yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8")))
+        notes = list(summary["notes"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: holds no finished evaluation; give the --output of a rolewise eval") from error
-    return EvalResult(path, scores, examples, titles, untested, summary["notes"], was_finished)
+    return EvalResult(path, scores, examples, titles, untested, versions, settings, notes, was_finished)
 
 
 def suite_settings(options: EvalOptions) -> SuiteSettings:
