@@ -37,7 +37,6 @@ def read(tmp_path: Path, *records: Any) -> list[Row]:
             {**MESSAGES, "prompt": [SYSTEM, ASK]},
         ),
         ({"chosen": [ASK, GOOD], "rejected": [ASK, BAD], "score_rejected": 3}, MESSAGES),
-        ({"chosen": [ASK, GOOD], "rejected": [ASK, GOOD]}, {**MESSAGES, "rejected": [GOOD]}),
         ({"instruction": "2 + 2?", "chosen_response": "4", "rejected_response": "5"}, MESSAGES),
         # Orca DPO, and Argilla's revision of it.
         ({"system": "", "question": "2 + 2?", "chosen": "4", "rejected": "5"}, MESSAGES),
@@ -104,6 +103,28 @@ def test_bad_records_can_be_left_out(tmp_path: Path) -> None:
     assert [entry.source for entry in preferences.rejected] == [f"{path}:1", f"{path}:3"]
     with pytest.raises(InputError, match="no preference pair can be used; the record has the keys a"):
         read_preferences(written(tmp_path / "bad.jsonl", {"a": 1}), skip_invalid=True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {**MESSAGES, "rejected": [GOOD]},
+        {"chosen": [ASK, GOOD], "rejected": [ASK, GOOD]},
+        {"instruction": "2 + 2?", "chosen_response": "4", "rejected_response": "4"},
+        {"system": "", "question": "2 + 2?", "chosen": "4", "rejected": "4"},
+        {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " 4"},
+        {"chosen": "2 + 2 = 4", "rejected": "2 + 2 = 4"},
+    ],
+)
+def test_pairs_of_equal_answers_are_left_out_and_counted(record: dict, tmp_path: Path) -> None:
+    path = written(tmp_path / "pairs.jsonl", record, record)
+    with pytest.raises(InputError, match="no preference pair can be used; chosen and rejected are equal"):
+        read_preferences(path)
+    side = next(name for name in record if name.startswith("rejected"))
+    good = {**record, side: [*record[side][:-1], BAD] if isinstance(record[side], list) else f"{record[side][:-1]}5"}
+    preferences = read_preferences(written(tmp_path / "more.jsonl", record, good, record))
+    assert len(preferences.rows) == 1
+    assert [entry.source.rpartition(":")[2] for entry in preferences.rejected] == ["1", "3"]
 
 
 def test_shares_and_missing_files_are_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Preferences:
     Attributes:
         rows: `prompt`, `chosen`, `rejected`, in all rows texts, or in all rows lists of messages.
         sha256: of the rows, in order.
-        rejected: records that were left out, and why.
+        rejected: records that were left out, and why: bad ones, and pairs of equal answers.
     """
 
     rows: list[Row]
@@ -45,6 +45,8 @@ def read_preferences(text: str, *, skip_invalid: bool = False) -> Preferences:
         chosen, rejected: TRL's with an implicit prompt, which is what both begin with.
         system, question or input, chosen, rejected: Orca DPO, and its revision by Argilla.
         instruction, chosen_response, rejected_response: UltraFeedback as Argilla cleaned it.
+
+    Pairs whose answers are equal are left out.
 
     Args:
         text: as an option gives it, e.g. `orca.parquet,ultrafeedback.jsonl`.
@@ -67,6 +69,9 @@ def read_preferences(text: str, *, skip_invalid: bool = False) -> Preferences:
             if not skip_invalid:
                 raise
             rejected.append(Rejected(record.source, str(error).removeprefix(f"{record.source}: ")))
+            continue
+        if row["chosen"] == row["rejected"]:  # data sets hold some; DPO's loss on one pushes both ways alike
+            rejected.append(Rejected(record.source, "chosen and rejected are equal, so neither is preferred"))
             continue
         rows.append(row)
         sha256.update(json.dumps(row, sort_keys=True).encode() + b"\n")
@@ -96,7 +101,8 @@ def _read(record: Record) -> Row:
     for keys, read in _FORMS:
         if keys <= value.keys():
             row = read(value, record.source)
-            _check(row, record.source)
+            if row["chosen"] != row["rejected"]:
+                _check(row, record.source)
             return row
     seen = ", ".join(map(str, record.value)) or "none"
     raise InputError(f"{record.source}: the record has the keys {seen}; {EXPECTED}")
