@@ -5,15 +5,14 @@ Most ask once; an agent's task asks after every result of a tool. The runner pla
 busy with whatever they ask next.
 """
 
-import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rolewise.core.errors import RolewiseError
+from rolewise.core import errors
 from rolewise.engines.base import Sample
 from rolewise.evaluation.accuracy import Score, mean_scores
 
@@ -157,19 +156,6 @@ class Suite(ABC):
         """End whatever the suite started."""
 
 
-@contextmanager
-def failing_in_one_line(what: str) -> Iterator[None]:
-    """What a suite raises, told in one line: it may be a user's program and can fail in any way.
-
-    Raises:
-        RolewiseError: saying what failed, why, and at which line of which file.
-    """
-    try:
-        yield
-    except RolewiseError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        raise RolewiseError(f"{what} failed: {type(error).__name__}: {reason} ({place}); mend the suite") from error
+def failing_in_one_line(what: str) -> AbstractContextManager[None]:
+    """What a suite raises, told in one line: it may be a user's program."""
+    return errors.failing_in_one_line(what, "mend the suite")

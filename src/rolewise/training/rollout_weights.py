@@ -13,6 +13,7 @@ import torch
 from rolewise.core.region import Region
 from rolewise.weighting import Weighting
 from rolewise.weighting.rest import EntropyResT, RegionWeighting
+from rolewise.weighting.users_own import asking, refuse_endless_weights
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,24 @@ def as_rollout_weighting(weighting: Weighting | RolloutWeighting) -> RolloutWeig
 
     A `RegionWeighting` is asked for a response's weights at the rollout's step. Any other `Weighting`, made for
     supervised fine-tuning, sees the sampled tokens' negative log-probabilities as their losses.
+
+    Asking for weights raises `RolewiseError` for a weighting of the user's own that fails, and `InputError` for weights
+    that are nan or infinite.
     """
+    ask = _asked(weighting)
+
+    def weights(tokens: RolloutTokens) -> torch.Tensor:
+        with asking(weighting):
+            weights_BT = ask(tokens)
+            total = float(weights_BT.sum())
+        if not math.isfinite(total):
+            refuse_endless_weights(weighting, f"rollout {tokens.step + 1}")
+        return weights_BT
+
+    return weights
+
+
+def _asked(weighting: Weighting | RolloutWeighting) -> RolloutWeighting:
     if isinstance(weighting, RegionWeighting):
         return lambda tokens: weighting.response_weights(
             tokens.roles_BT,

@@ -1,6 +1,7 @@
 """Supervised fine-tuning with a weighting: TRL's `SFTTrainer`, its loss replaced by Σ weights · loss."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from rolewise.training.trl_adapter import (
     wants_router_logits,
 )
 from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
+from rolewise.weighting.users_own import asking, refuse_endless_weights
 
 LM_HEADS = ("auto", "fused", "selected")
 
@@ -166,14 +168,16 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         scores_BT = inputs.pop("token_scores", None)
         mask_BT = loss_mask(labels_BT, inputs)
         losses = self._token_losses(model, inputs, labels_BT.masked_fill(~mask_BT, -100))
-        weights_BT = self.weighting.weights(
-            losses.loss_BT,
-            roles_BT,
-            mask_BT,
-            segments_BT=segments(inputs),
-            scores_BT=scores_BT,
-            step=self.state.global_step,
-        )
+        with asking(self.weighting):
+            weights_BT = self.weighting.weights(
+                losses.loss_BT,
+                roles_BT,
+                mask_BT,
+                segments_BT=segments(inputs),
+                scores_BT=scores_BT,
+                step=self.state.global_step,
+            )
+        self._totals = torch.stack([weights_BT.sum(), losses.loss_BT.detach().sum()])
         if training and self._step_units is not None:
             weights_BT = weights_BT * (units / self._step_units if self._step_units else 0.0)
         loss = (weights_BT * losses.loss_BT).sum()
@@ -194,6 +198,19 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             return loss
         with torch.no_grad():  # only metrics of the user's own ask for logits
             return loss, model(**inputs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """A micro-batch's forward and backward pass, then a look at its weights.
+
+        Raises:
+            InputError: if the weighting gave one that is nan or infinite, and the losses are not to blame.
+        """
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        # Only now: the parent waits for the device after this anyway, to look at the loss.
+        weight, token_loss = self._totals.tolist()
+        if math.isfinite(token_loss) and not math.isfinite(weight):
+            refuse_endless_weights(self.weighting, f"step {self.state.global_step + 1}")
+        return loss
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Add loss, share and weight per role to the metrics, under the prefix of these data."""
@@ -229,7 +246,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         """Samples with loss, or what the tokens count together, in each row of a micro-batch; float of shape (B,)."""
         mask_BT = loss_mask(inputs["labels"], inputs)
         if self.weighting.unit == "token":
-            return self.weighting.counts(self._roles(inputs), mask_BT).sum(dim=1)
+            with asking(self.weighting):
+                return self.weighting.counts(self._roles(inputs), mask_BT).sum(dim=1)
         segments_BT = segments(inputs)
         if segments_BT is None:
             return mask_BT.any(dim=1).float()
