@@ -89,7 +89,7 @@ def test_labellings_are_shared_by_methods_and_seeds_and_told_apart_by_their_opti
 
 def test_the_shared_options_go_before_the_methods_own_and_an_entrys_before_both(tmp_path: Path) -> None:
     planned = plan(tmp_path, methods=["sft", "shad-rft", {"name": "shad-rft", "inv_tau": 2}], training={"inv_tau": 1})
-    assert [run.training["inv_tau"] for run in planned.runs] == [1, 1, 2]
+    assert [run.training.get("inv_tau") for run in planned.runs] == [None, 1, 2]
     assert [run.training["weighting"] for run in planned.runs] == ["none", "rft", "rft"]
 
 
@@ -124,10 +124,11 @@ def test_a_method_of_ones_own(tmp_path: Path) -> None:
 
 def test_labelling_and_training_may_be_started_in_ways_of_their_own(tmp_path: Path) -> None:
     both = read(tmp_path, launch="torchrun --nproc_per_node 2").launch
-    assert both == {"label": ["torchrun", "--nproc_per_node", "2"], "sft": ["torchrun", "--nproc_per_node", "2"]}
+    assert both == {key: ["torchrun", "--nproc_per_node", "2"] for key in ("label", "sft", "grpo")}
     one = read(tmp_path, launch={"training": "accelerate launch --config_file 'a b.yaml'"}).launch
-    assert one == {"label": [sys.executable], "sft": ["accelerate", "launch", "--config_file", "a b.yaml"]}
-    assert read(tmp_path).launch == {"label": [sys.executable], "sft": [sys.executable]}
+    own = ["accelerate", "launch", "--config_file", "a b.yaml"]
+    assert one == {"label": [sys.executable], "sft": own, "grpo": [sys.executable]}
+    assert read(tmp_path).launch == {key: [sys.executable] for key in ("label", "sft", "grpo")}
 
 
 def test_what_tells_no_rows_apart_is_not_in_their_name(tmp_path: Path) -> None:

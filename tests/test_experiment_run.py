@@ -1,6 +1,5 @@
 """Experiments on a tiny model: steps shared and skipped, failures noted, interrupted and resumed to the same bytes."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -15,14 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from filelock import FileLock
+from in_process import InProcess
 from workbench import Workbench, command_line, environment
 
-from rolewise.cli import measuring
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
-from rolewise.experiment import stages
 from rolewise.experiment.config import read_experiment
 from rolewise.experiment.measuring import measure_role_losses
 from rolewise.experiment.run import ExperimentResult, run_experiment
@@ -57,43 +55,6 @@ def write_experiment(folder: Path, bench: Workbench, **changes: Any) -> Path:
     return path
 
 
-class InProcess:
-    """Does the commands of an experiment in this process, which is quicker, and counts them.
-
-    Attributes:
-        done: what was started, by its words after `-m`.
-        stop_at: raise an interrupt before this one, counted from 1.
-    """
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.stop_at = 0
-
-    def __call__(self, words: Sequence[str], log: Path, said: Callable[[str], None]) -> str | None:
-        if len(self.done) + 1 == self.stop_at:
-            raise KeyboardInterrupt
-        module, *rest = words[words.index("-m") + 1 :]
-        self.done.append(f"{rest[0]} {Path(rest[-1]).parent.parent.name}" if module == "rolewise" else "measure")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as stream, contextlib.redirect_stderr(stream), contextlib.redirect_stdout(stream):
-            if module == "rolewise":
-                code = main(rest)
-            else:
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr(sys, "argv", [module, *rest])
-                    measuring.main()
-                code = 0
-        said("finished")
-        return None if code == 0 else stages._why(code, stages._tail(log))
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> InProcess:
-    commands = InProcess()
-    monkeypatch.setattr("rolewise.experiment.run.run_command", commands)
-    return commands
-
-
 def result_files(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES if (folder / name).exists()}
 
@@ -113,9 +74,9 @@ def finished(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def test_one_labelling_serves_all_and_every_run_is_trained_and_measured_once(finished) -> None:
     _, result, commands = finished
     assert result.failures == []
-    assert [words.split()[0] for words in commands.done].count("label") == 1
-    assert [words.split()[0] for words in commands.done].count("sft") == 3 * 2
-    assert commands.done.count("measure") == 3 * 2 + 1
+    assert commands.done.count("label") == 1
+    assert commands.done.count("sft") == 3 * 2
+    assert commands.done.count("measuring") == 3 * 2 + 1
     assert result.worked == len(commands.done) == 14
 
 
@@ -172,28 +133,55 @@ def test_the_same_again_starts_nothing_and_writes_the_same(finished, in_process:
     assert result_files(result.path) == before
 
 
-@pytest.mark.parametrize("stop_at", [7, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 4, 14))])
 def test_an_interrupted_experiment_ends_with_the_same_files(
-    finished, bench: Workbench, tmp_path: Path, in_process: InProcess, stop_at: int
+    finished, bench: Workbench, tmp_path: Path, in_process: InProcess
 ) -> None:
-    _, undisturbed, commands = finished
-    path = write_experiment(tmp_path, bench, models={"tiny": str(bench.model)})
-    in_process.stop_at = stop_at
+    """It is stopped before its last measure, all that came before the last run being there."""
+    _, undisturbed, _ = finished
+    path, out = write_experiment(tmp_path, bench), tmp_path / "out"
+    shutil.copytree(undisturbed.path, out)
+    for name in FILES:
+        (out / name).unlink()
+    shutil.rmtree(out / "runs/tiny/regex-rft/inv_tau=2/seed-1")
+    in_process.stop_at = 2
     with pytest.raises(KeyboardInterrupt):
         run_experiment(read_experiment(path))
-    assert not (tmp_path / "out" / "table.md").exists()
+    assert not (out / "table.md").exists()
     in_process.stop_at = 0
     run_experiment(read_experiment(path))
-    assert len(in_process.done) == len(commands.done), "what was done is not done again"
-    assert result_files(tmp_path / "out") == result_files(undisturbed.path)
+    assert in_process.done == ["sft", "measuring"], "what was done is not done again"
+    assert result_files(out) == result_files(undisturbed.path)
+
+
+@pytest.mark.slow
+def test_interrupted_anywhere_an_experiment_ends_with_the_same_files(
+    bench: Workbench, tmp_path: Path, in_process: InProcess
+) -> None:
+    def written(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        return write_experiment(tmp_path / name, bench, methods=["sft"], seeds=[0])
+
+    undisturbed = run_experiment(read_experiment(written("undisturbed")))
+    count = len(in_process.done)
+    assert in_process.done == ["measuring", "label", "sft", "measuring"]
+    for stop_at in range(1, count + 1):
+        path = written(f"stopped-{stop_at}")
+        in_process.done, in_process.stop_at = [], stop_at
+        with pytest.raises(KeyboardInterrupt):
+            run_experiment(read_experiment(path))
+        assert not (path.parent / "out" / "table.md").exists()
+        in_process.stop_at = 0
+        run_experiment(read_experiment(path))
+        assert len(in_process.done) == count, "what was done is not done again"
+        assert result_files(path.parent / "out") == result_files(undisturbed.path)
 
 
 def test_a_run_that_fails_has_its_line_and_the_others_go_on(
     bench: Workbench, tmp_path: Path, in_process: InProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {"name": "broken", "weighting": "none", "optim": "galore_adamw"}  # of a library that is not installed
-    measure = {"role_losses": {"data": str(tmp_path / "held-out.jsonl")}}
-    path = write_experiment(tmp_path, bench, methods=["sft", broken, "regex-rft"], seeds=[0], measure=measure)
+    measure = {"role_losses": {"data": str(tmp_path / "held-out.jsonl")}, "untrained": False}
+    path = write_experiment(tmp_path, bench, methods=[broken, "regex-rft"], seeds=[0], measure=measure)
     content = yaml.safe_load(path.read_text())
     assert main(["experiment", str(path)]) == 1
     table = (tmp_path / "out" / "table.md").read_text()
@@ -208,7 +196,7 @@ def test_a_run_that_fails_has_its_line_and_the_others_go_on(
     before = len(in_process.done)
     assert main(["experiment", "--config", str(path)]) == 1
     assert len(in_process.done) == before + 1
-    content["methods"] = ["sft", "regex-rft"]
+    content["methods"] = ["regex-rft"]
     path.write_text(yaml.safe_dump(content))
     assert main(["experiment", str(path)]) == 0
     assert "Failed" not in (tmp_path / "out" / "table.md").read_text()
@@ -217,12 +205,12 @@ def test_a_run_that_fails_has_its_line_and_the_others_go_on(
 def test_a_suite_that_fails_leaves_the_other_measures(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
     path = write_experiment(tmp_path, bench, methods=["sft"], seeds=[0])
     content = yaml.safe_load(path.read_text())
-    content["measure"]["suites"] = {"nothing_here": {}, "short_answers": {"limit": 3, "max_new_tokens": 3}}
+    content["measure"]["suites"] = {"falls": {}, "short_answers": {"limit": 3, "max_new_tokens": 3}}
     content["measure"]["untrained"] = False
     path.write_text(yaml.safe_dump(content))
     result = run_experiment(read_experiment(path))
-    assert [failure.place for failure in result.failures] == ["runs/tiny/sft/default/seed-0/eval-nothing_here"]
-    assert "nothing_here" in result.failures[0].reason
+    assert [failure.place for failure in result.failures] == ["runs/tiny/sft/default/seed-0/eval-falls"]
+    assert "nothing here" in result.failures[0].reason
     assert "0 of 1" in (result.path / "table.md").read_text()
     numbers = json.loads((result.path / "results.json").read_text())
     assert numbers["runs"][0]["measures"].keys() == {
@@ -279,7 +267,9 @@ def test_data_that_changed_is_noticed(bench: Workbench, tmp_path: Path, in_proce
     data = tmp_path / "train.jsonl"
     data.write_bytes(bench.data.read_bytes())
     path = write_experiment(tmp_path, bench, data=str(data), methods=["sft"], seeds=[0], measure={})
-    run_experiment(read_experiment(path))
+    in_process.stop_at = 2  # the labels are there, which are made of the data
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(read_experiment(path))
     data.write_bytes(b"".join(data.read_bytes().splitlines(keepends=True)[:-1]))
     with pytest.raises(InputError, match=r"other settings or inputs \(data\)"):
         run_experiment(read_experiment(path))
@@ -313,9 +303,8 @@ def test_a_method_called_like_html_is_shown_as_it_is_written(
     bench: Workbench, tmp_path: Path, in_process: InProcess
 ) -> None:
     name = "<script>alert(1)</script>|[red]x"
-    path = write_experiment(
-        tmp_path, bench, methods=["sft", {"name": name, "weighting": "none"}], seeds=[0], measure={"untrained": False}
-    )
+    methods = [{"name": name, "weighting": "none"}]
+    path = write_experiment(tmp_path, bench, methods=methods, seeds=[0], measure={})
     out = run_experiment(read_experiment(path)).path
     assert "<script>alert" not in (out / "report.html").read_text()
     assert "\\<script>alert(1)\\</script>\\|[red]x" in (out / "table.md").read_text()
@@ -325,17 +314,23 @@ def test_other_methods_do_not_make_a_run_that_reads_no_labels_another(
     bench: Workbench, tmp_path: Path, in_process: InProcess
 ) -> None:
     """SFT logs its losses by the roles of another method's labels; which those are may change with the methods."""
-    run_experiment(read_experiment(write_experiment(tmp_path, bench, methods=["sft", "regex-rft"], seeds=[0])))
-    before = len(in_process.done)
-    for methods, seeds, new in ((["sft", "shad-rft"], [0], 3), (["sft"], [0, 1], 2)):
-        result = run_experiment(read_experiment(write_experiment(tmp_path, bench, methods=methods, seeds=seeds)))
-        assert result.failures == []
-        assert len(in_process.done) == before + new
+
+    def run(methods: list[Any], seeds: list[int]) -> ExperimentResult:
+        path = write_experiment(tmp_path, bench, methods=methods, seeds=seeds, measure={})
+        return run_experiment(read_experiment(path))
+
+    other = {"name": "other", "weighting": "rft", "label": {"method": "regex", "seed": 1}}  # of the same roles
+    run(["sft", "regex-rft"], [0])
+    for methods, seeds, new in ((["sft", other], [0], ["label", "sft"]), (["sft"], [0, 1], ["sft"])):
         before = len(in_process.done)
+        result = run(methods, seeds)
+        assert result.failures == []
+        assert in_process.done[before:] == new
     runs = json.loads((result.path / "results.json").read_text())["runs"]
     labels = {run["seed"]: run["labels"] for run in runs if run["method"] == "sft"}
     assert labels[0] == labels[1]
-    assert "/regex-" in labels[0]
+    begun = yaml.safe_load((result.path / "runs/tiny/regex-rft/default/seed-0/train.yaml").read_text())
+    assert begun["data"] == str(result.path / labels[0])
 
 
 def test_a_second_runner_is_refused(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:

@@ -16,8 +16,11 @@ from rolewise.core.files import digest
 from rolewise.evaluation.suites import SUITES
 from rolewise.experiment.option_values import OptionKinds, mapping, text, unknown
 from rolewise.jobs.eval_options import EvalOptions
-from rolewise.jobs.methods import METHODS, Method
+from rolewise.jobs.grpo_options import GRPOOptions
+from rolewise.jobs.methods import JOINED, METHODS, REINFORCEMENTS, Method, find_method
 from rolewise.jobs.options import WITHOUT_EFFECT, LabelOptions, SFTOptions
+from rolewise.jobs.sample_options import SampleOptions
+from rolewise.training.grpo_config import WeightedGRPOConfig
 from rolewise.training.sft import WeightedSFTConfig
 
 DATA_KEYS = tuple(
@@ -25,29 +28,36 @@ DATA_KEYS = tuple(
 )
 RENDERING_KEYS = ("chat_template", "tool_format", "max_length")
 KEYS = (
-    *("name", "output", "models", "data", "methods", "seeds", "label", "training", "evaluation", "measure"),
-    *("compare_with", "launch", "plugin", "trust_remote_code"),
+    *("name", "output", "models", "data", "methods", "seeds", "sample", "label", "training", "grpo", "evaluation"),
+    *("measure", "compare_with", "launch", "plugin", "trust_remote_code"),
 )
 MEASURE_KEYS = ("role_losses", "suites", "untrained")
+LAUNCHED = {"label": "label", "training": "sft", "grpo": "grpo"}
+"""Key under `launch` → the command that it starts."""
 UNTRAINED = "untrained"
 """The row of a model as it was."""
 
 _GIVEN = dict.fromkeys(("model", "data", "output", "plan"), "the experiment sets it; leave it out")
 _EVERYWHERE = dict.fromkeys(("plugin", "trust_remote_code"), "give it at the top of the file")
 _DATA = dict.fromkeys(DATA_KEYS, "give it under data")
+_OF_TRAINERS = {
+    **dict.fromkeys(WITHOUT_EFFECT, "has no effect there; leave it out"),
+    **_GIVEN,
+    **_EVERYWHERE,
+    **_DATA,
+    "weighting": "the method decides it; a method of your own may name one (methods[…].weighting)",
+    "seed": "give seeds: [0, 1, …]",
+}
+SAMPLE = OptionKinds("rolewise sample", [SampleOptions], {**_GIVEN, **_EVERYWHERE, **_DATA})
 LABEL = OptionKinds("rolewise label", [LabelOptions], {**_GIVEN, **_EVERYWHERE, **_DATA})
-TRAINING = OptionKinds(
-    "rolewise sft",
-    [SFTOptions, WeightedSFTConfig],
-    {
-        **dict.fromkeys(WITHOUT_EFFECT, "has no effect there; leave it out"),
-        **_GIVEN,
-        **_EVERYWHERE,
-        **_DATA,
-        "weighting": "the method decides it; a method of your own may name one (methods[…].weighting)",
-        "seed": "give seeds: [0, 1, …]",
-    },
+TRAINING = OptionKinds("rolewise sft", [SFTOptions, WeightedSFTConfig], _OF_TRAINERS)
+GRPO = OptionKinds(
+    "rolewise grpo",
+    [GRPOOptions, WeightedGRPOConfig],
+    {**_OF_TRAINERS, "weighting": "the method decides it; a method of your own may name one (methods[…].grpo)"},
 )
+SECTIONS = {"sample": SAMPLE, "label": LABEL, "grpo": GRPO}
+"""What a method's entry may say of steps other than its fine-tuning, whose options stand in the entry itself."""
 EVALUATION = OptionKinds(
     "rolewise eval",
     [EvalOptions],
@@ -58,11 +68,18 @@ _DATA_KINDS = OptionKinds("data", [LabelOptions], {})
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method with the settings to be tried, each a list of values, the sole one or those of a sweep."""
+    """A method with the settings to be tried, each a list of values, the sole one or those of a sweep.
+
+    Attributes:
+        method: what is done.
+        sample, label, training, grpo: options of `rolewise sample`, `label`, `sft` and `grpo`.
+    """
 
     method: Method
+    sample: dict[str, list[Any]]
     label: dict[str, list[Any]]
     training: dict[str, list[Any]]
+    grpo: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +93,13 @@ class Experiment:
         data: options of `rolewise label` that say what is read; `data` among them.
         methods: in the order of the table.
         seeds: of training.
-        label, training: shared options as lists of values.
+        sample, label, training, grpo: shared options of each step as lists of values.
         evaluation: shared options of `rolewise eval`.
         role_losses: conversations with true roles, or a labelled data set, to measure losses by role on.
         suites: name → options of its own.
         untrained: whether the models are measured as they were, too.
         compare_with: name of the method that all others are compared with.
-        launch: command (`label` or `sft`) → the words before `-m rolewise` that start it.
+        launch: command (`label`, `sft` or `grpo`) → the words before `-m rolewise` that start it.
         plugin: files for every command.
         trust_remote_code: for every command.
     """
@@ -93,8 +110,10 @@ class Experiment:
     data: dict[str, Any]
     methods: list[MethodEntry]
     seeds: list[int]
+    sample: dict[str, list[Any]]
     label: dict[str, list[Any]]
     training: dict[str, list[Any]]
+    grpo: dict[str, list[Any]]
     evaluation: dict[str, Any]
     role_losses: str | None
     suites: dict[str, dict[str, Any]]
@@ -158,8 +177,10 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
         data=_data(content["data"]),
         methods=methods,
         seeds=_seeds(content.get("seeds", [0])),
+        sample=_lists("sample", SAMPLE, content.get("sample")),
         label=_shared_label(content.get("label")),
         training=_lists("training", TRAINING, content.get("training")),
+        grpo=_lists("grpo", GRPO, content.get("grpo")),
         evaluation=evaluation,
         role_losses=role_losses,
         suites=suites,
@@ -208,29 +229,63 @@ def _methods(value: Any) -> list[MethodEntry]:
 
 
 def _method(where: str, value: Any) -> MethodEntry:
-    """One entry: a name, or a mapping with `name`, options of training, and options of labelling under `label`."""
+    """One entry: a name, or a mapping with `name`, options of fine-tuning, and those of other steps by section."""
     options = {"name": value} if isinstance(value, str) else dict(mapping(where, value))
     name = text(f"{where}.name", options.pop("name", None))
-    label = mapping(f"{where}.label", options.pop("label", None))
-    if "weighting" in options:  # a method of the user's own
-        if name == UNTRAINED:
-            raise InputError(f"{where}.name: {name} is what the models as they were are called; take another name")
-        if name in METHODS:
-            raise InputError(f"{where}.weighting: {name} has its own; give a method of your own another name")
-        weighting = text(f"{where}.weighting", options.pop("weighting"))
-        method = Method(name, name, {} if label else None, {"weighting": weighting})
-    elif name not in METHODS:
-        raise InputError(f"{where}: {unknown('method', name, METHODS)}")
+    given = {section for section in SECTIONS if section in options}
+    sections = {section: dict(mapping(f"{where}.{section}", options.pop(section, None))) for section in SECTIONS}
+    if "weighting" in options or "weighting" in sections["grpo"]:
+        method = _own_method(where, name, options, sections, "sample" in given)
     else:
-        method = METHODS[name]
-    if label and method.label is None:
+        found = find_method(name)
+        if found is None:
+            raise InputError(f"{where}: {unknown('method', name, _names_like(name))}")
+        method = found
+        if "method" in sections["label"]:
+            raise InputError(f"{where}.label.method: {name} has its own; give a method of your own another name")
+    if sections["label"] and method.label is None:
         raise InputError(f"{where}.label: {name} needs no labels; leave it out")
+    for section, part in (("sample", method.sample), ("grpo", method.grpo)):
+        if sections[section] and part is None:
+            raise InputError(f"{where}.{section}: {name} has no such step; leave it out")
+    if method.sft is None and options:
+        raise InputError(f"{where}.{next(iter(options))}: {name} has no fine-tuning; give options under {where}.grpo")
     for option in options:
-        if option not in TRAINING and option in LABEL:
-            raise InputError(f"{where}.{option} is an option of labelling; give it as {where}.label.{option}")
-    if "method" in label and name in METHODS:
-        raise InputError(f"{where}.label.method: {name} has its own; give a method of your own another name")
-    return MethodEntry(method, _lists(f"{where}.label", LABEL, label), _lists(where, TRAINING, options))
+        other = next((key for key, kinds in SECTIONS.items() if option in kinds and option not in TRAINING), None)
+        if other is not None:
+            raise InputError(
+                f"{where}.{option} is an option of {SECTIONS[other].command}; give it as {where}.{other}.{option}"
+            )
+    lists = {section: _lists(f"{where}.{section}", SECTIONS[section], own) for section, own in sections.items()}
+    return MethodEntry(method, training=_lists(where, TRAINING, options), **lists)
+
+
+def _names_like(name: str) -> list[str]:
+    """The methods that `name` may be a mistake for."""
+    if JOINED not in name:
+        return [*METHODS, *REINFORCEMENTS]
+    return [f"{tuned}{JOINED}{reinforced}" for tuned in METHODS for reinforced in REINFORCEMENTS]
+
+
+def _own_method(
+    where: str, name: str, options: dict[str, Any], sections: dict[str, dict[str, Any]], samples: bool
+) -> Method:
+    """A method of the user's own; the weightings that make it one are taken out of the options."""
+    if name == UNTRAINED:
+        raise InputError(f"{where}.name: {name} is what the models as they were are called; take another name")
+    if find_method(name) is not None:
+        raise InputError(f"{where}.weighting: {name} has its own; give a method of your own another name")
+    weightings = {}
+    for key, place, part in (
+        ("sft", f"{where}.weighting", options),
+        ("grpo", f"{where}.grpo.weighting", sections["grpo"]),
+    ):
+        if "weighting" in part:
+            weightings[key] = {"weighting": text(place, part.pop("weighting"))}
+    if "sft" not in weightings and (samples or sections["label"]):
+        raise InputError(f"{where}.weighting is missing: samples and labels are for fine-tuning; name one, e.g. none")
+    label: dict[str, Any] | None = {} if sections["label"] else None
+    return Method(name, name, label, weightings.get("sft"), {} if samples else None, weightings.get("grpo"))
 
 
 def _lists(where: str, kinds: OptionKinds, value: Any) -> dict[str, list[Any]]:
@@ -300,13 +355,13 @@ def _compared(value: Any, names: Sequence[str]) -> str:
 
 
 def _launch(value: Any) -> dict[str, list[str]]:
-    """How labelling and training are started: one command for both, or one each."""
+    """How labelling and training are started: one command for all, or one each."""
     if isinstance(value, str):
-        value = {"label": value, "training": value}
-    given = mapping("launch", value, ("label", "training"))
+        value = dict.fromkeys(LAUNCHED, value)
+    given = mapping("launch", value, LAUNCHED)
     return {
         command: _words(f"launch.{key}", given[key]) if key in given else [sys.executable]
-        for command, key in (("label", "label"), ("sft", "training"))
+        for key, command in LAUNCHED.items()
     }
 
 

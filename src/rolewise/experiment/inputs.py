@@ -3,19 +3,27 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.data.conversation import Conversation
 from rolewise.data.labelled import is_labelled
 from rolewise.data.readers import iter_conversations
 from rolewise.data.readers.containers import SUFFIXES
 from rolewise.data.render import Renderer
-from rolewise.data.sources import parse_sources
-from rolewise.experiment.config import Experiment
+from rolewise.data.sources import SourceMix, parse_sources
+from rolewise.data.tool_prompts import single_turn_steps
+from rolewise.evaluation.answer_checks import Checker, make_checker
+from rolewise.evaluation.rejection_sampling import question_of
+from rolewise.evaluation.suites import make_suite
+from rolewise.experiment.config import LAUNCHED, Experiment
+from rolewise.jobs.eval_options import EvalOptions
+from rolewise.jobs.evaluate import suite_settings
 from rolewise.training.models import load_tokenizer
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+(/[\w.-]+)?")
@@ -29,20 +37,14 @@ def missing_inputs(experiment: Experiment) -> list[str]:
         for source in parse_sources(sources) if sources else ():
             if not _may_be_there(source.location):
                 lines.append(f"{where}: {source.location}: no such file or folder")
-    for where, options in _labelling_options(experiment):
-        for name in ("preferences", "reward_model"):
-            for text in filter(None, options.get(name, ())):
-                for source in parse_sources(text):
-                    if not _may_be_there(source.location):
-                        lines.append(f"{where}.{name}: {source.location}: no such file or folder")
-    for held_out in experiment.training.get("eval_data", ()):
-        for source in parse_sources(held_out) if held_out else ():
+    for where, texts in _other_sources(experiment):
+        for source in (source for text in texts if text for source in parse_sources(text)):
             if not _may_be_there(source.location):
-                lines.append(f"training.eval_data: {source.location}: no such file or folder")
+                lines.append(f"{where}: {source.location}: no such file or folder")
     for name, model in experiment.models.items():
         if not _may_be_there(model):
             lines.append(f"models.{name}: {model}: no such folder")
-    for key, command in (("label", "label"), ("training", "sft")):
+    for key, command in LAUNCHED.items():
         program = experiment.launch[command][0]
         if shutil.which(program) is None:
             lines.append(f"launch.{key}: {program}: no such command")
@@ -70,6 +72,9 @@ def check_inputs(experiment: Experiment) -> None:
     if experiment.role_losses is not None and not is_labelled(experiment.role_losses):
         with _telling("measure.role_losses.data"):
             _check_conversations(experiment.role_losses, with_roles=True)
+    with _telling("data.train"):
+        _check_questions(experiment)
+    _check_suites(experiment)
     for name, model in experiment.models.items():
         with _telling(f"models.{name}"):
             tokenizer = load_tokenizer(model, trust_remote_code=experiment.trust_remote_code)
@@ -84,10 +89,61 @@ def fingerprint(sources: str | None) -> str | None:
     return digest([[_content(Path(source.location)), source.share] for source in parse_sources(sources)])
 
 
-def _labelling_options(experiment: Experiment) -> Iterator[tuple[str, dict[str, list[Any]]]]:
-    yield "label", experiment.label
-    for number, entry in enumerate(experiment.methods):
-        yield f"methods[{number}].label", entry.label
+def _other_sources(experiment: Experiment) -> Iterator[tuple[str, list[str | None]]]:
+    """Place in the file → sources that options of the steps name."""
+    sections: list[tuple[str, Any]] = [("", experiment)]
+    sections += [(f"methods[{number}].", entry) for number, entry in enumerate(experiment.methods)]
+    for prefix, given in sections:
+        for name in ("preferences", "reward_model"):
+            yield f"{prefix}label.{name}", given.label.get(name, [])
+        training = prefix if given is not experiment else "training."
+        yield f"{training}eval_data", given.training.get("eval_data", [])
+        yield f"{prefix}grpo.eval_data", given.grpo.get("eval_data", [])
+
+
+def _check_suites(experiment: Experiment) -> None:
+    """See that each suite can be made: its parts, its judge, and what else it wants to be told."""
+    for name, own in experiment.suites.items():
+        values = {**experiment.evaluation, **own}
+        options = EvalOptions(model="", suite=name, output="", **values)
+        with _telling(f"measure.suites.{name}"):
+            make_suite(name, suite_settings(options)).close()
+
+
+def _check_questions(experiment: Experiment) -> None:
+    """See that the data has a call to reward, and a reference to check samples by, where a method needs one."""
+    methods = [entry for entry in experiment.methods if entry.method.sample is not None]
+    if any(entry.method.grpo is not None for entry in experiment.methods):
+        _check_any(experiment, "no assistant turn calls a tool, so there is no call to reward", _has_call)
+    for check in {name for entry in methods for name in {**experiment.sample, **entry.sample}.get("check", ["calls"])}:
+        checker = make_checker(check)
+        try:
+            _check_any(experiment, f"holds no reference that check {check} can read", partial(_is_checked_by, checker))
+        finally:
+            checker.close()
+
+
+def _is_checked_by(checker: Checker, conversation: Conversation) -> bool:
+    return checker.check(question_of(conversation), []) is not None
+
+
+def _has_call(conversation: Conversation) -> bool:
+    return next(single_turn_steps(conversation), None) is not None
+
+
+def _check_any(experiment: Experiment, lacking: str, holds: Callable[[Conversation], bool]) -> None:
+    """Read the data as far as the first conversation that has what is asked for."""
+    data = experiment.data
+    skip = data.get("skip_invalid", False)
+    mix = SourceMix(parse_sources(data["data"]), format=data.get("format"), skip_invalid=skip, limit=data.get("limit"))
+    for conversation in mix:
+        try:
+            if holds(conversation):
+                return
+        except InputError:
+            if not skip:
+                raise
+    raise InputError(f"{data['data']}: {lacking}; give other data, or leave the methods out that need it")
 
 
 def _check_conversations(

@@ -1,140 +1,63 @@
-"""From an experiment to its runs: every combination once, and one labelling for all runs that read the same."""
+"""From an experiment to its runs: every combination once, and each step that several runs share once."""
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.plugins import load_plugins
 from rolewise.experiment.config import UNTRAINED, Experiment, MethodEntry, slug
-from rolewise.jobs.label_methods import check_method
-from rolewise.jobs.options import LabelOptions, SFTOptions
-from rolewise.jobs.sft import check_training
-from rolewise.labelling.labellers import PLANNED, find_labeller
+from rolewise.experiment.option_checks import (
+    GRPO_DEFAULTS,
+    SFT_DEFAULTS,
+    check_reinforcement,
+    check_sft,
+    label_options,
+    sampling_options,
+)
+from rolewise.experiment.runs import PLACES, Labelling, Plan, Run, Sampling, reference_row
+from rolewise.jobs import grpo_options, options
+from rolewise.jobs.methods import fine_tuning_of
+from rolewise.jobs.sample import CONVERSATIONS_FILE
 from rolewise.reporting.content import Table
-from rolewise.training.sft import WeightedSFTConfig
-from rolewise.weighting import make_weighting
 
-_OF_SFT = {f.name: f.default for f in dataclasses.fields(SFTOptions) if f.default is not dataclasses.MISSING}
-
-PLACES = ("data", "general", "plugin")
-"""Options of a labelling that say where something lies; its content counts."""
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """One labelled data set.
-
-    Attributes:
-        directory: below the experiment's output, with `/`.
-        model: name of the model.
-        options: of `rolewise label`, but for what says where things lie.
-    """
-
-    directory: str
-    model: str
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training, or a model as it was, and what is measured of it.
-
-    Attributes:
-        directory: below the experiment's output, with `/`.
-        model: name of the model.
-        method: name of the method; `UNTRAINED` for none.
-        title: of the method, for tables.
-        setting: the options that tell this row from others of the method, as text.
-        shared: the part of them that all methods go through.
-        seed: of training; None for a model as it was.
-        labelling: what is trained on; None for a model as it was.
-        reads_labels: whether the labels make a difference to the training, or only to what is logged of it.
-        training: options of `rolewise sft`, but for what says where things lie.
-    """
-
-    directory: str
-    model: str
-    method: str
-    title: str
-    setting: str
-    shared: str
-    seed: int | None
-    labelling: Labelling | None
-    training: dict[str, Any]
-    reads_labels: bool = True
-
-    @property
-    def row(self) -> tuple[str, str, str]:
-        """The row of the table that the run counts for."""
-        return self.model, self.method, self.setting
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an experiment comes to, in the order in which it is done."""
-
-    labellings: list[Labelling]
-    runs: list[Run]
+Lists = Mapping[str, list[Any]]
 
 
 def plan_experiment(experiment: Experiment) -> Plan:
     """Every combination of models, methods, settings and seeds.
 
     A method that needs no labels trains on the first labelling that another method asks for, SHAD's before others: it
-    does not read the roles, but logs its losses by them, so that curves can be compared.
+    does not read the roles, but logs its losses by them, so that curves can be compared. Methods that go on from equal
+    fine-tunings go on from the same one, which is also that of a row of its own where there is one.
 
     Raises:
         InputError: for options that do not go together, or a row to compare with that is not one.
     """
     load_plugins(experiment.plugin)
-    runs: dict[str, Run] = {}
+    found: list[Run] = []
     for name in experiment.models:
         if experiment.untrained and (experiment.role_losses or experiment.suites):
-            directory = f"runs/{slug(name)}/{UNTRAINED}"
-            runs[directory] = Run(directory, name, UNTRAINED, "untrained", "", "", None, None, {})
-        for index, entry in enumerate(experiment.methods):
-            for run in _runs_of(experiment, name, entry, f"methods[{index}]"):
-                runs.setdefault(_identity(run), run)
-    plan = plan_of(list(runs.values()))
-    for what, directories in (
-        ("runs", [run.directory for run in plan.runs]),
-        ("labellings", [labelling.directory for labelling in plan.labellings]),
-    ):
-        same = {d for d in directories if directories.count(d) > 1}
-        if same:
-            raise InputError(
-                f"two {what} would lie in {min(same)}; give models and methods names that differ in letters"
-            )
+            found.append(Run(f"runs/{slug(name)}/{UNTRAINED}", name, UNTRAINED, "untrained", ""))
+        for index in range(len(experiment.methods)):
+            found += _Combinations(experiment, name, index).runs()
+    rows: dict[str, Run] = {}
+    for run in found:
+        rows.setdefault(digest([run.method, _identity(run)]), run)
+    fine_tunings = {_identity(run): run for run in reversed(rows.values()) if run.after is None}
+    for run in found:
+        if run.after is not None:
+            fine_tunings.setdefault(_identity(run.after), run.after)
+    plan = Plan([_going_on_from(run, fine_tunings) for run in rows.values()])
+    _refuse_shared_places(plan)
     for run in plan.runs:
         reference_row(plan, run, experiment.compare_with)
     return plan
-
-
-def plan_of(runs: list[Run]) -> Plan:
-    """A plan of these runs and of the labellings that they need."""
-    return Plan(list({run.labelling.directory: run.labelling for run in runs if run.labelling}.values()), runs)
-
-
-def reference_row(plan: Plan, run: Run, method: str) -> tuple[str, str, str] | None:
-    """The row of `method` that a run's row is compared with: of the same model and shared settings; None for itself.
-
-    Raises:
-        InputError: if several rows could be meant.
-    """
-    if run.method in (UNTRAINED, method):
-        return None
-    rows = list(dict.fromkeys(r.row for r in plan.runs if r.model == run.model and r.method == method))
-    if len(rows) > 1:
-        rows = list(
-            dict.fromkeys(r.row for r in plan.runs if (r.model, r.method, r.shared) == (run.model, method, run.shared))
-        )
-    if len(rows) != 1:
-        raise InputError(f"compare_with: {method} has several settings of its own; give it one")
-    return rows[0]
 
 
 def plan_table(experiment: Experiment, plan: Plan) -> Table:
@@ -149,131 +72,214 @@ def plan_table(experiment: Experiment, plan: Plan) -> Table:
             runs[0].title,
             setting or "–",
             ", ".join(str(run.seed) for run in runs if run.seed is not None) or "–",
-            runs[0].labelling.directory if runs[0].labelling else "–",
+            runs[0].labels.directory if runs[0].labels else "–",
         ]
         for (model, _, setting), runs in rows.items()
     ]
     trained, labelled = sum(run.seed is not None for run in plan.runs), len(plan.labellings)
-    note = (
-        f"{trained} run{'s' * (trained != 1)}, {labelled} labelled data set{'s' * (labelled != 1)}; each run measured "
-        f"by: {', '.join(measures) or 'nothing'}; compared with {experiment.compare_with}"
-    )
+    others = len(plan.only_gone_on_from)
+    note = f"{trained} run{'s' * (trained != 1)}, {labelled} labelled data set{'s' * (labelled != 1)}; "
+    if others:
+        note += f"{others} fine-tuning{'s' * (others != 1)} more, which runs go on from; "
+    note += f"each run measured by: {', '.join(measures) or 'nothing'}; compared with {experiment.compare_with}"
     return Table(f"Plan of {experiment.name}", ["model", "method", "setting", "seeds", "labels"], lines, note)
 
 
-def _runs_of(experiment: Experiment, model: str, entry: MethodEntry, where: str) -> Iterator[Run]:
-    method = entry.method
-    if method.sample is not None:
-        raise InputError(f"{where}: {method.name} samples its data; run rolewise sample and give that as data.train")
-    for label, label_setting in _labelled(experiment, entry):
-        labelling = _labelling(experiment, model, label)
-        lists = {**{k: [v] for k, v in method.sft.items()}, **experiment.training, **entry.training}
-        for training in _combinations(lists):
-            _check_training(training, entry, where)
-            swept = [k for k, v in experiment.training.items() if len(v) > 1 and k not in entry.training]
-            shared = _written({k: training[k] for k in swept})
-            own = _written({k: training[k] for k in entry.training})
-            setting = ", ".join(part for part in (shared, own, label_setting) if part)
-            directory = f"runs/{slug(model)}/{slug(method.name)}/{slug(setting.replace(', ', ',')) or 'default'}"
-            for seed in experiment.seeds:
+@dataclass(frozen=True)
+class _Combinations:
+    """What an entry of `methods`, by its index, comes to with a model."""
+
+    experiment: Experiment
+    model: str
+    index: int
+
+    @property
+    def entry(self) -> MethodEntry:
+        return self.experiment.methods[self.index]
+
+    def runs(self) -> Iterator[Run]:
+        if self.entry.method.grpo is None:
+            yield from self.fine_tuned()
+            return
+        bases: list[Run | None] = [None]
+        if self.entry.method.sft is not None:
+            base = fine_tuning_of(self.entry.method)
+            bases = list(self.fine_tuned(base.name, base.title))
+        for after in bases:
+            yield from self.reinforced(after)
+
+    def fine_tuned(self, name: str | None = None, title: str | None = None) -> Iterator[Run]:
+        """A run for each setting and seed of the entry's fine-tuning, called by its method's name unless told."""
+        experiment, method, own = self.experiment, self.entry.method, self.entry.training
+        name, title = name or method.name, title or method.title
+        assert method.sft is not None
+        common = _read(experiment.training, method.sft["weighting"], options.READ_BY)
+        swept = [k for k, v in common.items() if len(v) > 1 and k not in own]
+        for labelling, label_setting in self.labellings():
+            for training in _combinations({**_single(method.sft), **common, **own}):
+                check_sft(experiment, training, self.index)
+                shared = {k: _value(training[k]) for k in swept}
+                setting = _joined(_written(training, swept), _written(training, own), label_setting)
+                for seed in experiment.seeds:
+                    yield Run(
+                        f"{self.directory(name, setting)}/seed-{seed}",
+                        self.model,
+                        name,
+                        title,
+                        setting,
+                        shared,
+                        seed,
+                        "sft",
+                        {"generations": 0, **training},
+                        labelling,
+                        reads_labels=method.label is not None,
+                    )
+
+    def reinforced(self, after: Run | None) -> Iterator[Run]:
+        """A run for each setting of the entry's reinforcement learning, of the seed of what it goes on from."""
+        experiment, method = self.experiment, self.entry.method
+        assert method.grpo is not None
+        common = _read(experiment.grpo, method.grpo["weighting"], grpo_options.READ_BY)
+        swept = [k for k, v in common.items() if len(v) > 1 and k not in self.entry.grpo]
+        told = [*swept, *self.told("grpo")]
+        for training in _combinations({**_single(method.grpo), **common, **self.entry.grpo}):
+            check_reinforcement(experiment, training, self.index)
+            setting = _joined(after.setting if after is not None else "", _written(training, told, "grpo."))
+            shared = {
+                **(after.shared if after is not None else {}),
+                **{f"grpo.{k}": _value(training[k]) for k in swept},
+            }
+            for seed in experiment.seeds if after is None else [after.seed]:
                 yield Run(
-                    f"{directory}/seed-{seed}",
-                    model,
+                    f"{self.directory(method.name, setting)}/seed-{seed}",
+                    self.model,
                     method.name,
                     method.title,
                     setting,
                     shared,
                     seed,
-                    labelling,
+                    "grpo",
                     {"generations": 0, **training},
-                    reads_labels=method.label is not None,
+                    after=after,
                 )
 
-
-@dataclass(frozen=True)
-class _LabelOptions:
-    """Options of a labelling, and the entry of `methods` that asks for it, by its place; None if none does."""
-
-    values: dict[str, Any]
-    entry: int | None
-
-
-def _labelled(experiment: Experiment, entry: MethodEntry) -> Iterator[tuple[_LabelOptions, str]]:
-    """Options of each labelling that an entry asks for, and what tells it from the entry's others, as text."""
-    if entry.method.label is None:
-        others = [other for other in experiment.methods if other.method.label is not None]
-        # SHAD's before others': by its roles the papers draw the curves.
-        others.sort(key=lambda other: (other.method.label or {}).get("method") != "shad")
-        rules = _LabelOptions({"method": "regex"}, None)
-        yield (next(_labelled(experiment, others[0]))[0] if others else rules), ""
-        return
-    own = {**{k: [v] for k, v in entry.method.label.items()}, **experiment.label, **entry.label}
-    # What tells nothing apart, e.g. where the preferences lie, would only make the row's name long.
-    alone = sum(other.method == entry.method for other in experiment.methods) == 1
-    told = [k for k, values in entry.label.items() if len(values) > 1 or not alone]
-    place = next(i for i, other in enumerate(experiment.methods) if other is entry)
-    for options in _combinations(own):
-        varied = [k for k in options if k in told or len(experiment.label.get(k, ())) > 1]
-        yield _LabelOptions(options, place), _written({f"label.{k}": options[k] for k in varied})
-
-
-def _labelling(experiment: Experiment, model: str, label: _LabelOptions) -> Labelling:
-    try:
-        options = LabelOptions(
-            model="",
-            output="",
-            trust_remote_code=experiment.trust_remote_code,
-            plugin=",".join(experiment.plugin) or None,
-            **experiment.data,
-            **label.values,
-        )
-        if options.method in PLANNED:
-            check_method(options)
+    def labellings(self) -> Iterator[tuple[Labelling, str]]:
+        """Each labelling that the entry asks for, and what tells it from the entry's others, as text."""
+        experiment, method = self.experiment, self.entry.method
+        if method.sample is not None:
+            for sampling, setting in self.samplings(method.sample):
+                for labelling, label_setting in self.own_labellings(sampling):
+                    yield labelling, _joined(setting, label_setting)
+        elif method.label is not None:
+            yield from self.own_labellings(None)
         else:
-            find_labeller(options.method)
-    except InputError as error:
-        raise InputError(f"{_place(experiment, label, str(error).split()[0])}.{error}") from error
-    complete = {k: v for k, v in dataclasses.asdict(options).items() if k not in ("model", "output", "plan")}
-    told_by = digest({k: v for k, v in complete.items() if k not in PLACES})[:8]
-    return Labelling(f"labels/{slug(model)}/{slug(complete['method'])}-{told_by}", model, complete)
+            others = [
+                i for i, e in enumerate(experiment.methods) if e.method.label is not None and e.method.sample is None
+            ]
+            # SHAD's before others': by its roles the papers draw the curves.
+            others.sort(key=lambda i: (experiment.methods[i].method.label or {}).get("method") != "shad")
+            if others:
+                yield next(replace(self, index=others[0]).own_labellings(None))[0], ""
+            else:
+                yield self.labelling({"method": "regex"}, None), ""
+
+    def own_labellings(self, sampling: Sampling | None) -> Iterator[tuple[Labelling, str]]:
+        label = self.entry.method.label
+        if label is None:  # rules that cost nothing: the weighting does not read them
+            yield self.labelling({"method": "regex"}, None, sampling), ""
+            return
+        told = self.told("label")
+        for values in _combinations({**_single(label), **self.experiment.label, **self.entry.label}):
+            varied = [k for k in values if k in told or len(self.experiment.label.get(k, ())) > 1]
+            yield self.labelling(values, self.index, sampling), _written(values, varied, "label.")
+
+    def labelling(self, values: Mapping[str, Any], index: int | None, sampling: Sampling | None = None) -> Labelling:
+        checked = dataclasses.asdict(label_options(self.experiment, values, index))
+        complete = {k: v for k, v in checked.items() if k not in ("model", "output", "plan")}
+        identity: Any = {k: v for k, v in complete.items() if k not in PLACES}
+        if sampling is not None:  # which has read the data already; what is mixed in is still to be read
+            place = Path(self.experiment.output) / sampling.directory / CONVERSATIONS_FILE
+            complete |= {"data": json.dumps([str(place)]), "format": None, "limit": None, "skip_invalid": False}
+            identity = [identity, sampling.directory]
+        name = f"{slug(complete['method'])}-{digest(identity)[:8]}"
+        return Labelling(f"labels/{slug(self.model)}/{name}", self.model, complete, sampling)
+
+    def samplings(self, sample: Mapping[str, Any]) -> Iterator[tuple[Sampling, str]]:
+        """Each sampling that the entry asks for, and what tells it from the entry's others, as text."""
+        told = self.told("sample")
+        for values in _combinations({**_single(sample), **self.experiment.sample, **self.entry.sample}):
+            checked = dataclasses.asdict(sampling_options(self.experiment, values, self.index))
+            complete = {k: v for k, v in checked.items() if k not in ("model", "output")}
+            told_by = digest({k: v for k, v in complete.items() if k not in PLACES})[:8]
+            varied = [k for k in values if k in told or len(self.experiment.sample.get(k, ())) > 1]
+            directory = f"samples/{slug(self.model)}/{slug(complete['check'])}-{told_by}"
+            yield Sampling(directory, self.model, complete), _written(values, varied, "sample.")
+
+    def told(self, section: str) -> list[str]:
+        """The entry's own options of a section that tell its rows from others.
+
+        What tells nothing apart, e.g. where the preferences lie, would only make the row's name long.
+        """
+        part = "grpo" if section == "grpo" else "sft"
+        alike = [e for e in self.experiment.methods if _part(e, part) == _part(self.entry, part)]
+        lists: Lists = getattr(self.entry, section)
+        return [k for k, values in lists.items() if len(values) > 1 or len(alike) > 1]
+
+    def directory(self, name: str, setting: str) -> str:
+        return f"runs/{slug(self.model)}/{slug(name)}/{slug(setting.replace(', ', ',')) or 'default'}"
 
 
-def _place(experiment: Experiment, label: _LabelOptions, option: str) -> str:
-    """The section of the file that an option of a labelling stands in."""
-    if option in experiment.data:
-        return "data"
-    if label.entry is None or (option in experiment.label and option not in experiment.methods[label.entry].label):
-        return "label"
-    return f"methods[{label.entry}].label"
+def _part(entry: MethodEntry, part: str) -> Any:
+    """What two entries have in common whose settings of a part need to be told apart."""
+    method = entry.method
+    joined = method.sft is not None and method.grpo is not None
+    return fine_tuning_of(method) if joined and part == "sft" else method
 
 
-def _check_training(options: Mapping[str, Any], entry: MethodEntry, where: str) -> None:
-    own = {name: value for name, value in options.items() if name in _OF_SFT}
-    theirs = {name: value for name, value in options.items() if name not in _OF_SFT}
-    try:
-        weighting = make_weighting(SFTOptions(model="", data="", output="", **own).weighting)
-        check_training(WeightedSFTConfig(output_dir="", **{"report_to": "none", **theirs}))
-    except (InputError, ValueError, TypeError, ImportError) as error:  # the latter three are Transformers' and TRL's
-        option = str(error).split()[0]
-        own_place = option == "weighting" or option in entry.training
-        place = f"{where}." if own_place else "training." if option in options else f"{where}: "
-        raise InputError(place + " ".join(str(error).split())) from error
-    if entry.method.label is None and (weighting.needs_roles or weighting.needs_scores):
-        raise InputError(
-            f"{where}: weighting {options['weighting']} reads labels; say which, e.g. label: {{method: shad}}"
-        )
+def _going_on_from(run: Run, fine_tunings: Mapping[str, Run]) -> Run:
+    return run if run.after is None else replace(run, after=fine_tunings[_identity(run.after)])
 
 
-def _combinations(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def _refuse_shared_places(plan: Plan) -> None:
+    for what, directories in (
+        ("runs", [run.directory for run in (*plan.runs, *plan.only_gone_on_from)]),
+        ("labellings", [labelling.directory for labelling in plan.labellings]),
+    ):
+        same = {d for d in directories if directories.count(d) > 1}
+        if same:
+            raise InputError(
+                f"two {what} would lie in {min(same)}; give models and methods names that differ in letters"
+            )
+
+
+def _identity(run: Run) -> str:
+    """What two trainings that come to the same have in common, whether a default is spelled out or not."""
+    defaults = GRPO_DEFAULTS if run.command == "grpo" else SFT_DEFAULTS
+    begun = [run.model, run.labelling and run.labelling.directory, run.after and _identity(run.after)]
+    return digest([*begun, run.command, {**defaults, **run.training}, run.seed])
+
+
+def _read(lists: Lists, weighting: str, readers: Mapping[str, tuple[str, ...]]) -> dict[str, list[Any]]:
+    """Shared options without those that another weighting reads: they would only train this one once per value."""
+    return {name: values for name, values in lists.items() if weighting in readers.get(name, (weighting,))}
+
+
+def _single(values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [value] for name, value in values.items()}
+
+
+def _combinations(lists: Lists) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*lists.values()):
         yield dict(zip(lists, values, strict=True))
 
 
-def _written(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in options.items())
+def _joined(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
 
 
-def _identity(run: Run) -> str:
-    """What two entries that ask for the same run have in common, whether they spell a default out or not."""
-    assert run.labelling is not None
-    return digest([run.model, run.method, run.labelling.directory, {**_OF_SFT, **run.training}, run.seed])
+def _written(values: Mapping[str, Any], names: Any, prefix: str = "") -> str:
+    return ", ".join(f"{prefix}{name}={_value(values[name])}" for name in names)
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -18,8 +18,8 @@ _COLUMNS = 3
 _STYLES = [(colour, dashes) for dashes in ("-", "--", ":") for colour in range(10)]
 
 
-def draw_losses(path: Path, panels: Sequence[Panel]) -> None:
-    """Lines of losses over steps."""
+def draw_curves(path: Path, panels: Sequence[Panel]) -> None:
+    """Lines over steps."""
     _draw(path, panels, marker=None)
 
 

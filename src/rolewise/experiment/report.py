@@ -11,15 +11,15 @@ from typing import Any
 from rolewise.core.files import write_text
 from rolewise.evaluation.statistics import Interval
 from rolewise.experiment.config import UNTRAINED, Experiment
-from rolewise.experiment.plan import Plan, Run
-from rolewise.experiment.plots import draw_losses, draw_sweep
+from rolewise.experiment.plots import draw_curves, draw_sweep
 from rolewise.experiment.results import Cell, Measure, Results, Row
-from rolewise.experiment.series import loss_panels, sweep_panels
+from rolewise.experiment.runs import Plan, Run
+from rolewise.experiment.series import loss_panels, reward_panels, sweep_panels
 from rolewise.reporting.content import Table
 from rolewise.reporting.html import write_report
 
 TABLE_FILE, CSV_FILE, REPORT_FILE, RESULTS_FILE = "table.md", "table.csv", "report.html", "results.json"
-LOSS_PLOT, SWEEP_PLOT = "loss_by_role.svg", "score_over_inv_tau.svg"
+LOSS_PLOT, REWARD_PLOT, SWEEP_PLOT = "loss_by_role.svg", "reward.svg", "score_over_inv_tau.svg"
 NOTHING = "–"
 _OVER_EXAMPLES = "†"
 
@@ -36,9 +36,11 @@ def write_results(experiment: Experiment, plan: Plan, results: Results) -> list[
     write_text(output / CSV_FILE, _csv(experiment, plan, results))
     text = json.dumps(_numbers(experiment, plan, results), indent=2, ensure_ascii=False)
     write_text(output / RESULTS_FILE, text + "\n")
-    losses, sweeps = loss_panels(plan, results), sweep_panels(experiment, plan, results)
+    losses, rewards = loss_panels(plan, results), reward_panels(plan, results)
+    sweeps = sweep_panels(experiment, plan, results)
     for path, panels, draw in (
-        (output / LOSS_PLOT, losses, draw_losses),
+        (output / LOSS_PLOT, losses, draw_curves),
+        (output / REWARD_PLOT, rewards, draw_curves),
         (output / SWEEP_PLOT, sweeps, draw_sweep),
     ):
         if panels:
@@ -51,7 +53,7 @@ def write_results(experiment: Experiment, plan: Plan, results: Results) -> list[
         subtitle=f"{_count(plan)} trained models, compared with {_title(plan, experiment.compare_with)}",
         summary=tables,
         samples=[],
-        curves=[panel.chart() for panel in (*losses, *sweeps)],
+        curves=[panel.chart() for panel in (*losses, *rewards, *sweeps)],
         notes=results.notes,
     )
     return [*(_measure_table(experiment, plan, results, measure) for measure in results.measures), *failed]
@@ -212,7 +214,8 @@ def _numbers(experiment: Experiment, plan: Plan, results: Results) -> dict[str, 
             "method": run.method,
             "setting": run.setting,
             "seed": run.seed,
-            "labels": run.labelling and run.labelling.directory,
+            "after": run.after and run.after.directory,
+            "labels": run.labels and run.labels.directory,
             "options": run.training,
             "measures": {name: _ends(found.value) for name, found in results.measured[run.directory].items()},
             "suites": {

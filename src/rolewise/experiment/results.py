@@ -19,7 +19,7 @@ from rolewise.evaluation.role_losses import GROUPS
 from rolewise.evaluation.statistics import Interval, paired_interval
 from rolewise.experiment.config import Experiment
 from rolewise.experiment.measuring import ALL_TOKENS, LOSSES_FILE
-from rolewise.experiment.plan import Plan, Run, reference_row
+from rolewise.experiment.runs import Plan, Run, reference_row
 from rolewise.experiment.steps import losses_place, suite_place, train_place
 from rolewise.jobs.evaluate import SUMMARY_FILE, read_eval
 from rolewise.jobs.sft import LOG_FILE

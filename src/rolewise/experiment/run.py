@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -15,15 +14,18 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import unwritable, write_json, write_text
 from rolewise.experiment.config import Experiment
 from rolewise.experiment.inputs import check_inputs
-from rolewise.experiment.plan import Plan, Run, plan_experiment
+from rolewise.experiment.plan import plan_experiment
 from rolewise.experiment.report import write_results
 from rolewise.experiment.results import Failure, collect
-from rolewise.experiment.stages import Stage, StageRecord, run_command
-from rolewise.experiment.steps import Steps, train_place
+from rolewise.experiment.runs import Plan, Run
+from rolewise.experiment.stages import StageRecord, run_command
+from rolewise.experiment.steps import MERGE, Steps, Task, train_place
+from rolewise.jobs.sample import CONVERSATIONS_FILE
 from rolewise.reporting.content import Table
 
 LOCK_FILE = ".lock"
 MEASURING = "rolewise.cli.measuring"
+MERGING = "rolewise.cli.merging"
 _SHOWN_CHARACTERS = 70
 
 
@@ -100,42 +102,47 @@ class _Runner:
         for stage in self._steps.all(self._plan):
             self._record.check(stage)
         name = self._experiment.name
-        self._bar = self._progress.add_task(name, total=len(self._plan.labellings) + len(self._plan.runs))
-        done: set[str] = set()
+        self._bar = self._progress.add_task(name, total=len(self._plan.runs))
         for run in self._plan.runs:
-            if run.labelling is not None and run.labelling.directory not in done:
-                done.add(run.labelling.directory)
-                options = self._steps.label_options(run.labelling)
-                self._command(self._steps.label(run.labelling), "label", options)
-                self._progress.advance(self._bar)
-            self._run(run)
+            if self._trained(run):
+                self._measure(run)
             self._progress.advance(self._bar)
         self._progress.update(self._bar, description=name)
         return [Failure(place, reason) for place, reason in self._failed.items()]
 
-    def _run(self, run: Run) -> None:
-        if run.labelling is not None:
-            if run.labelling.directory in self._failed:
-                self._failed[train_place(run)] = f"has no labels, since {run.labelling.directory} failed"
-                return
-            if not self._command(self._steps.train(run), "sft", self._steps.train_options(run)):
-                return
-        self._measure(run)
+    def _trained(self, run: Run) -> bool:
+        """Do what the run's model takes and is not done yet; whether the model is there."""
+        for task in self._steps.tasks(run):
+            if not self._done(task):
+                self._failed.setdefault(train_place(run), f"not begun, since {task.stage.place} failed")
+                return False
+            if task.command == "sample" and not (self._output / task.stage.place / CONVERSATIONS_FILE).stat().st_size:
+                self._failed[train_place(run)] = (
+                    f"no answer in {task.stage.place} is right, so there is nothing to tune on"
+                )
+                return False
+        return True
 
-    def _command(self, stage: Stage, command: str, options: dict[str, Any]) -> bool:
-        """Do a stage by one of our commands, unless it is done; whether its result is there."""
+    def _done(self, task: Task) -> bool:
+        """Do a task, unless it is done or has failed already; whether its result is there."""
+        stage = task.stage
+        if stage.place in self._failed:
+            return False
         if self._record.finished(stage):
             return True
         self._record.begin(stage)
         place = self._output / stage.place
         config = place.with_name(f"{place.name}.yaml")
-        write_text(config, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
-        words = [*self._experiment.launch[command], "-m", "rolewise", command, "--config", str(config)]
+        write_text(config, yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True))
+        words = [sys.executable, "-m", MERGING, str(config)]
+        if task.command != MERGE:
+            launch = self._experiment.launch.get(task.command, [sys.executable])
+            words = [*launch, "-m", "rolewise", task.command, "--config", str(config)]
         failure = self._work(words, place.with_name(f"{place.name}.log"), stage.place)
-        if not self._record.finished(stage):
-            self._failed[stage.place] = failure or "ended without a result"
-            return False
-        return True
+        if self._record.finished(stage):
+            return True
+        self._failed[stage.place] = failure or "ended without a result"
+        return False
 
     def _measure(self, run: Run) -> None:
         """Take what is not measured yet, all in one process."""

@@ -1,16 +1,23 @@
-"""The lines of an experiment's plots: losses by role over training, scores over 1/τ."""
+"""The lines of an experiment's plots: losses by role and rewards over training, scores over 1/τ."""
 
 import math
 from dataclasses import dataclass
 
 from rolewise.experiment.config import UNTRAINED, Experiment
-from rolewise.experiment.plan import Plan, Run
 from rolewise.experiment.results import Results, Row
+from rolewise.experiment.runs import Plan, Run
 from rolewise.jobs.options import SFTOptions
 from rolewise.reporting.content import Chart, Series
 
 _DEFAULT_INV_TAU = SFTOptions(model="", data="", output="").inv_tau
 LOGGED = {"loss_token_mean": "all tokens", "loss_reasoning": "reasoning", "loss_boilerplate": "boilerplate"}
+REWARDS = {
+    "reward": ("reward", "reward"),
+    "eval_reward": ("held-out reward", "reward"),
+    "entropy": ("entropy of the policy", "nats per token"),
+    "policy_gradient/variance": ("variance of the policy gradient", "squared norm"),
+}
+"""What `rolewise grpo` logs → its title and unit."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def loss_panels(plan: Plan, results: Results) -> list[Panel]:
     Held-out losses where every run logged some (`eval_data` among the training options), else those of training, whose
     roles are those of the labels that a run trained on: only runs on the same labels share a panel.
     """
-    trained = [run for run in plan.runs if results.logs.get(run.directory)]
+    trained = [run for run in plan.runs if run.labelling is not None and results.logs.get(run.directory)]
     held_out = bool(trained) and all(
         any("eval_loss_token_mean" in entry for entry in results.logs[run.directory]) for run in trained
     )
@@ -66,6 +73,25 @@ def loss_panels(plan: Plan, results: Results) -> list[Panel]:
                 if lines:
                     title = f"{model}: {kind}, {role}" + (f"\nby {labels}" if labels else "")
                     panels.append(Panel(title, "optimizer step", "nats per token", lines))
+    return panels
+
+
+def reward_panels(plan: Plan, results: Results) -> list[Panel]:
+    """Reward, entropy and the gradient's variance over the optimizer steps of reinforcement learning.
+
+    A panel per model and number, where runs logged it; a line per row: the mean over its seeds.
+    """
+    rows: dict[Row, list[Run]] = {}
+    for run in plan.runs:
+        if run.command == "grpo" and results.logs.get(run.directory):
+            rows.setdefault(run.row, []).append(run)
+    panels = []
+    for model in dict.fromkeys(row[0] for row in rows):
+        for key, (title, unit) in REWARDS.items():
+            lines = [_mean_over_seeds(results, runs, key) for row, runs in rows.items() if row[0] == model]
+            lines = [line for line in lines if len(line.xs) > 1]
+            if lines:
+                panels.append(Panel(f"{model}: {title}", "optimizer step", unit, lines))
     return panels
 
 

@@ -1,6 +1,6 @@
 """The steps of an experiment's runs: where each result lies, what makes it, and the options that it is made with."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,31 @@ from rolewise.core.plugins import plugin_digests
 from rolewise.experiment.config import RENDERING_KEYS, Experiment, slug
 from rolewise.experiment.inputs import fingerprint
 from rolewise.experiment.measuring import LOSSES_FILE
-from rolewise.experiment.plan import PLACES, Labelling, Plan, Run, plan_of
+from rolewise.experiment.option_checks import common, data_of
+from rolewise.experiment.runs import PLACES, Labelling, Plan, Run, Sampling
 from rolewise.experiment.stages import Stage, StageRecord, as_json
 from rolewise.jobs.evaluate import SUMMARY_FILE
+from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.jobs.options import MAX_LENGTH
+
+MERGE = "merge"
+"""Not a command of rolewise: the adapter of a fine-tuning and its base as a whole model, which alone can go on."""
+MERGED_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage that a process of its own makes.
+
+    Attributes:
+        stage: the result.
+        command: of rolewise, or `MERGE`.
+        options: of the command.
+    """
+
+    stage: Stage
+    command: str
+    options: dict[str, Any]
 
 
 class Steps:
@@ -31,11 +52,18 @@ class Steps:
         it another run.
         """
         kept: dict[tuple[str, str, str], Labelling] = {}  # by row: all seeds on the same
-        for run in plan.runs:
-            if run.labelling is not None and not run.reads_labels and run.row not in kept:
+
+        def with_labels(run: Run) -> Run:
+            if run.after is not None:
+                return replace(run, after=with_labels(run.after))
+            if run.labelling is None or run.reads_labels:
+                return run
+            if run.row not in kept:
                 before = self._labels_of_before(run, run.labelling, record)
-                kept |= {run.row: before} if before is not None else {}
-        return plan_of([replace(run, labelling=kept.get(run.row, run.labelling)) for run in plan.runs])
+                kept.update({run.row: before} if before is not None else {})
+            return replace(run, labelling=kept.get(run.row, run.labelling))
+
+        return Plan([with_labels(run) for run in plan.runs])
 
     def _labels_of_before(self, run: Run, now: Labelling, record: StageRecord) -> Labelling | None:
         """What the run was begun with, if it was and those labels are still of the same model and data."""
@@ -44,34 +72,85 @@ class Steps:
         if begun is None or place is None:
             return None
         places = {name: now.options[name] for name in PLACES}
-        before = Labelling(place, now.model, {**begun["labels"]["options"], **places})
+        before = Labelling(place, now.model, {**begun["labels"]["options"], **places}, now.sampling)
         return before if as_json(self.label(before).settings) == begun["labels"] else None
 
     def all(self, plan: Plan) -> list[Stage]:
-        """Every stage of a plan."""
-        stages = [self.label(labelling) for labelling in plan.labellings]
-        for run in plan.runs:
-            stages += [self.train(run)] if run.labelling is not None else []
-            stages += self.measures(run)
-        return stages
+        """Every stage of a plan, each once."""
+        stages = [task.stage for run in plan.runs for task in self.tasks(run)]
+        stages += [stage for run in plan.runs for stage in self.measures(run)]
+        return list({stage.place: stage for stage in stages}.values())
+
+    def tasks(self, run: Run) -> list[Task]:
+        """What a run's model takes, in order; its training is the last. Nothing for a model as it was."""
+        if run.command is None:
+            return []
+        train = Task(self.train(run), run.command, self.train_options(run))
+        if run.after is not None:
+            return [*self.tasks(run.after), *self._merging(run.after), train]
+        if run.labelling is None:
+            return [train]
+        label = Task(self.label(run.labelling), "label", self.label_options(run.labelling))
+        return [*self._sampling(run.labelling), label, train]
+
+    def _sampling(self, labelling: Labelling) -> list[Task]:
+        sampling = labelling.sampling
+        if sampling is None:
+            return []
+        options = {
+            "model": self._experiment.models[sampling.model],
+            "output": self._path(sampling.directory),
+            **sampling.options,
+        }
+        return [Task(self.sample(sampling), "sample", options)]
+
+    def _merging(self, run: Run) -> list[Task]:
+        if not needs_merging(run):
+            return []
+        options = {
+            "adapter": self._path(train_place(run)),
+            "output": self._path(merged_place(run)),
+            "dtype": run.training.get("dtype", "float32"),
+            "trust_remote_code": self._experiment.trust_remote_code,
+        }
+        return [Task(Stage(merged_place(run), {"train": self.train(run).settings}, MERGED_FILE), MERGE, options)]
+
+    def sample(self, sampling: Sampling) -> Stage:
+        """Right answers of a model."""
+        settings = {
+            "model": self._experiment.models[sampling.model],
+            "options": {name: value for name, value in sampling.options.items() if name not in PLACES},
+            "data": self._fingerprint(self._experiment.data["data"]),
+            "plugins": self._plugins,
+        }
+        return Stage(sampling.directory, settings)
 
     def label(self, labelling: Labelling) -> Stage:
         """A labelled data set."""
+        sampling, data = labelling.sampling, self._experiment.data
         settings = {
             "model": self._experiment.models[labelling.model],
             "options": {name: value for name, value in labelling.options.items() if name not in PLACES},
-            "data": self._fingerprint(self._experiment.data["data"]),
-            "general": self._fingerprint(self._experiment.data.get("general")),
+            "data": self._fingerprint(data["data"]) if sampling is None else self.sample(sampling).settings,
+            "general": self._fingerprint(data.get("general")),
             "plugins": self._plugins,
         }
         return Stage(labelling.directory, settings)
 
     def train(self, run: Run) -> Stage:
         """A trained model or adapter."""
-        assert run.labelling is not None
-        labels = self.label(run.labelling)
-        settings = {"labels": labels.settings, "options": run.training, "seed": run.seed}
-        return Stage(train_place(run), settings)
+        begun: dict[str, Any]
+        if run.labelling is not None:
+            begun = {"labels": self.label(run.labelling).settings}
+        else:
+            data = self._data_of_prompts()
+            begun = {
+                **self._begun_from(run),
+                "data": self._fingerprint(data.pop("data")),
+                "reading": data,
+                "plugins": self._plugins,
+            }
+        return Stage(train_place(run), {**begun, "options": run.training, "seed": run.seed})
 
     def measures(self, run: Run) -> list[Stage]:
         """What is measured of a run: losses by role, then each suite."""
@@ -97,15 +176,18 @@ class Steps:
         }
 
     def train_options(self, run: Run) -> dict[str, Any]:
-        """Options of `rolewise sft`."""
-        assert run.labelling is not None
+        """Options of `rolewise sft` or `rolewise grpo`."""
+        model = self._experiment.models[run.model]
+        if run.after is not None:
+            model = self._path(merged_place(run.after) if needs_merging(run.after) else train_place(run.after))
+        labels = run.labelling
         return {
-            "model": self._experiment.models[run.model],
-            "data": self._path(run.labelling.directory),
+            "model": model,
+            **(self._data_of_prompts() if labels is None else {"data": self._path(labels.directory)}),
             "output": self._path(train_place(run)),
             **run.training,
             "seed": run.seed,
-            **self._common(),
+            **common(self._experiment),
         }
 
     def measure_task(self, run: Run, wanted: list[Stage], failed: Path) -> dict[str, Any]:
@@ -116,19 +198,28 @@ class Steps:
         losses_task = {"data": self._experiment.role_losses, "rendering": self._rendering()}
         return {
             "model": self._model(run),
-            **self._common(),
+            **common(self._experiment),
             "role_losses": {**losses_task, "output": self._path(losses)} if losses in places else None,
             "suites": [{**suites[place], "output": self._path(place)} for place in suites if place in places],
             "failed": str(failed),
         }
 
     def _measured(self, run: Run) -> dict[str, Any]:
-        if run.labelling is None:
+        if run.command is None:
             return {"model": self._experiment.models[run.model]}
         return {"train": self.train(run).settings}
 
+    def _begun_from(self, run: Run) -> dict[str, Any]:
+        """The model that a reinforcement learning begins with."""
+        if run.after is None:
+            return {"model": self._experiment.models[run.model]}
+        return {"after": self.train(run.after).settings}
+
     def _model(self, run: Run) -> str:
-        return self._experiment.models[run.model] if run.labelling is None else self._path(train_place(run))
+        return self._experiment.models[run.model] if run.command is None else self._path(train_place(run))
+
+    def _data_of_prompts(self) -> dict[str, Any]:
+        return data_of(self._experiment, GRPOOptions)
 
     def _suite_options(self, name: str) -> dict[str, Any]:
         return {**self._experiment.evaluation, **self._experiment.suites[name], "suite": name}
@@ -137,13 +228,6 @@ class Steps:
         given = {name: self._experiment.data[name] for name in RENDERING_KEYS if name in self._experiment.data}
         return {"max_length": MAX_LENGTH, **given}
 
-    def _common(self) -> dict[str, Any]:
-        """Options of every command."""
-        return {
-            "plugin": ",".join(self._experiment.plugin) or None,
-            "trust_remote_code": self._experiment.trust_remote_code,
-        }
-
     def _path(self, place: str) -> str:
         return str(self._output / place)
 
@@ -151,6 +235,16 @@ class Steps:
 def train_place(run: Run) -> str:
     """Directory of a run's model, below the experiment's output."""
     return f"{run.directory}/train"
+
+
+def needs_merging(run: Run) -> bool:
+    """Whether a fine-tuning leaves an adapter, on which another can't be trained."""
+    return bool(run.training.get("lora", True))
+
+
+def merged_place(run: Run) -> str:
+    """Directory of a fine-tuning's adapter merged into its base, below the experiment's output."""
+    return f"{run.directory}/merged"
 
 
 def losses_place(run: Run) -> str:

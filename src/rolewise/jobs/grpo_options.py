@@ -18,6 +18,12 @@ OF_THE_TRAINER = (
     "gradient_variance",
 )
 """Options that are fields of `WeightedGRPOConfig` too, and stand here for their help."""
+_WITH_END_POINTS = ("rest", "rest-static", "rest-entropy")
+READ_BY = {
+    **dict.fromkeys(("ramp", "ramp_length", "region_weights"), _WITH_END_POINTS),
+    "static_step": ("rest-static",),
+}
+"""Options that only some weightings read."""
 
 
 @dataclass(kw_only=True)

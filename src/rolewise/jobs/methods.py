@@ -1,10 +1,12 @@
-"""The methods that the SHAD paper compares (arXiv 2412.14780, table 1), each as options of our commands.
+"""The methods that the papers compare, each as options of our commands.
 
-A method is a labelling and a weighting. What else a run needs (model, data, training) is the same for all of them.
+Those of SHAD+RFT (arXiv 2412.14780, table 1) are a labelling and a weighting; those of ResT (arXiv 2509.21826) go on
+by reinforcement learning, from the model as it is or as a fine-tuning left it. What else a run needs (model, data,
+training) is the same for all of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -16,15 +18,17 @@ class Method:
         name: as in `METHODS`.
         title: for tables.
         label: options of `rolewise label`; None for a method that needs no labels.
-        sft: options of `rolewise sft`.
-        sample: options of `rolewise sample`, whose answers are what is trained on; None for the data as it is.
+        sft: options of `rolewise sft`; None for a method that only reinforces.
+        sample: options of `rolewise sample`, whose answers are what is fine-tuned on; None for the data as it is.
+        grpo: options of `rolewise grpo`, which goes on from the fine-tuned model; None for a method that only tunes.
     """
 
     name: str
     title: str
     label: Mapping[str, Any] | None
-    sft: Mapping[str, Any]
+    sft: Mapping[str, Any] | None
     sample: Mapping[str, Any] | None = None
+    grpo: Mapping[str, Any] | None = None
 
 
 METHODS = {
@@ -43,4 +47,37 @@ METHODS = {
         Method("rsft", "RSFT", None, {"weighting": "none"}, {"samples": 4}),
     )
 }
-"""By name; the order is that of a table's rows."""
+"""Fine-tuning by name; the order is that of a table's rows."""
+
+REINFORCEMENTS = {
+    method.name: method
+    for method in (
+        Method("grpo", "GRPO", None, None, grpo={"weighting": "none"}),
+        Method("rest", "ResT", None, None, grpo={"weighting": "rest"}),
+        Method("rest-official", "ResT, official", None, None, grpo={"weighting": "rest-official"}),
+        Method("rest-static", "ResT, static", None, None, grpo={"weighting": "rest-static"}),
+        Method("rest-entropy", "ResT, by entropy", None, None, grpo={"weighting": "rest-entropy"}),
+    )
+}
+"""Reinforcement learning by name."""
+
+JOINED = "+"
+"""Between the names of a fine-tuning and of the reinforcement learning that goes on from it, as in `sft+rest`."""
+
+
+def find_method(name: str) -> Method | None:
+    """The method called `name`, a joined one too; None if there is none."""
+    first, joined, second = name.partition(JOINED)
+    if not joined:
+        return METHODS.get(name) or REINFORCEMENTS.get(name)
+    tuned, reinforced = METHODS.get(first), REINFORCEMENTS.get(second)
+    if tuned is None or reinforced is None:
+        return None
+    return replace(tuned, name=name, title=f"{tuned.title} → {reinforced.title}", grpo=reinforced.grpo)
+
+
+def fine_tuning_of(method: Method) -> Method:
+    """What a joined method begins with, as a method of its own."""
+    if method == find_method(method.name):
+        return METHODS[method.name.partition(JOINED)[0]]
+    return replace(method, name=f"{method.name}-sft", grpo=None)

@@ -28,6 +28,8 @@ WITHOUT_EFFECT = {
     "hub_strategy",
 }
 """Fields of the trainer that would be taken and then ignored, since the run decides them, or it never gets there."""
+READ_BY = {"inv_tau": ("rft",), "alpha": ("alpha",), "format_weight": ("regex",)}
+"""Options of `rolewise sft` that only some weightings read."""
 EXPORT_FORMATS = ("parquet", "trl", "axolotl", "ms-swift")
 KEEP = "keep"
 """Of an option of `rolewise relabel`: as the data set has it."""

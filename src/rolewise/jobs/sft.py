@@ -141,7 +141,7 @@ def _train(
     gc.collect()
     if options.merge:
         base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-        write_merged(base, run.results, data.tokenizer, stops)
+        write_merged(base, run.results, run.results / "merged", data.tokenizer, stops)
     write_rejected(data.rejected, run.results)
     write_sft_report(run.results / REPORT_FILE, options, log, generations)
     run.publish({"data": data.digest, "model": options.model, "processes": processes.count()})

@@ -86,15 +86,27 @@ def load_trainable(name: str, *, dtype: str, in_4bit: bool = False, trust_remote
 
 
 def write_merged(
-    base: PreTrainedModel, directory: Path, tokenizer: PreTrainedTokenizerBase, stops: GenerationConfig | None
+    base: PreTrainedModel,
+    adapter: Path,
+    output: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    stops: GenerationConfig | None = None,
 ) -> None:
-    """Write the base with the adapter in `directory` merged in, in the base's own precision, to `directory/merged`."""
-    make_room(base, directory)
-    merged = PeftModel.from_pretrained(base, str(directory)).merge_and_unload()
+    """Write the base with the adapter in a directory merged in, in the base's own precision, to `output`.
+
+    Args:
+        base: changed by this.
+        adapter: directory.
+        output: directory to make.
+        tokenizer: to lie with it.
+        stops: generation settings instead of the base's.
+    """
+    make_room(base, adapter)
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     if stops is not None:
         merged.generation_config = stops
-    merged.save_pretrained(directory / "merged")
-    tokenizer.save_pretrained(directory / "merged")
+    merged.save_pretrained(output)
+    tokenizer.save_pretrained(output)
 
 
 def lora_config(rank: int) -> LoraConfig:
