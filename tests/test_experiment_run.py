@@ -1,6 +1,8 @@
 """Experiments on a tiny model: steps shared and skipped, failures noted, interrupted and resumed to the same bytes."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -381,18 +383,25 @@ def test_how_a_command_ended_is_one_line(tmp_path: Path, code: str, reason: str 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path: Path, number: int) -> None:
-    started = tmp_path / "started"
+    started, said = tmp_path / "started", tmp_path / "said"
     code = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(100)"
     launcher = tmp_path / "launcher.py"  # in the labelling's place
     launcher.write_text(code)
     path = write_experiment(tmp_path, bench, launch=f"{sys.executable} {launcher}", measure={})
-    process = subprocess.Popen(command_line("experiment", path), env=environment(), stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (started.exists() and started.read_text()):
+
+    def experiment() -> None:
+        with said.open("w") as stream, contextlib.redirect_stderr(stream):
+            sys.exit(main(["experiment", str(path)]))
+
+    process = multiprocessing.get_context("fork").Process(target=experiment)  # a fresh one would import for seconds
+    process.start()
+    while process.is_alive() and not (started.exists() and started.read_text()):
         time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
-    assert "Traceback" not in said
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(timeout=60)
+    assert process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
+    assert "Traceback" not in said.read_text()
     for _ in range(100):  # after SIGKILL the kernel sees to it, a moment later
         if not runs(int(started.read_text())):
             break
