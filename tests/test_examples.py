@@ -23,8 +23,14 @@ from rolewise.experiment.inputs import check_inputs, missing_inputs
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
-EXPERIMENTS = {"shad_rft_table1.yaml": 14, "shad_rft_tau.yaml": 9, "small.yaml": 6}
-"""Experiment → number of its trainings."""
+EXPERIMENTS = {
+    "rest.yaml": 21,
+    "rest_small.yaml": 3,
+    "shad_rft_table1.yaml": 14,
+    "shad_rft_tau.yaml": 9,
+    "small.yaml": 6,
+}
+"""Experiment → number of its runs."""
 CONFIGS = sorted(
     str(path.relative_to(EXAMPLES))
     for path in [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("grpo/*.yaml")]
@@ -77,7 +83,7 @@ def test_an_experiment_opens_with_the_line_that_runs_it_and_plans_as_many_runs_a
         assert f"{count} runs" in capsys.readouterr().out
 
 
-def test_the_inputs_of_the_small_experiment_are_those_that_it_reads(
+def test_the_inputs_of_the_small_experiments_are_those_that_they_read(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = next(
@@ -89,9 +95,10 @@ def test_the_inputs_of_the_small_experiment_are_those_that_it_reads(
     monkeypatch.setattr(sys, "argv", [script])
     monkeypatch.setattr("rolewise.jobs.demo_model.fetch_demo_model", lambda folder: str(bench.model))
     runpy.run_path(str(ROOT / script), run_name="__main__")
-    experiment = read_experiment(EXAMPLES / "experiments" / "small.yaml")
-    assert missing_inputs(experiment) == []
-    check_inputs(experiment)
+    for name in ("small.yaml", "rest_small.yaml"):
+        experiment = read_experiment(EXAMPLES / "experiments" / name)
+        assert missing_inputs(experiment) == []
+        check_inputs(experiment)
 
 
 @pytest.mark.parametrize("option", ["learning_rat: 1.0", "rank: many", "num_train_epochs: many", "lora: 1"])

@@ -1,4 +1,4 @@
-"""What small.yaml reads: conversations whose true roles are known, and SmolLM2-135M-Instruct.
+"""What small.yaml and rest_small.yaml read: conversations whose true roles are known, and SmolLM2-135M-Instruct.
 
 python examples/experiments/small_inputs.py [FOLDER]
 """
@@ -13,6 +13,8 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/small-inputs")
 write_conversations(generate(32, seed=0, split="train"), folder / "train.jsonl")
 # The held-out split shares no tool, phrase or value with the other.
 write_conversations(generate(16, seed=0, split="eval"), folder / "held-out.jsonl")
+write_conversations(generate(64, seed=1, split="train", formats=("rlla",)), folder / "rlla-train.jsonl")
+write_conversations(generate(16, seed=1, split="eval", formats=("rlla",)), folder / "rlla-held-out.jsonl")
 model = Path(fetch_demo_model(folder / "model"))
 if model != folder / "model":  # the hub keeps it in its own cache
     (folder / "model").symlink_to(model.resolve())
