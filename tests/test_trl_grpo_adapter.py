@@ -202,3 +202,30 @@ def test_a_resumed_run_meets_its_prompts_in_the_order_of_its_epoch(
     assert list(sampler) == epochs[1]
     resumed.state.epoch = 2 - 1e-9
     assert list(sampler) == epochs[2]
+
+
+def test_the_reference_scores_every_rollout_where_kl_counts(
+    chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    ours = make_trainer(chatml_tokenizer, tmp_path, beta=0.5)
+    rollout = rollout_of(ours)
+    assert "ref_per_token_logps" in rollout, "a rollout no longer holds the reference's log-probabilities"
+    with_kl = ours.compute_loss(ours.model, rollout).item()
+    ours.kl_in_loss = False
+    without = ours.compute_loss(ours.model, rollout).item()
+    assert ours.beta == 0.5
+    ours.kl_in_loss, ours.beta = True, 0.0
+    assert without == pytest.approx(ours.compute_loss(ours.model, rollout).item())
+    assert with_kl > without + 1e-3, "`beta` no longer adds KL to the loss"
+
+
+def test_rewards_may_log_numbers_of_their_own(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    def reward(prompts, log_metric, **_):
+        for number in range(len(prompts)):
+            log_metric("probe", float(number))
+        return [1.0] * len(prompts)
+
+    trainer = make_trainer(chatml_tokenizer, tmp_path, ours=False, reward_funcs=reward)
+    rollout_of(trainer)
+    trainer.log(logs := {})
+    assert logs["probe"] == 3.5, "log_metric no longer averages what a reward function logs"

@@ -160,6 +160,9 @@ class Engine(ABC):
     def describe(self) -> dict[str, Any]:
         """What a record of a run should say of the engine: kind, model, precision, versions; JSON values."""
 
+    def forget(self) -> None:  # noqa: B027, an engine may keep nothing
+        """Drop what is kept of earlier prompts; for whoever changes the model's weights while the engine holds it."""
+
     def close(self) -> None:  # noqa: B027, an engine may hold nothing
         """Give back what the engine holds."""
 

@@ -4,12 +4,13 @@
 - `_generate_and_score_completions(inputs)` samples and scores a generation batch and returns a dictionary of tensors,
   `completion_ids`, `completion_mask` and, where an environment speaks in between, `tool_mask` among them. What is added
   to it with B rows survives the shuffling and splitting into micro-batches;
-- `_compute_loss(model, inputs)` takes `advantages` of shape (B,) or (B, T);
+- `_compute_loss(model, inputs)` takes `advantages` of shape (B,) or (B, T), and adds KL where `beta` is not 0; with it
+  a generation batch has `ref_per_token_logps`, and `old_per_token_logps` where several steps are taken from it;
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
-- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions; `_tokenizer`,
-  `eos_token_ids` and `tools`;
+- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions, which may log
+  numbers by `log_metric`; `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
@@ -35,9 +36,14 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
 
     Attributes:
         rendered_prompts: text prompts are a chat template's whole output, so the tokenizer adds no special tokens.
+        kl_in_loss: whether β · KL is a term of the loss; else the reference's log-probabilities come with the rollout
+            and are the subclass's to use.
+        rollout_rows: rows of the data set for which the present generation batch is, one for each response.
     """
 
     rendered_prompts = False
+    kl_in_loss = True
+    rollout_rows: list[dict[str, Any]]
     _latest_scores: tuple[torch.Tensor, torch.Tensor | None, Any]
 
     def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +75,7 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return logps_BT.float(), entropies_BT.float()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self.rollout_rows = inputs
         return self.rollout_scored(super()._generate_and_score_completions(inputs))
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,7 +83,13 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return self._latest_scores
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        loss: torch.Tensor = super()._compute_loss(model, self.loss_inputs(inputs))
+        beta: float = self.beta  # type: ignore[has-type]  # TRL is untyped
+        if not self.kl_in_loss:
+            self.beta = 0.0
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, self.loss_inputs(inputs))
+        finally:
+            self.beta = beta
         logps_BT, entropies_BT, _ = self._latest_scores
         del self._latest_scores  # holds the graph of the whole forward pass
         assert entropies_BT is not None  # the loss always asks for them

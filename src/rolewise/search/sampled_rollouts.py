@@ -1,0 +1,72 @@
+"""Paths for reinforcement by plain sampling: the policy is asked for an answer, and it is judged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rolewise.core.files import digest
+from rolewise.engines.base import Engine, Sample, Sampling
+from rolewise.search.tree import Question
+from rolewise.search.values import Values
+from rolewise.search.written_paths import Written, judged_paths
+from rolewise.training.rollout_paths import RolledPath
+
+OpenEngine = Callable[[Any], Engine]
+"""Opens an engine over the policy."""
+
+
+def question_of(row: Mapping[str, Any]) -> Question:
+    """The question of a row with the columns `id`, `question` and `reference`."""
+    return Question(row["id"], row["question"], row["reference"])
+
+
+class SampledRollouts:
+    """Samples answers with an engine over the very model that is in training; see `Rollouts`.
+
+    Args:
+        open_engine: called once, with the first policy.
+        values: who judges.
+        sampling: how to sample; number and seed are those of each call.
+        functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+    """
+
+    def __init__(
+        self,
+        open_engine: OpenEngine,
+        values: Values,
+        sampling: Sampling,
+        functional: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._values = values
+        self._sampling = sampling
+        self._functional = functional or {}
+
+    def __call__(
+        self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
+    ) -> list[list[RolledPath]]:
+        """Answers to each row's `prompt`, a text as the chat template writes it; those of a prompt that is too long for
+        the context are empty and worth nothing."""
+        if self._engine is None:
+            self._engine = self._open_engine(model)
+        engine = self._engine
+        engine.forget()
+        prompts = [list(engine.tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]) for row in rows]
+        for number, (row, prompt, count) in enumerate(zip(rows, prompts, paths, strict=True)):
+            # Each question has a seed of its own: with one for all, all would be drawn from the same numbers.
+            own_seed = int(digest([seed, row["id"]])[:8], 16)
+            engine.submit(number, prompt, replace(self._sampling, n=count, seed=own_seed))
+        samples: dict[Any, list[Sample]] = {}
+        while done := engine.collect():
+            samples |= {completion.key: completion.samples for completion in done}
+        written = [
+            Written(question_of(row), prompt, sample.ids, sample.finish_reason == "length")
+            for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True))
+            for sample in samples[number]
+        ]
+        judged = iter(judged_paths(written, self._values, engine.tokenizer, self._functional))
+        return [
+            [next(judged) if samples[number] else RolledPath(prompt, [], [], 0.0) for _ in range(count)]
+            for number, (prompt, count) in enumerate(zip(prompts, paths, strict=True))
+        ]
