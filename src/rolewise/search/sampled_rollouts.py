@@ -1,6 +1,6 @@
 """Paths for reinforcement by plain sampling: the policy is asked for an answer, and it is judged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from rolewise.engines.base import Engine, Sample, Sampling
 from rolewise.search.tree import Question
 from rolewise.search.values import Values
 from rolewise.search.written_paths import Written, judged_paths
-from rolewise.training.rollout_paths import RolledPath
+from rolewise.training.rollout_paths import RolledPath, path_numbers
 
 OpenEngine = Callable[[Any], Engine]
 """Opens an engine over the policy."""
@@ -70,3 +70,46 @@ class SampledRollouts:
             [next(judged) if samples[number] else RolledPath(prompt, [], [], 0.0) for _ in range(count)]
             for number, (prompt, count) in enumerate(zip(prompts, paths, strict=True))
         ]
+
+
+class CompletionRewards:
+    """The reward function of TRL's own GRPO: outcomes of completions, judged as the paths of rollouts are.
+
+    Args:
+        values: who judges.
+        tokenizer: the policy's.
+        ends: tokens that end a turn; a completion without one was cut off.
+        functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+        behaviours: names of the steps to count.
+    """
+
+    __name__ = "outcome"
+
+    def __init__(
+        self,
+        values: Values,
+        tokenizer: Any,
+        ends: Collection[int],
+        functional: Mapping[str, tuple[int, int]],
+        behaviours: Sequence[str],
+    ) -> None:
+        self._values = values
+        self._tokenizer = tokenizer
+        self._ends = frozenset(ends)
+        self._functional = functional
+        self._behaviours = behaviours
+
+    def __call__(
+        self, completion_ids: Sequence[Sequence[int]], log_metric: Callable[[str, float], None], **columns: Any
+    ) -> list[float]:
+        names = ("id", "question", "reference")
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*(columns[name] for name in names), strict=True)]
+        written = [
+            Written(question_of(row), (), ids, not (ids and ids[-1] in self._ends))
+            for row, ids in zip(rows, completion_ids, strict=True)
+        ]
+        paths = judged_paths(written, self._values, self._tokenizer, self._functional)
+        for path in paths:
+            for name, number in path_numbers(path, self._behaviours).items():
+                log_metric(name, number)
+        return [path.outcome for path in paths]

@@ -103,7 +103,7 @@ def _spans(ids: Sequence[int], functional: Mapping[str, tuple[int, int]]) -> lis
     opened_by = {opening: name for name, (opening, _) in functional.items()}
     starts = [place for place, token in enumerate(ids) if token in opened_by]
     if not starts:
-        return [_Span(WHOLE, 0, len(ids) - 1)] if ids else []
+        return [_Span(WHOLE, 0, max(len(ids) - 1, 0))]
     spans: list[_Span] = []
     for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
         name = opened_by[ids[start]]
