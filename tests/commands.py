@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rolewise.cli import grpo, sft
+from rolewise.cli import grpo, reinforce, sft
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs import options as jobs
 from rolewise.jobs.eval_options import EvalOptions
@@ -24,8 +24,8 @@ OPTIONS = {
 
 
 def read_command(arguments: Sequence[str]) -> Any:
-    """The options of `rolewise ARGUMENTS`, without running it; for sft and grpo also the trainer's, checked as before a
-    run, for experiment its plan.
+    """The options of `rolewise ARGUMENTS`, without running it; for those that train the trainer's too, checked as
+    before a run, for experiment its plan.
 
     Raises:
         InputError: as the command itself, for an option that is unknown or does not fit.
@@ -38,8 +38,8 @@ def read_command(arguments: Sequence[str]) -> Any:
 
         given = parse_arguments(rest)
         return plan_experiment(read_experiment(given.file, given.output))
-    if command == "grpo":
-        return grpo.read(rest)
+    if command in ("grpo", "reinforce"):
+        return {"grpo": grpo, "reinforce": reinforce}[command].read(rest)
     if command != "sft":
         return parse(build_parser(f"rolewise {command}", "", OPTIONS[command]), OPTIONS[command], rest)[0]
     from rolewise.jobs.sft import check_training

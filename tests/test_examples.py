@@ -33,7 +33,7 @@ EXPERIMENTS = {
 """Experiment → number of its runs."""
 CONFIGS = sorted(
     str(path.relative_to(EXAMPLES))
-    for path in [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("grpo/*.yaml")]
+    for path in [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("grpo/*.yaml"), *EXAMPLES.glob("rftt/*.yaml")]
     if path.name not in FOR_ACCELERATE
 )
 
@@ -56,7 +56,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_config_is_looked_at() -> None:
     assert set(FOR_ACCELERATE) < {path.name for path in EXAMPLES.glob("*.yaml")}
-    assert OPTIONS.keys() | {"sft", "grpo", "experiment"} == COMMANDS.keys()
+    assert OPTIONS.keys() | {"sft", "grpo", "reinforce", "experiment"} == COMMANDS.keys()
     assert len(CONFIGS) >= 7
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rolewise.jobs.label import label
     from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
     from rolewise.jobs.push import push
+    from rolewise.jobs.reinforce import reinforce
+    from rolewise.jobs.reinforce_options import ReinforceOptions
     from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sample import sample
     from rolewise.jobs.sample_options import SampleOptions
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
     from rolewise.roles.regions import label_regions
     from rolewise.search.judges import FunctionValues, MathValues
+    from rolewise.search.sampled_rollouts import SampledRollouts
+    from rolewise.search.tree_rollouts import TreeRollouts
     from rolewise.search.value_registry import make_values, register_value
     from rolewise.training.functional_tokens import (
         add_functional_tokens,
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
         prepare_functional,
     )
     from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
+    from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer
+    from rolewise.training.rollout_paths import RolledPath, Rollouts
     from rolewise.training.rollout_roles import RolloutRoles
     from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
     from rolewise.weighting import (
@@ -103,6 +109,8 @@ _HOMES = {
     "rolewise.jobs.label": ("label",),
     "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
     "rolewise.jobs.push": ("push",),
+    "rolewise.jobs.reinforce": ("reinforce",),
+    "rolewise.jobs.reinforce_options": ("ReinforceOptions",),
     "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sample": ("sample",),
     "rolewise.jobs.sample_options": ("SampleOptions",),
@@ -122,9 +130,13 @@ _HOMES = {
     "rolewise.rewards.process_reward_server": ("ServerReward",),
     "rolewise.roles.regions": ("label_regions",),
     "rolewise.search.judges": ("FunctionValues", "MathValues"),
+    "rolewise.search.sampled_rollouts": ("SampledRollouts",),
+    "rolewise.search.tree_rollouts": ("TreeRollouts",),
     "rolewise.search.value_registry": ("make_values", "register_value"),
     "rolewise.training.functional_tokens": ("add_functional_tokens", "functional_token_ids", "prepare_functional"),
     "rolewise.training.grpo": ("WeightedGRPOConfig", "WeightedGRPOTrainer"),
+    "rolewise.training.reinforce": ("ReinforceConfig", "ReinforceTrainer"),
+    "rolewise.training.rollout_paths": ("RolledPath", "Rollouts"),
     "rolewise.training.rollout_roles": ("RolloutRoles",),
     "rolewise.training.sft": ("WeightedSFTConfig", "WeightedSFTTrainer"),
     "rolewise.weighting": (
@@ -164,6 +176,9 @@ __all__ = [
     "ProcessRewardModel",
     "PushOptions",
     "Region",
+    "ReinforceConfig",
+    "ReinforceOptions",
+    "ReinforceTrainer",
     "RenderedSample",
     "Renderer",
     "ResT",
@@ -171,12 +186,15 @@ __all__ = [
     "Role",
     "RoleSpan",
     "RolewiseError",
+    "RolledPath",
     "RolloutRoles",
+    "Rollouts",
     "SFTOptions",
     "SHADConfig",
     "Sample",
     "SampleMean",
     "SampleOptions",
+    "SampledRollouts",
     "Sampling",
     "ServerEngine",
     "ServerReward",
@@ -189,6 +207,7 @@ __all__ = [
     "ToolCallRules",
     "TransferOptions",
     "TransformersEngine",
+    "TreeRollouts",
     "Verdict",
     "WeightedGRPOConfig",
     "WeightedGRPOTrainer",
@@ -217,6 +236,7 @@ __all__ = [
     "register_suite",
     "register_value",
     "register_weighting",
+    "reinforce",
     "relabel",
     "run_experiment",
     "sample",

@@ -124,6 +124,7 @@ def quieten_libraries() -> None:
     datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning)  # addressed to programmers, and raised among libraries
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")
+    warnings.filterwarnings("ignore", message="You are using 'rollout_func'")  # what TRL calls experimental we pin
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry; the error that ends them says it all
     logging.getLogger("transformers.trainer_utils").addFilter(
         # The trainer gives the model the tokenizer's end token, which is what everybody wants.

@@ -21,6 +21,7 @@ COMMANDS = {
     "sample": "let a model answer the data's questions, and keep the right answers (RSFT)",
     "sft": "fine-tune a model on labelled data with a weighting",
     "grpo": "train a model to call tools by reinforcement learning, weighted by region (ResT)",
+    "reinforce": "train a model with functional tokens by reinforcement learning through tree search (RFTT)",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
     "view": "show a labelled data set or search trees as one HTML page",

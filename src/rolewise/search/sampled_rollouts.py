@@ -28,6 +28,9 @@ class SampledRollouts:
         values: who judges.
         sampling: how to sample; number and seed are those of each call.
         functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+
+    Attributes:
+        notes: what the user should know of how the answers came about.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class SampledRollouts:
         self._values = values
         self._sampling = sampling
         self._functional = functional or {}
+        self.notes: list[str] = []
 
     def __call__(
         self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
@@ -60,6 +64,8 @@ class SampledRollouts:
         samples: dict[Any, list[Sample]] = {}
         while done := engine.collect():
             samples |= {completion.key: completion.samples for completion in done}
+            if refused := next((completion.error for completion in done if completion.error), None):
+                self.notes = self.notes or [f"Some questions were not answered: {refused}"]
         written = [
             Written(question_of(row), prompt, sample.ids, sample.finish_reason == "length")
             for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
@@ -184,3 +185,16 @@ def check_reinforce(args: ReinforceConfig) -> None:
         raise InputError(f"loss_type {args.loss_type!r} has no advantages of single tokens; use dapo (the default)")
     if args.importance_sampling_level != "token":
         raise InputError("importance_sampling_level must be token: advantages are of single tokens")
+    # A question's paths come from one process, and TRL spreads the rows of a batch.
+    rows = args.per_device_train_batch_size * args.steps_per_generation
+    if rows % args.num_generations:
+        raise InputError(
+            f"per_device_train_batch_size times steps_per_generation ({rows}) must be a multiple of num_generations "
+            f"({args.num_generations})"
+        )
+    evaluated = args.num_generations_eval or args.num_generations
+    if args.eval_strategy != IntervalStrategy.NO and args.per_device_eval_batch_size % evaluated:
+        raise InputError(
+            f"per_device_eval_batch_size ({args.per_device_eval_batch_size}) must be a multiple of the {evaluated} "
+            "paths to a question"
+        )

@@ -1,0 +1,149 @@
+"""What `rolewise reinforce` reads: questions as the policy's chat template writes them, with their answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from rolewise.core.behaviour import RFTT, BehaviourSet, read_behaviours
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
+from rolewise.data.conversation import Conversation
+from rolewise.data.readers import Rejected, describe_rejects
+from rolewise.data.sources import SourceMix, parse_sources
+from rolewise.evaluation.prompting import Prompter
+from rolewise.jobs.reinforce_options import ReinforceOptions
+from rolewise.rewards.math_answers import final_answer
+from rolewise.training.functional_tokens import functional_token_ids
+from rolewise.training.models import load_tokenizer
+
+
+@dataclass(frozen=True)
+class QuestionData:
+    """Questions to train on and to measure on.
+
+    Attributes:
+        tokenizer: the model's.
+        behaviours: that the policy may have tokens for.
+        functional: opening and closing token of each behaviour, by its name; empty for a model without them.
+        train: columns `id`, `prompt` (the template's whole output), `question` and `reference`; no two rows with the
+            same prompt.
+        eval: the same, or None.
+        stop_token_ids: tokens that end a turn in this template.
+        digest: of train and eval.
+        notes: for the user.
+        rejected: records that were left out.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    behaviours: BehaviourSet
+    functional: Mapping[str, tuple[int, int]]
+    train: Dataset
+    eval: Dataset | None
+    stop_token_ids: tuple[int, ...]
+    digest: str
+    notes: list[str]
+    rejected: list[Rejected]
+
+
+def load_questions(options: ReinforceOptions) -> QuestionData:
+    """Read and render the questions.
+
+    Raises:
+        InputError: for data that can't be used, a model without functional tokens where a tree is to be searched, or if
+            no question is left.
+    """
+    load_plugins(split_list(options.plugin or ""))
+    behaviours = RFTT if options.behaviours is None else read_behaviours(options.behaviours)
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    notes: list[str] = []
+    functional = _functional(options, tokenizer, behaviours, notes)
+    prompter = Prompter(tokenizer, options.chat_template)
+    rejected: list[Rejected] = []
+    sets = [
+        _rows(path, prompter, options, notes, rejected)
+        for path in (options.data, options.eval_data)
+        if path is not None
+    ]
+    notes += describe_rejects(rejected)
+    contents = digest([[rows[name][:] for name in ("prompt", "reference")] for rows in sets])
+    held_out = sets[1] if len(sets) > 1 else None
+    return QuestionData(
+        tokenizer, behaviours, functional, sets[0], held_out, prompter.stop_token_ids, contents, notes, rejected
+    )
+
+
+def _functional(
+    options: ReinforceOptions, tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet, notes: list[str]
+) -> dict[str, tuple[int, int]]:
+    try:
+        return functional_token_ids(tokenizer, behaviours)
+    except InputError as error:
+        if options.rollouts_from == "tree":
+            raise InputError(f"{options.model}: {error}, or take --rollouts-from samples") from error
+        notes.append(f"{options.model} has no functional tokens; its answers count as one step each.")
+        return {}
+
+
+def _rows(
+    path: str, prompter: Prompter, options: ReinforceOptions, notes: list[str], rejected: list[Rejected]
+) -> Dataset:
+    """Questions of a source, each once; counts of those that are left out go to `notes`."""
+    columns: dict[str, list[str | None]] = {"id": [], "prompt": [], "question": [], "reference": []}
+    needs_answer = options.value == "math" and options.process_reward is None
+    seen: set[str] = set()
+    twice = without_answer = too_long = 0
+    mix = SourceMix(parse_sources(path), format=options.format, skip_invalid=options.skip_invalid, limit=options.limit)
+    for conversation in mix:
+        try:
+            question, reference = question_and_answer(conversation)
+            prompt = prompter.prompt_text([{"role": "user", "content": question}])
+        except InputError as error:
+            if not options.skip_invalid:
+                raise
+            rejected.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+            continue
+        if prompt in seen:
+            twice += 1
+        elif needs_answer and reference is None:
+            without_answer += 1
+        elif len(prompter.ids(prompt)) > options.max_prompt_length:
+            too_long += 1
+        else:
+            seen.add(prompt)
+            row = (mix.lasting_source(conversation), prompt, question, reference)
+            for column, value in zip(columns.values(), row, strict=True):
+                column.append(value)
+    rejected += mix.rejected
+    left_out = {
+        "are there twice and taken once": twice,
+        "have no answer to compare with and are left out": without_answer,
+        f"are longer than max_prompt_length {options.max_prompt_length} tokens and left out": too_long,
+    }
+    told = [f"{count} questions {what}" for what, count in left_out.items() if count]
+    if not columns["id"]:
+        raise InputError(f"{path}: holds no question to train on ({'; '.join(told) or 'it is empty'}); give others")
+    notes += [f"{path}: {text}." for text in told]
+    return Dataset.from_dict(columns)
+
+
+def question_and_answer(conversation: Conversation) -> tuple[str, str | None]:
+    """The user's only turn, with a system prompt before it, and the final answer of the turn that follows.
+
+    Raises:
+        InputError: naming the source, for a conversation of more turns.
+    """
+    *before, answer = conversation.messages
+    roles = [message["role"] for message in before]
+    if roles not in (["user"], ["system", "user"]) or answer["role"] != "assistant":
+        raise InputError(
+            f"{conversation.source}: not one question with its answer, but messages of {', '.join(roles)} and "
+            f"{answer['role']}; give questions, or skip it (skip_invalid)"
+        )
+    question = "\n\n".join(str(message["content"]) for message in before)
+    return question, final_answer(str(answer.get("content") or ""))

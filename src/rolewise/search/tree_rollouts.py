@@ -1,0 +1,120 @@
+"""Paths for reinforcement by tree search: a tree grows for each question, and some of its paths are trained on."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
+from typing import Any, Literal
+
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest
+from rolewise.engines.base import Engine
+from rolewise.search.policies import TokenPolicy
+from rolewise.search.sampled_rollouts import OpenEngine, question_of
+from rolewise.search.settings import SearchSettings
+from rolewise.search.tree import Node, Tree
+from rolewise.search.tree_search import TreeSearch
+from rolewise.search.values import Judgement, Values
+from rolewise.search.written_paths import token_rewards
+from rolewise.training.rollout_paths import RolledPath
+
+PathChoice = Literal["random", "contrast"]
+PATH_CHOICES = ("random", "contrast")
+
+
+class TreeRollouts:
+    """Searches with an engine over the very model that is in training; see `Rollouts`.
+
+    The opening token of each step was put there by the search, by expansion or simulation, whatever the model would
+    have sampled: these places are the paths' `chosen`.
+
+    Args:
+        open_engine: called once, with the first policy.
+        policy: how steps are asked for.
+        values: who judges.
+        settings: of the search; the seed is that of each call.
+        choice: which paths of a tree are taken, see `choose_leaves`.
+
+    Attributes:
+        notes: what the user should know of how the trees came about.
+    """
+
+    def __init__(
+        self,
+        open_engine: OpenEngine,
+        policy: TokenPolicy,
+        values: Values,
+        settings: SearchSettings,
+        choice: PathChoice = "random",
+    ) -> None:
+        self._open_engine = open_engine
+        self._engine: Engine | None = None
+        self._policy = policy
+        self._values = values
+        self._settings = settings
+        self._choice = choice
+        self.notes: list[str] = []
+
+    def __call__(
+        self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
+    ) -> list[list[RolledPath]]:
+        """Paths of a tree for each row's `question`; where a tree has fewer, some are taken several times."""
+        if self._engine is None:
+            self._engine = self._open_engine(model)
+        self._engine.forget()
+        search = TreeSearch(self._engine, self._policy, self._values, replace(self._settings, seed=seed))
+        trees = {tree.question.id: tree for tree in search.run(question_of(row) for row in rows)}
+        self.notes += [note for note in search.notes if note not in self.notes]
+        return [_paths(trees[row["id"]], count, self._choice, seed) for row, count in zip(rows, paths, strict=True)]
+
+
+def choose_leaves(tree: Tree, count: int, choice: PathChoice, seed: int) -> list[Node]:
+    """Ends of paths that are trained on.
+
+    Args:
+        tree: finished.
+        count: how many are wanted; where the tree has fewer, they are taken in turn until there are as many.
+        choice: `random` takes any; `contrast` the best, the worst, the second best, … by their value.
+        seed: of the order, under `contrast` of leaves with equal values.
+
+    Raises:
+        InputError: for an unknown choice.
+    """
+    leaves = tree.leaves()
+    random.Random(digest([seed, tree.question.id])).shuffle(leaves)
+    if choice == "contrast":
+        best_first = sorted(leaves, key=lambda leaf: -float(leaf.outcome or 0.0))
+        both_ends = (best_first[i // 2] if i % 2 == 0 else best_first[-1 - i // 2] for i in range(len(leaves)))
+        leaves = list(both_ends)
+    elif choice != "random":
+        raise InputError(f"paths {choice!r} is not known; choose {' or '.join(PATH_CHOICES)}")
+    return list(islice(cycle(leaves), count))
+
+
+def _paths(tree: Tree, count: int, choice: PathChoice, seed: int) -> list[RolledPath]:
+    found = [path_of(tree, leaf) for leaf in choose_leaves(tree, count, choice, seed)]
+    return found or [RolledPath(tree.prompt_ids, [], [], 0.0)] * count
+
+
+def path_of(tree: Tree, leaf: Node) -> RolledPath:
+    """The path to a judged leaf of a search by functional tokens, as it is to be trained on."""
+    steps = tree.path(leaf)
+    ids: list[int] = []
+    openings, ends = [], []
+    for step in steps:
+        openings.append(len(ids))
+        ids += step.ids
+        ends.append(len(ids) - 1)
+    scores = [step.process_reward for step in steps]
+    process = None if any(score is None for score in scores) else tuple(float(score or 0.0) for score in scores)
+    judgement = Judgement(float(leaf.outcome or 0.0), leaf.answer, leaf.right, process)
+    return RolledPath(
+        prompt_ids=tree.prompt_ids,
+        ids=ids,
+        rewards=token_rewards(len(ids), ends, judgement),
+        outcome=judgement.value,
+        right=leaf.right,
+        answered=leaf.answer is not None,
+        behaviours=tuple(str(step.behaviour) for step in steps),
+        chosen=frozenset(openings),
+    )
