@@ -1,7 +1,10 @@
 """Process-reward models, in this process and behind a server, and what is remembered of them."""
 
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from rolewise.rewards.process_reward_models import (
     StepFormat,
     TokenReward,
     load_process_reward,
+    open_process_reward,
 )
 from rolewise.rewards.process_reward_server import ServerReward
 
@@ -240,6 +244,44 @@ def test_nonsense_is_told_in_one_line(reply: Any, message: str) -> None:
 def test_a_server_may_leave_a_solution_out() -> None:
     with reward_server(lambda body: {"scores": [None, [1]]}) as server, ServerReward(server.url) as reward:
         assert reward.score([("q", ["a", "b"]), ("q", ["a"])]) == [None, [1.0]]
+
+
+def test_a_server_that_drips_is_not_waited_for() -> None:
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while True:
+                connection.sendall(b" ")
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        with (
+            ServerReward(url, timeout=0.3, retries=0) as reward,
+            pytest.raises(ProcessRewardError, match=r"no answer within 0\.3 s$"),
+        ):
+            reward.score([("q", ["s"])])
+        thread.join(10)
+        assert not thread.is_alive()  # the connection has been given up
+
+
+def test_an_option_names_a_server_or_a_model(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    classifier(len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with open_process_reward(str(tmp_path), "trl") as reward:
+        assert reward.describe()["form"]["by_parts"]
+    with reward_server() as server, open_process_reward(server.url, api_key="k") as reward:
+        assert reward.score([("q", ["12"])]) == [[0.2]]
+        assert server.keys == ["Bearer k"]
+    with pytest.raises(InputError, match="'qwen2' is not known; choose one of qwen, shepherd, trl"):
+        open_process_reward(str(tmp_path), "qwen2")
+    with pytest.raises(InputError, match="leave the format out"):
+        open_process_reward("http://localhost:1/", "qwen")
+    with pytest.raises(InputError, match="is no URL"):
+        open_process_reward("localhost://")
 
 
 @pytest.mark.parametrize("url", ["localhost:8100", "http://", "http://[::1", "http://a:0/", "ftp://a/", ""])

@@ -203,7 +203,9 @@ def test_rows_show_behaviour_value_visits_and_verdict(page: Browser) -> None:
         "return [...document.querySelectorAll('.node')].map(node => getComputedStyle(node).backgroundColor)"
     )
     assert colours[1] == colours[2] == colours[3]  # all 1
-    assert len({colours[0], colours[1], colours[4]}) == 3  # 0.38, 1 and 0.1
+    assert len({colours[0], colours[1], colours[4]}) == 3
+    steps = page.js("return [0, 1, 4].map(i => document.querySelectorAll('.node')[i].className.match(/v\\d/)[0])")
+    assert steps == ["v2", "v5", "v1"]  # 0.38, 1 and 0.1 in fifths, rounded
 
 
 @pytest.mark.browser

@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.shad import SHAD, SHADConfig
     from rolewise.rewards.process_reward import ProcessRewardModel
-    from rolewise.rewards.process_reward_models import ClassifierReward, StepFormat, TokenReward, load_process_reward
+    from rolewise.rewards.process_reward_models import (
+        ClassifierReward,
+        StepFormat,
+        TokenReward,
+        load_process_reward,
+        open_process_reward,
+    )
     from rolewise.rewards.process_reward_server import ServerReward
     from rolewise.rewards.registry import register_reward
     from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
@@ -126,6 +132,7 @@ _HOMES = {
         "StepFormat",
         "TokenReward",
         "load_process_reward",
+        "open_process_reward",
     ),
     "rolewise.rewards.process_reward_server": ("ServerReward",),
     "rolewise.roles.regions": ("label_regions",),
@@ -225,6 +232,7 @@ __all__ = [
     "load_labelled",
     "load_process_reward",
     "make_values",
+    "open_process_reward",
     "prepare_functional",
     "push",
     "read_conversations",

@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForTokenClassification
 from rolewise.core.errors import InputError
 from rolewise.data.chat_template import ChatTemplate
 from rolewise.rewards.process_reward import ProcessRewardModel, Solution
+from rolewise.rewards.process_reward_server import ServerReward
 from rolewise.training.models import architecture_of, default_device, load_model, load_tokenizer
 
 _DIGITS = 4
@@ -292,3 +293,32 @@ def load_process_reward(
         return ClassifierReward(model, tokenizer, form or STEP_FORMATS["qwen" if known else "trl"])
     except InputError as error:
         raise error if name in str(error) else InputError(f"{name}: {error}") from error
+
+
+def open_process_reward(
+    where: str,
+    form: str | None = None,
+    *,
+    api_key: str | None = None,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> ProcessRewardModel:
+    """What a command's option names: a server by its URL, or a model.
+
+    Args:
+        where: a URL that starts with http:// or https://, a model directory or a hub id.
+        form: a name of `STEP_FORMATS`; None chooses by the model.
+        api_key: the server's key itself.
+        dtype, trust_remote_code: of a model, see `load_process_reward`.
+
+    Raises:
+        InputError: if there is no such model or format, or the URL is none.
+    """
+    if form is not None and form not in STEP_FORMATS:
+        raise InputError(f"process-reward format {form!r} is not known; choose one of {', '.join(STEP_FORMATS)}")
+    if "://" not in where:
+        chosen = None if form is None else STEP_FORMATS[form]
+        return load_process_reward(where, chosen, dtype=dtype, trust_remote_code=trust_remote_code)
+    if form is not None:
+        raise InputError(f"process-reward server {where}: it reads solutions in its own way; leave the format out")
+    return ServerReward(where, api_key=api_key)

@@ -1,6 +1,8 @@
 """Process rewards over HTTP, in a JSON schema of our own (docs/process_rewards.md)."""
 
 import json
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,7 +26,8 @@ class ServerReward(ProcessRewardModel):
         batch_size: solutions in one request.
         concurrency: requests under way at once.
         timeout: seconds that one try of a request may take.
-        retries: further tries after a broken connection, a timeout, 429 or 5xx; waits grow from half a second to eight.
+        retries: further tries after a broken connection, a timeout, 429 or 5xx; waits
+            grow from half a second to eight.
 
     Raises:
         InputError: for a URL that is none, or a number below 1.
@@ -47,17 +50,9 @@ class ServerReward(ProcessRewardModel):
             raise InputError(f"batch_size ({batch_size}) and concurrency ({concurrency}) must be at least 1")
         self._url, self._batch_size, self._timeout = url, batch_size, timeout
         self._key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        # Posting twice does no harm here, so that every failure may be followed by another try.
-        again = urllib3.Retry(
-            retries,
-            allowed_methods=None,
-            status_forcelist=_PASSING,
-            backoff_factor=0.5,
-            backoff_max=8,
-            raise_on_status=False,
-            redirect=False,
-        )
-        self._connections = urllib3.PoolManager(maxsize=concurrency, retries=again, timeout=timeout)
+        self._retries = retries
+        self._closed = threading.Event()
+        self._connections = urllib3.PoolManager(maxsize=concurrency)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="process-reward")
 
     def score_new(self, solutions: Sequence[Solution]) -> list[list[float] | None]:
@@ -74,7 +69,8 @@ class ServerReward(ProcessRewardModel):
         return {"kind": "server"}
 
     def close(self) -> None:
-        """End the connections; requests not begun are dropped."""
+        """End the connections; requests not begun are dropped, and those that failed are not tried again."""
+        self._closed.set()
         self._threads.shutdown(cancel_futures=True)
         self._connections.clear()
 
@@ -95,34 +91,59 @@ class ServerReward(ProcessRewardModel):
         return [None if entry is None else [float(score) for score in entry] for entry in scores]
 
     def _ask(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json", **self._key}
+        """The reply to a request as JSON values."""
+        status, data = self._try_again_and_again(json.dumps(body).encode())
+        if status in (401, 403):
+            raise InputError(f"process-reward server {self._url} answers {status}; give the right key")
+        if status != 200:
+            said = " ".join(data.decode("utf-8", errors="replace").split())[:200]
+            raise InputError(f"process-reward server {self._url} answers {status} ({said}); check the URL")
         try:
-            reply = self._connections.request("POST", self._url, body=json.dumps(body).encode(), headers=headers)
-        except urllib3.exceptions.HTTPError as error:
-            raise ProcessRewardError(self._unreachable(error)) from error
-        if reply.status in _PASSING:
-            raise ProcessRewardError(f"process-reward server {self._url} answers {reply.status} again and again")
-        if reply.status in (401, 403):
-            raise InputError(f"process-reward server {self._url} answers {reply.status}; give the right key")
-        if reply.status != 200:
-            said = " ".join(reply.data.decode("utf-8", errors="replace").split())[:200]
-            raise InputError(f"process-reward server {self._url} answers {reply.status} ({said}); check the URL")
-        try:
-            return json.loads(reply.data)
+            return json.loads(data)
         except ValueError as error:
             raise InputError(
                 f"process-reward server {self._url}: the reply is no JSON; see docs/process_rewards.md"
             ) from error
 
-    def _unreachable(self, error: Exception) -> str:
-        cause = getattr(error, "reason", None) or error
-        if isinstance(cause, urllib3.exceptions.TimeoutError) and not isinstance(
-            cause, urllib3.exceptions.NewConnectionError
-        ):
-            return f"process-reward server {self._url} gives no answer within {self._timeout:g} s"
-        if isinstance(cause, urllib3.exceptions.NewConnectionError):
-            return f"process-reward server {self._url} can't be reached"
-        return f"process-reward server {self._url} breaks the connection ({' '.join(str(cause).split())[:200]})"
+    def _try_again_and_again(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of a reply that is worth reading. Asking twice does no harm here, whatever failed.
+
+        Raises:
+            ProcessRewardError: if there is none.
+        """
+        for wait in [*(min(8.0, 0.5 * 2**n) for n in range(self._retries)), None]:
+            try:
+                status, data = self._try(body)
+                failure = f"answers {status} again and again"
+                if status not in _PASSING:
+                    return status, data
+            except urllib3.exceptions.NewConnectionError:
+                failure = "can't be reached"
+            except urllib3.exceptions.TimeoutError:
+                failure = f"gives no answer within {self._timeout:g} s"
+            except urllib3.exceptions.HTTPError as error:
+                failure = f"breaks the connection ({' '.join(str(error).split())[:200]})"
+            if wait is None or self._closed.wait(wait):
+                break
+        raise ProcessRewardError(f"process-reward server {self._url} {failure}")
+
+    def _try(self, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", **self._key}
+        deadline = time.monotonic() + self._timeout
+        reply = self._connections.request(
+            "POST", self._url, body=body, headers=headers, timeout=self._timeout, retries=False, preload_content=False
+        )
+        parts = []
+        try:
+            while part := reply.read1(1 << 16):
+                parts.append(part)
+                if time.monotonic() > deadline:  # a byte now and then, for ever
+                    raise urllib3.exceptions.TimeoutError
+        except BaseException:
+            reply.close()
+            raise
+        reply.release_conn()
+        return reply.status, b"".join(parts)
 
 
 def _is_url(url: str) -> bool:

@@ -9,7 +9,7 @@ from rolewise.core.errors import InputError, RolewiseError
 from rolewise.rewards.math_answers import MathJudge, MathVerdict, final_answer
 from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel
 from rolewise.search.tree import Question, Step
-from rolewise.search.values import Judgement, Leaf
+from rolewise.search.values import Judgement, Leaf, Values
 
 RIGHT_SHARE = 0.6
 PROCESS_SHARE = 0.4
@@ -25,7 +25,7 @@ ValueFunction = Callable[[Question, Sequence[Step]], "float | tuple[float, str |
 """What a path is worth: a number, or with the answer that it gives, for votes."""
 
 
-class MathValues:
+class MathValues(Values):
     r"""Judges answers of mathematics.
 
     A path is read as the whole text of its steps: the answer is what stands in the last `\boxed{}`, or after the last
@@ -97,7 +97,7 @@ class MathValues:
         return 1.0 if right else self._wrong_with_answer
 
 
-class FunctionValues:
+class FunctionValues(Values):
     """Judges by a function of the user's.
 
     Args:
