@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.labelling.labellers import LabellingContext, register_labeller
+    from rolewise.labelling.sampled_roles import shad_rollout_roles
     from rolewise.labelling.shad import SHAD, SHADConfig
     from rolewise.rewards.process_reward import ProcessRewardModel
     from rolewise.rewards.process_reward_models import (
@@ -123,6 +124,7 @@ _HOMES = {
     "rolewise.jobs.sft": ("fine_tune",),
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
+    "rolewise.labelling.sampled_roles": ("shad_rollout_roles",),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
     "rolewise.rewards.registry": ("register_reward",),
     "rolewise.rewards.tool_calls": ("ToolCallRules", "tool_call_rewards"),
@@ -248,6 +250,7 @@ __all__ = [
     "relabel",
     "run_experiment",
     "sample",
+    "shad_rollout_roles",
     "tool_call_rewards",
     "train_grpo",
     "transfer_labels",

@@ -28,6 +28,7 @@ from rolewise.jobs.grpo_data import PromptData, load_prompts
 from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.jobs.grpo_report import REPORT_FILE, write_grpo_report
 from rolewise.jobs.trainer_settings import check_trainer, written_settings
+from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
 from rolewise.training import processes
@@ -36,6 +37,7 @@ from rolewise.training.generation import generate_texts
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import load_model, load_trainable, lora_config, model_fingerprint, write_merged
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.rollout_roles import RolloutRoles
 
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
@@ -236,6 +238,7 @@ def _trainer(
             data.tokenizer,
             peft_config=lora_config(options.rank) if options.lora else None,
             callbacks=[bar, LogFirstAndLast()],
+            roles=_sampled_roles(options, training),
             rendered_prompts=True,
             say=say,
         )
@@ -244,6 +247,18 @@ def _trainer(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
+
+
+def _sampled_roles(options: GRPOOptions, training: WeightedGRPOConfig) -> RolloutRoles | None:
+    if options.shad_model is None:
+        return None
+    return shad_rollout_roles(
+        options.model,
+        options.shad_model,
+        threshold=options.threshold,
+        device=str(training.device),
+        trust_remote_code=options.trust_remote_code,
+    )
 
 
 def _answer(
@@ -262,9 +277,10 @@ def _run_directory(options: GRPOOptions, training: WeightedGRPOConfig, data: Pro
     settings = {**written_settings(training), **asdict(options)}
     del settings["generation_batch_size"]  # follows from steps_per_generation, and TRL takes one of them only
     # Where inputs and outputs lie, and who is told of the progress, change nothing in what is computed.
-    elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to")
+    elsewhere = ("model", "data", "eval_data", "output", "plugin", "report_to", "shad_model")
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
+        "shad_model": model_fingerprint(options.shad_model) if options.shad_model else "",
         "data": data.digest,
         # A whole number comes back from config.yaml as a float where its option is one.
         "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in elsewhere},

@@ -1,19 +1,22 @@
 """The options of `rolewise grpo`. Imports nothing heavy, so that `--help` answers at once."""
 
 import importlib.util
+import math
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
 from rolewise.jobs.options import DTYPES, FORMAT_HELP
 
-ROLLOUT_WEIGHTINGS = ("none", "rest", "rest-official", "rest-static", "rest-entropy")
 OF_THE_TRAINER = (
     "weighting",
     "ramp",
     "ramp_length",
     "region_weights",
     "static_step",
+    "roles",
+    "inv_tau",
+    "alpha",
     "call_format",
     "gradient_variance",
 )
@@ -46,6 +49,20 @@ class GRPOOptions:
         None, "Start and end points that differ from rest's: think=0.2:1,tool_name=1.5.", group="weights"
     )
     static_step: int = option(0, "rest-static: the rollout whose weights hold throughout.", group="weights")
+    roles: str = option(
+        "regions",
+        "What tokens are weighted by: regions of tool calls, or shad: reasoning and boilerplate, by losses under a "
+        "model tuned on shuffled pairs (weighting rest, rft or alpha).",
+        group="weights",
+    )
+    shad_model: str | None = option(
+        None, "roles shad: that model or adapter, as `rolewise label --keep-tuned` leaves it.", group="weights"
+    )
+    threshold: float = option(
+        0.0, "roles shad: a loss that rises by more than this (nats) means reasoning.", group="weights"
+    )
+    inv_tau: float = option(0.3, "rft: 1/τ of the softmax of both groups' losses.", group="weights")
+    alpha: float = option(0.3, "alpha: boilerplate's share of a response's weight.", group="weights")
     gradient_variance: bool = option(
         False,
         "Log an estimate of the policy gradient's variance, of one layer.",
@@ -97,6 +114,10 @@ class GRPOOptions:
             raise InputError("merge joins an adapter with its base; with --no-lora there is nothing to merge")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+        if (self.roles == "shad") != (self.shad_model is not None):
+            raise InputError("roles shad and shad_model need one another: give both, or neither")
+        if not math.isfinite(self.threshold):
+            raise InputError(f"threshold is {self.threshold}; it is a finite number of nats")
         for name, least in (("rank", 1), ("max_prompt_length", 1), ("generations", 0), ("limit", 1)):
             value = getattr(self, name)
             if value is not None and value < least:

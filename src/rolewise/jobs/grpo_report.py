@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.core.region import Region
+from rolewise.core.role import Role
 from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.reporting.html import Chart, Generation, Series, Table, write_report
 
 REPORT_FILE = "report.html"
 Log = Sequence[dict[str, Any]]
-REGIONS = [region.label for region in Region]
+REGIONS = [*(region.label for region in Region), *(role.label for role in Role)]
+"""What tokens are told apart by; a run has one kind or the other."""
 _PARTS = ("rewards/", "/mean")
 
 

@@ -1,5 +1,6 @@
 """The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, repeat
@@ -137,6 +138,8 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
             with run.timed("write"):
                 save_labelled(run.results, plan.data.all_samples, labels, excluded, info)
                 write_rejected(plan.rejected, run.results)
+                for tuned in sorted(run.work.glob("tuned-?")) if options.keep_tuned else []:
+                    shutil.copytree(tuned, run.results / tuned.name)
                 report = run.results / REPORT_FILE
                 checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
             run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.rejected)})

@@ -99,6 +99,11 @@ class LabelOptions:
     cross_fit: bool = option(
         True, "shad, rho: judge each half of the data with the model tuned on the other.", group="tuning"
     )
+    keep_tuned: bool = option(
+        False,
+        "shad: also write the tuned models, to OUTPUT/tuned-0, …, for `rolewise grpo --roles shad`.",
+        group="tuning",
+    )
     tuning: str = option("lora", "How the model learns what it is tuned on.", choices=("lora", "full"), group="tuning")
     learning_rate: float | None = option(
         None, "By the number of examples and the kind of tuning, unless given; reward: 5e-5.", group="tuning"
@@ -126,6 +131,8 @@ class LabelOptions:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; it must be 0 or more")
         _check_dtype(self.dtype)
+        if self.keep_tuned and self.method != "shad":
+            raise InputError(f"keep_tuned is for the models that shad tunes; with method {self.method} leave it out")
         given = [name for name in ("preferences", "reward_model") if getattr(self, name)]
         if self.method == "reward" and len(given) != 1:
             raise InputError(

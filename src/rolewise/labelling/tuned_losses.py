@@ -193,7 +193,13 @@ class TuningLabeller(ABC):
         left = sum(scored_length(samples[i]) for shard in missing for batch in shard.batches for i in batch.samples)
         progress.update(task, completed=plan.tokens_to_score - left)
         if mine:
-            losses = self._loss_function(tuned, plan.device)
+            losses = paired_losses(
+                self.model,
+                tuned,
+                dtype=self.settings.dtype,
+                device=plan.device,
+                trust_remote_code=self.trust_remote_code,
+            )
             for tokens in score(mine, samples, losses, scores, plan.device):
                 left = max(0, left - tokens * processes.count())  # the others are as quick
                 progress.update(task, completed=plan.tokens_to_score - left)
@@ -201,14 +207,28 @@ class TuningLabeller(ABC):
         progress.update(task, completed=plan.tokens_to_score)
         return MeasuredLosses(plan.shards, samples, scores)
 
-    def _loss_function(self, tuned: Sequence[Path], device: str) -> LossFunction:
-        def load(name: str) -> torch.nn.Module:
-            dtype = self.settings.dtype
-            return load_model(name, dtype=dtype, device=device, trust_remote_code=self.trust_remote_code)
 
-        if (tuned[0] / "adapter_config.json").exists():
-            return _adapter_losses(load(self.model), tuned)
-        return _two_model_losses(load(self.model), lambda fold: load(str(tuned[fold])))
+def paired_losses(
+    model: str, tuned: Sequence[Path], *, dtype: str, device: str, trust_remote_code: bool = False
+) -> LossFunction:
+    """What gives losses under a model and under the same model tuned.
+
+    Args:
+        model: directory or hub id of the base model.
+        tuned: directories of its tuned ones, by fold: adapters of it, or whole models.
+        dtype, device: of weights and arithmetic.
+        trust_remote_code: passed on to Transformers.
+
+    Raises:
+        InputError: for a model that can't be loaded, or an adapter of another.
+    """
+
+    def load(name: str) -> torch.nn.Module:
+        return load_model(name, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+
+    if (tuned[0] / "adapter_config.json").exists():
+        return _adapter_losses(load(model), tuned)
+    return _two_model_losses(load(model), lambda fold: load(str(tuned[fold])))
 
 
 def conversations(samples: Sequence[RenderedSample]) -> list[str]:

@@ -84,6 +84,8 @@ class WeightedGRPOTrainer(GRPOSeams):
             self.weighting = make_rollout_weighting(args)
         else:
             self.weighting = as_rollout_weighting(weighting)
+        if roles is None and getattr(args, "roles", "regions") != "regions":
+            raise InputError(f"args.roles is {args.roles!r}, which needs models; pass roles=shad_rollout_roles(...)")
         self.rendered_prompts = rendered_prompts
         self._say = say
         wants_variance = getattr(args, "gradient_variance", False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
+from rolewise.core.role import Role
 from rolewise.data.token_text import token_table
 from rolewise.data.tool_calls import CALL_FORMATS, opened_thought
 from rolewise.roles.regions import label_regions
@@ -18,11 +19,17 @@ from rolewise.training.rollout_roles import RolloutRoles
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
 from rolewise.weighting import WEIGHTINGS, make_weighting
 from rolewise.weighting.ramp import Ramp
-from rolewise.weighting.rest import REGION_WEIGHTINGS, RegionWeighting, make_region_weighting
+from rolewise.weighting.rest import REGION_WEIGHTINGS, RegionWeighting, make_region_weighting, role_curriculum
 
+ROLES = ("regions", "shad")
+ROLE_WEIGHTINGS = ("rest", "rft", "alpha")
+"""Weightings of reasoning and boilerplate, beside none and registered ones."""
 _LONGEST_OPENING = 12
 """Tokens of a thought's opening tag at most, with the line breaks behind it."""
 _CALL_REGIONS = (Region.TOOL_NAME, Region.ARGUMENTS, Region.ARGUMENT_NAME, Region.ARGUMENT_VALUE)
+
+
+Code = TypeVar("Code", Region, Role)
 
 
 @dataclass
@@ -32,7 +39,8 @@ class WeightedGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
     weighting: str = field(
         default="rest",
         metadata={
-            "help": f"How tokens count: none (plain GRPO), {', '.join(REGION_WEIGHTINGS)}, or a registered name."
+            "help": f"How tokens count: none (plain GRPO), {', '.join(REGION_WEIGHTINGS)}, or a registered name; by "
+            f"roles of shad {', '.join(ROLE_WEIGHTINGS)}."
         },
     )
     ramp: str = field(
@@ -47,6 +55,12 @@ class WeightedGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
         metadata={"help": "Start and end points of regions, where they differ from rest's: think=0.2:1,tool_name=1.5."},
     )
     static_step: int = field(default=0, metadata={"help": "rest-static: the rollout whose weights hold throughout."})
+    roles: str = field(
+        default="regions",
+        metadata={"help": f"What tokens are weighted by: {', '.join(ROLES)}; for shad pass `roles` to the trainer."},
+    )
+    inv_tau: float = field(default=0.3, metadata={"help": "rft, with roles shad: 1/τ of the softmax; 0 is ½, ½."})
+    alpha: float = field(default=0.3, metadata={"help": "alpha, with roles shad: boilerplate's share of the weight."})
     call_format: str | None = field(
         default=None,
         metadata={"help": f"Format of the responses' tool calls: {', '.join(CALL_FORMATS)}; None recognises it."},
@@ -72,15 +86,18 @@ def make_rollout_weighting(args: WeightedGRPOConfig) -> RolloutWeighting | None:
     Raises:
         InputError: for an unknown name or a value out of range.
     """
+    if args.roles not in ROLES:
+        raise InputError(f"roles {args.roles!r} is not known; choose one of {', '.join(ROLES)}")
     if args.weighting == "none":
         return None
+    known = REGION_WEIGHTINGS if args.roles == "regions" else ROLE_WEIGHTINGS
+    if args.weighting not in known and args.weighting in (*REGION_WEIGHTINGS, *WEIGHTINGS):
+        raise InputError(
+            f"weighting {args.weighting!r} does not go with roles {args.roles}: choose one of none, "
+            f"{', '.join(known)}, or other roles"
+        )
     if args.weighting not in REGION_WEIGHTINGS:
-        if args.weighting in WEIGHTINGS:
-            raise InputError(
-                f"weighting {args.weighting!r} is made for roles of training data; choose one of none, "
-                f"{', '.join(REGION_WEIGHTINGS)}, or pass it to WeightedGRPOTrainer with roles that it reads"
-            )
-        return as_rollout_weighting(make_weighting(args.weighting))
+        return as_rollout_weighting(make_weighting(args.weighting, inv_tau=args.inv_tau, alpha=args.alpha))
     _make(args, total_steps=1)  # what can't be made is refused before the run, not within it
 
     def weights(tokens: RolloutTokens) -> torch.Tensor:
@@ -99,30 +116,36 @@ def _make(args: WeightedGRPOConfig, total_steps: int) -> RegionWeighting:
     ramp = Ramp(0, 1, shape, share=args.ramp_length)
     if args.ramp_length > 1:
         ramp = Ramp(0, 1, shape, steps=int(args.ramp_length))
+    if args.roles == "shad":
+        return role_curriculum(
+            end_points=read_weights(args.region_weights or "", Role), ramp=ramp, total_steps=total_steps
+        )
     own = args.weighting == "rest-official"
     if own and (args.ramp, args.ramp_length, args.region_weights) != ("linear", 1.0, None):
         raise InputError("rest-official has its own ramps and end points; choose rest to set them")
     return make_region_weighting(
         args.weighting,
-        end_points=None if own else read_region_weights(args.region_weights or ""),
+        end_points=None if own else read_weights(args.region_weights or "", Region),
         ramp=None if own else ramp,
         static_step=args.static_step,
         total_steps=total_steps,
     )
 
 
-def read_region_weights(text: str) -> dict[Region, tuple[float, float]]:
-    """`think=0.2:1,tool_name=1.5` as (start, end) by region; a single number holds from start to end.
+def read_weights(text: str, kind: type[Code]) -> dict[Code, tuple[float, float]]:
+    """`think=0.2:1,tool_name=1.5` as (start, end) by region, or by role; a single number holds from start to end.
 
     Raises:
-        InputError: for an unknown region, or what is no number.
+        InputError: for an unknown one, or what is no number.
     """
-    known = {region.label: region for region in Region}
+    known = {code.label: code for code in kind}
     points = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, _, numbers = entry.partition("=")
         if name.strip() not in known:
-            raise InputError(f"region_weights: {name.strip()!r} is no region; choose from {', '.join(known)}")
+            raise InputError(
+                f"region_weights: {name.strip()!r} is no {kind.__name__.lower()}; choose from {', '.join(known)}"
+            )
         start, _, end = numbers.partition(":")
         try:
             points[known[name.strip()]] = (float(start), float(end or start))

@@ -3,7 +3,6 @@
 Shapes: B responses, T tokens of the longest one.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from rolewise.core.region import Region
 from rolewise.weighting import Weighting
-from rolewise.weighting.rest import EntropyResT, RegionWeighting
+from rolewise.weighting.rest import EntropyResT, RegionWeighting, mean_entropies
 from rolewise.weighting.users_own import asking, refuse_endless_weights
 
 
@@ -38,14 +37,12 @@ class RolloutTokens:
 
     def region_entropies(self) -> dict[Region, float]:
         """Mean entropy of each region's tokens, over all processes; without those that have no token."""
-        _, entropies_BT = self.score()
-        own = self.roles_BT[self.mask_BT].long()
-        sums = torch.zeros(2, len(Region), dtype=torch.float64, device=own.device)
-        sums[0].index_add_(0, own, entropies_BT[self.mask_BT].double())
-        sums[1].index_add_(0, own, torch.ones_like(own, dtype=torch.float64))
-        totals, counts = self.accelerator.reduce(sums, reduction="sum").tolist()
-        means = {region: totals[region] / counts[region] for region in Region if counts[region]}
-        return {region: mean for region, mean in means.items() if math.isfinite(mean)}
+        return mean_entropies(
+            self.score()[1],
+            self.roles_BT,
+            self.mask_BT,
+            sum_over_processes=lambda sums: self.accelerator.reduce(sums, reduction="sum"),
+        )
 
 
 RolloutWeighting = Callable[[RolloutTokens], torch.Tensor]

@@ -15,6 +15,7 @@ import torch
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
+from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.weighting.base import TokenBatch, Weighting
 from rolewise.weighting.ramp import Ramp
 
@@ -209,6 +210,27 @@ class EntropyResT(ResT):
             start = self.HIGH - (self.HIGH - self.LOW) * place
             weights[code] = (1 - progress) * start + progress * self.ramps[Region.THINK].end
         return weights
+
+
+def role_curriculum(
+    *,
+    end_points: Mapping[Role, tuple[float, float]] | None = None,
+    ramp: Ramp | None = None,
+    total_steps: int | None = None,
+) -> RegionWeighting:
+    """ResT's curriculum over reasoning and boilerplate: structure first, reasoning later.
+
+    Args:
+        end_points: (start, end) of roles, where they differ from 0.6 to 1 for reasoning and 1 for all others;
+            BOILERPLATE stands for its two kinds too, unless they are named.
+        ramp, total_steps: as for `ResT`.
+    """
+    given = dict((end_points or {}).items())
+    points = dict.fromkeys(Role, (1.0, 1.0)) | {Role.REASONING: (0.6, 1.0)}
+    points |= dict.fromkeys(BOILERPLATE_ROLES, given.get(Role.BOILERPLATE, (1.0, 1.0))) | given
+    course = ramp or Ramp(0.0, 1.0)
+    ramps = {role: replace(course, start=start, end=end) for role, (start, end) in points.items()}
+    return RegionWeighting(ramps, total_steps=total_steps)
 
 
 REGION_WEIGHTINGS = ("rest", "rest-official", "rest-static", "rest-entropy")
