@@ -22,6 +22,8 @@ COMMANDS = {
     "sft": "fine-tune a model on labelled data with a weighting",
     "grpo": "train a model to call tools by reinforcement learning, weighted by region (ResT)",
     "reinforce": "train a model with functional tokens by reinforcement learning through tree search (RFTT)",
+    "search": "search trees of reasoning steps for questions (RFTT)",
+    "solve": "answer questions by tree search and vote",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
     "view": "show a labelled data set or search trees as one HTML page",

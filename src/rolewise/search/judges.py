@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rolewise.core.batch_cache import BatchCache
@@ -42,6 +43,7 @@ class MathValues(Values):
         process_reward: a process-reward model; closed with this.
         wrong_with_answer: 0 where right paths are searched for, 0.1 in RFTT's reinforcement.
         numeric: whether all answers are plain numbers; then one is found in more texts.
+        blind: references are not looked at, and nothing is said of their absence: at inference there are none.
         workers: processes that compare answers.
         limit: seconds for one comparison; one that takes longer is wrong.
     """
@@ -52,6 +54,7 @@ class MathValues(Values):
         wrong_with_answer: float = 0.0,
         *,
         numeric: bool = False,
+        blind: bool = False,
         workers: int = 2,
         limit: float = 5.0,
     ) -> None:
@@ -60,13 +63,14 @@ class MathValues(Values):
         self._answers = _Answers(numeric, workers, limit)
         self._process = None if process_reward is None else _ProcessScores(process_reward)
         self._wrong_with_answer = wrong_with_answer
+        self._blind = blind
         self._unknown: set[str] = set()  # ids of questions without a reference
 
     @property
     def notes(self) -> list[str]:
         """See `Values`."""
         told = [] if self._process is None else self._process.notes
-        if self._unknown:
+        if self._unknown and not self._blind:
             by = "have the value 0" if self._process is None else "are judged by the process-reward model alone"
             count = len(self._unknown)
             told.append(f"{_counted(count, 'question has', 'questions have')} no reference answer; their paths {by}")
@@ -74,6 +78,8 @@ class MathValues(Values):
 
     def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
         """See `Values`."""
+        if self._blind:
+            leaves = [replace(leaf, question=replace(leaf.question, reference=None)) for leaf in leaves]
         verdicts = self._answers.verdicts(leaves)
         scores = [None] * len(leaves) if self._process is None else self._process.of(leaves)
         self._unknown |= {leaf.question.id for leaf in leaves if leaf.question.reference is None}

@@ -45,6 +45,7 @@ def make_values(
     process_reward: ProcessRewardModel | None = None,
     wrong_with_answer: float = 0.0,
     numeric: bool = False,
+    blind: bool = False,
 ) -> Values:
     """The judge called `name`; the other arguments are `MathValues`'s, and for it alone.
 
@@ -52,7 +53,7 @@ def make_values(
         InputError: for an unknown name, or a process-reward model for a function that would not ask it.
     """
     if name == MATH:
-        return MathValues(process_reward, wrong_with_answer, numeric=numeric)
+        return MathValues(process_reward, wrong_with_answer, numeric=numeric, blind=blind)
     if name not in _registered:
         known = ", ".join(value_names())
         raise InputError(f"value {name!r} is not known; choose from {known}, or name the --plugin that adds it")

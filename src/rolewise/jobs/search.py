@@ -1,0 +1,330 @@
+"""Tree search over questions: what `rolewise search` runs, and what `rolewise solve` builds on."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.progress import Progress
+from transformers import PreTrainedTokenizerBase
+
+from rolewise import __version__
+from rolewise.core.behaviour import RFTT, BehaviourSet, read_behaviours
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins, plugin_digests
+from rolewise.core.run_directory import RunDirectory
+from rolewise.data.chat_template import template_text
+from rolewise.data.readers import write_rejected
+from rolewise.data.render import tokenizer_fingerprint
+from rolewise.evaluation.statistics import wilson
+from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.questions import Questions, read_questions
+from rolewise.jobs.search_options import SearchOptions
+from rolewise.jobs.served import check_finished, check_resumed
+from rolewise.reporting.content import Table
+from rolewise.reporting.tree_html import write_tree_report
+from rolewise.rewards.process_reward_models import open_process_reward
+from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
+from rolewise.search.tree import Question, Tree, tree_from, write_trees
+from rolewise.search.tree_search import TreeSearch
+from rolewise.search.value_registry import MATH, make_values
+from rolewise.search.values import Values
+from rolewise.search.votes import vote
+
+TREES_FILE = "trees.jsonl"
+SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.html"
+NOTES_FILE = "notes.json"
+ENGINE_FILE = "engine.json"
+KEPT_TREES = "trees"
+ELSEWHERE = {"model", "data", "output", "server", "api_key", "concurrency", "batch_size", "plugin", "trees", "vote"}
+"""Options that change nothing in the trees: where things lie, how fast it goes, what is made of them."""
+GUIDED = "The references guided the search; how good answers are without them, rolewise solve tells."
+NODES_ON_PAGE = 100_000
+"""Of trees in the report; `rolewise view` shows others."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        path: its directory, with `trees.jsonl`.
+        summary: the numbers of `summary.json`.
+        notes: what a reader must know.
+        was_finished: whether nothing was left to do.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    notes: list[str]
+    was_finished: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that can begin: what its options name has been read and looked at."""
+
+    tokenizer: PreTrainedTokenizerBase
+    policy: Policy
+    questions: Questions
+    notes: list[str]
+    identity: dict[str, Any]
+
+
+def search(options: SearchOptions, progress: Progress | None = None) -> SearchResult:
+    """Search a tree for each question and write to `options.output`, whole or not at all.
+
+    A killed run loses no rollout that had ended; one rollout at a time in a tree given, its results are those of an
+    undisturbed run, up to the rounding of the model's arithmetic.
+
+    Raises:
+        InputError: for questions, a model, a value or options that can't be used, or an output that holds something
+            else.
+        EngineError: if the server goes away.
+    """
+    prepared = prepare(options)
+    run = RunDirectory(options.output, "search", asdict(options), prepared.identity)
+    if run.finished():
+        return _read(run.output, check_finished(options, run.output), was_finished=True)
+    with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+        with run.timed("search"):
+            trees = grow(options, prepared, run, progress or Progress(disable=True))
+        notes = _kept(run.work / NOTES_FILE, [])
+        summary = summarise(trees)
+        write_trees(run.results / TREES_FILE, trees)
+        write_json(run.results / SUMMARY_FILE, {**summary, "notes": notes})
+        write_report(run.results / REPORT_FILE, trees, run.output.name, [summary_table(summary)], notes)
+        write_rejected(prepared.questions.rejected, run.results)
+        run.publish({"model": options.model, "engine": _kept(run.work / ENGINE_FILE, {})})
+    return _read(run.output, [], was_finished=False)
+
+
+def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepared:
+    """Read what the options name, all but the model.
+
+    Args:
+        options: of the search.
+        questions: instead of those of `options.data`.
+
+    Raises:
+        InputError: for what can't be used.
+    """
+    load_plugins(split_list(options.plugin or ""))
+    tokenizer = open_tokenizer(options)
+    behaviours = RFTT if options.behaviours is None else read_behaviours(options.behaviours)
+    policy, notes = _policy(options, tokenizer, behaviours)
+    if options.process_reward is not None and options.value != MATH:
+        raise InputError(f"value {options.value!r} is a function and asks no process_reward; leave that out")
+    make_values(options.value).close()  # an unknown name is said before any work
+    if questions is None:
+        questions = read_questions(
+            options.data, format=options.format, skip_invalid=options.skip_invalid, limit=options.limit
+        )
+    settings = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
+    identity = {
+        "model": engine_fingerprint(options),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "template": digest(template_text(tokenizer, options.chat_template)),
+        "questions": digest([asdict(question) for question in questions.questions]),
+        "behaviours": digest(behaviours.as_record()),
+        "settings": {**settings, "policy": policy.kind, "behaviours": None, "chat_template": None},
+        "plugins": plugin_digests(split_list(options.plugin or "")),
+        "version": __version__,
+    }
+    return Prepared(tokenizer, policy, questions, notes, identity)
+
+
+def grow(
+    options: SearchOptions, prepared: Prepared, run: RunDirectory, progress: Progress, *, blind: bool = False
+) -> list[Tree]:
+    """The trees in the order of the questions, those of an earlier start gone on with.
+
+    Notes and the engine's description are left in the run's working directory.
+
+    Args:
+        blind: the questions have no references, and nothing is to be said of that.
+    """
+    questions = prepared.questions.questions
+    keeper = _Keeper(run.work / KEPT_TREES, questions)
+    begun = keeper.trees()
+    settings = options.settings()
+    done = {tree.question.id: tree for tree in begun.values() if tree.ended is not None}
+    if len(done) < len(questions):
+        bar = _Bar(progress, len(questions), settings.rollouts, begun)
+        with ExitStack() as stack:
+            values = _open_values(options, blind)
+            stack.callback(values.close)
+            engine = stack.enter_context(open_engine(options, prepared.tokenizer))
+            if begun:
+                check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)
+            write_json(run.work / ENGINE_FILE, engine.describe())
+
+            def after_rollout(tree: Tree) -> None:
+                keeper.keep(tree)
+                bar.rollout(tree)
+
+            trees = TreeSearch(engine, prepared.policy, values, settings)
+            for tree in trees.run(questions, begun=begun, on_rollout=after_rollout):
+                if tree.question.id not in done:
+                    keeper.keep(tree)
+                    done[tree.question.id] = tree
+                bar.ended(tree)
+            usage = getattr(engine, "usage", None)
+            facts = {**engine.describe(), **({} if usage is None else {"usage": asdict(usage)})}
+            write_json(run.work / ENGINE_FILE, facts)
+            said = [*_kept(run.work / NOTES_FILE, []), *prepared.notes, *trees.notes, *values.notes, *engine.notes]
+            write_json(run.work / NOTES_FILE, list(dict.fromkeys(said)))
+    return [done[question.id] for question in questions]
+
+
+def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
+    """The numbers that tell a search: how many trees, how large, how often right."""
+    known = [tree for tree in trees if tree.question.reference is not None]
+    leaves = [(tree, tree.nodes[number]) for tree in trees for number in dict.fromkeys(tree.rollouts)]
+    ended: dict[str, int] = {}
+    for tree in trees:
+        ended[str(tree.ended)] = ended.get(str(tree.ended), 0) + 1
+    right = sum(any(tree.nodes[number].right for number in tree.rollouts) for tree in known)
+    first = sum(bool(tree.rollouts) and tree.nodes[tree.rollouts[0]].right is True for tree in known)
+    majority = sum(vote(tree).right is True for tree in known)
+    return {
+        "policy": trees[0].policy,
+        "questions": len(trees),
+        "with_reference": len(known),
+        "rollouts": sum(len(tree.rollouts) for tree in trees),
+        "nodes": sum(len(tree.nodes) - 1 for tree in trees),
+        "mean_depth": fmean(tree.depth(leaf) for tree, leaf in leaves) if leaves else 0.0,
+        "paths": len(leaves),
+        "paths_with_answer": sum(leaf.answer is not None for _, leaf in leaves),
+        "generated_tokens": sum(tree.tokens for tree in trees),
+        "ended": ended,
+        "right": {"first rollout": first, "majority": majority, "any rollout": right},
+    }
+
+
+def summary_table(summary: dict[str, Any], note: str = GUIDED) -> Table:
+    """The summary for people; shares with Wilson's 95 % intervals over questions."""
+    rows: list[list[str | float]] = [
+        ["questions", f"{summary['questions']:,}"],
+        ["rollouts", f"{summary['rollouts']:,}"],
+        ["steps in the trees", f"{summary['nodes']:,}"],
+        ["paths, and those with an answer", f"{summary['paths']:,}, {summary['paths_with_answer']:,}"],
+        ["steps of a path", f"{summary['mean_depth']:.1f}"],
+        ["tokens generated", f"{summary['generated_tokens']:,}"],
+        ["ended by", ", ".join(f"{name} {count:,}" for name, count in sorted(summary["ended"].items()))],
+    ]
+    if known := summary["with_reference"]:
+        rows += [[f"right, {name}", f"{wilson(count, known):.1%}"] for name, count in summary["right"].items()]
+    return Table("Search", ["", ""], rows, note if known else "")
+
+
+def write_report(path: Path, trees: Sequence[Tree], title: str, tables: Sequence[Table], notes: Sequence[str]) -> None:
+    """The page of the first trees, as many as a browser opens without a pause."""
+    shown: list[Tree] = []
+    nodes = 0
+    for tree in trees:
+        nodes += len(tree.nodes)
+        if shown and nodes > NODES_ON_PAGE:
+            break
+        shown.append(tree)
+    subtitle = f"{len(trees):,} questions" + (f", the first {len(shown):,} shown" if len(shown) < len(trees) else "")
+    write_tree_report(path, shown, title=title, subtitle=subtitle, summary=tables, notes=notes)
+
+
+def _policy(
+    options: SearchOptions, tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet
+) -> tuple[Policy, list[str]]:
+    """How steps are asked for, and what is to be said of the choice."""
+    if options.policy == "prompts":
+        return PromptPolicy(tokenizer, behaviours, options.chat_template), []
+    has_them = set(behaviours.tokens) <= set(tokenizer.get_vocab())
+    if options.policy == "tokens" or has_them:
+        return TokenPolicy(tokenizer, behaviours, options.chat_template), []
+    said = "The model has no functional tokens: it is asked for each kind of step by a prompt (policy prompts)"
+    return PromptPolicy(tokenizer, behaviours, options.chat_template), [said]
+
+
+def _open_values(options: SearchOptions, blind: bool) -> Values:
+    reward = None
+    if options.process_reward is not None:
+        reward = open_process_reward(
+            options.process_reward,
+            options.process_reward_format,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+        )
+    return make_values(
+        options.value,
+        process_reward=reward,
+        wrong_with_answer=options.wrong_with_answer,
+        numeric=options.numeric,
+        blind=blind,
+    )
+
+
+class _Keeper:
+    """Keeps each tree in a file of its own after every rollout, so that a kill costs no more than the rollouts under
+    way."""
+
+    def __init__(self, folder: Path, questions: Sequence[Question]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._places = {question.id: place for place, question in enumerate(questions)}
+
+    def keep(self, tree: Tree) -> None:
+        """Write the tree as it is now."""
+        write_text(self._path(tree.question.id), json.dumps(tree.as_record(), ensure_ascii=False))
+
+    def trees(self) -> dict[str, Tree]:
+        """What was kept, by the questions' ids."""
+        kept = {}
+        for name in self._places:
+            path = self._path(name)
+            if path.exists():
+                try:
+                    kept[name] = tree_from(json.loads(path.read_bytes()))
+                except (ValueError, InputError) as error:
+                    raise InputError(f"{path}: {error}; remove it to search this question anew") from error
+        return kept
+
+    def _path(self, question: str) -> Path:
+        return self._folder / f"{self._places[question]:06d}.json"
+
+
+class _Bar:
+    """Rollouts done, and of the questions done how many found a right answer."""
+
+    def __init__(self, progress: Progress, questions: int, rollouts: int, begun: dict[str, Tree]) -> None:
+        self._progress, self._questions, self._rollouts = progress, questions, rollouts
+        self._done = self._right = 0
+        self._counted = {name: len(tree.rollouts) for name, tree in begun.items() if tree.ended is None}
+        completed = sum(self._counted.values())
+        self._task = progress.add_task("search", total=questions * rollouts, completed=completed)
+
+    def rollout(self, tree: Tree) -> None:
+        self._counted[tree.question.id] = self._counted.get(tree.question.id, 0) + 1
+        self._progress.advance(self._task)
+
+    def ended(self, tree: Tree) -> None:
+        self._done += 1
+        self._right += any(tree.nodes[number].right for number in tree.rollouts)
+        # What a tree that ended early leaves out is done, too.
+        self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))
+        said = f"search · {self._done} of {self._questions} questions, {self._right} with a right answer"
+        self._progress.update(self._task, description=said)
+
+
+def _kept(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
+
+
+def _read(path: Path, more_notes: Sequence[str], *, was_finished: bool) -> SearchResult:
+    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+    notes = [*summary.pop("notes"), *more_notes]
+    return SearchResult(path, summary, notes, was_finished)

@@ -1,0 +1,190 @@
+"""Inference by tree search: questions in, voted answers out. What `rolewise solve` runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from rolewise.core.files import write_json, write_text
+from rolewise.core.run_directory import RunDirectory
+from rolewise.data.readers import write_rejected
+from rolewise.evaluation.statistics import Interval
+from rolewise.jobs.questions import Questions
+from rolewise.jobs.search import (
+    ENGINE_FILE,
+    NOTES_FILE,
+    REPORT_FILE,
+    SUMMARY_FILE,
+    TREES_FILE,
+    grow,
+    prepare,
+    summarise,
+    summary_table,
+    write_report,
+)
+from rolewise.jobs.search_options import SolveOptions
+from rolewise.jobs.served import check_finished
+from rolewise.jobs.solve_plot import draw_accuracy
+from rolewise.reporting.content import Table
+from rolewise.search.judges import MathValues
+from rolewise.search.tree import Node, Question, Step, Tree, write_trees
+from rolewise.search.value_registry import MATH
+from rolewise.search.values import Leaf
+from rolewise.search.votes import VOTES, CurvePoint, VoteBy, accuracy_curve, vote
+
+ANSWERS_FILE = "answers.jsonl"
+CURVE_FILE = "curve.json"
+PLOT_FILE = "accuracy.svg"
+CURVE_ROWS = 8
+"""Of the table that is shown; the file holds every point."""
+
+
+@dataclass(frozen=True)
+class SolveResult:
+    """Questions that were solved.
+
+    Attributes:
+        path: directory of the results.
+        answers: the lines of `answers.jsonl`.
+        summary: the numbers of `summary.json`.
+        curve: accuracy over rollouts, where references are known.
+        notes: what a reader must know.
+        was_finished: whether nothing was left to do.
+    """
+
+    path: Path
+    answers: list[dict[str, Any]]
+    summary: dict[str, Any]
+    curve: list[CurvePoint]
+    notes: list[str]
+    was_finished: bool
+
+
+def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResult:
+    """Search for each question, vote, and write to `options.output`, whole or not at all.
+
+    Raises:
+        InputError: for questions, a model or options that can't be used, or an output that holds something else.
+        EngineError: if the server goes away.
+    """
+    single = None
+    if options.question is not None:
+        single = Questions([Question("question", options.question.strip())], unanswered=1, rejected=[])
+    prepared = prepare(options, single)
+    references = {question.id: question.reference for question in prepared.questions.questions}
+    # Else the search would be led to the reference, and votes by value would choose it.
+    asked = [replace(question, reference=None) for question in prepared.questions.questions]
+    prepared = replace(prepared, questions=replace(prepared.questions, questions=asked))
+    identity = {**prepared.identity, "vote": options.vote, "trees": options.trees}
+    run = RunDirectory(options.output, "solve", asdict(options), identity)
+    if run.finished():
+        return read_solved(run.output, check_finished(options, run.output), was_finished=True)
+    with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+        with run.timed("search"):
+            trees = grow(options, prepared, run, progress or Progress(disable=True), blind=True)
+        _mark(trees, references, options)
+        _write(options, trees, run)
+        write_rejected(prepared.questions.rejected, run.results)
+        engine = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
+        run.publish({"model": options.model, "engine": engine})
+    return read_solved(run.output, [], was_finished=False)
+
+
+def answer_record(tree: Tree, by: Any) -> dict[str, Any]:
+    """A tree's elected answer, with the text of the best path to it."""
+    elected = vote(tree, by)
+    steps = [] if elected.leaf is None else tree.steps(tree.nodes[elected.leaf])
+    return {
+        "id": tree.question.id,
+        "question": tree.question.text,
+        "answer": elected.answer,
+        "votes": elected.votes,
+        "share": round(elected.share, 4),
+        "value": round(elected.value, 4),
+        "rollouts": len(tree.rollouts),
+        "reference": tree.question.reference,
+        "right": elected.right,
+        "solution": [asdict(step) for step in steps],
+    }
+
+
+def _mark(trees: Sequence[Tree], references: Mapping[str, str | None], options: SolveOptions) -> None:
+    """Write down which paths are right, now that the search is over."""
+    leaves: list[tuple[Node, Leaf]] = []
+    for tree in trees:
+        tree.question = replace(tree.question, reference=references[tree.question.id])
+        if tree.question.reference is None:
+            continue
+        for leaf in tree.leaves():
+            steps = tuple(tree.steps(leaf))
+            if options.value != MATH:  # the answer is what the function says
+                steps = () if leaf.answer is None else (Step("output", rf"\boxed{{{leaf.answer}}}"),)
+            leaves.append((leaf, Leaf(tree.question, steps, cut_off=not leaf.closed)))
+    values = MathValues(numeric=options.numeric)
+    try:
+        for (node, _), judgement in zip(leaves, values.judge([leaf for _, leaf in leaves]), strict=True):
+            node.right = bool(judgement.right)
+    finally:
+        values.close()
+
+
+def _informed(options: SolveOptions) -> list[VoteBy]:
+    """The ways of voting that mean something: values do where something else than the reference gives them."""
+    return list(VOTES) if options.process_reward is not None or options.value != MATH else ["majority"]
+
+
+def _write(options: SolveOptions, trees: Sequence[Tree], run: RunDirectory) -> None:
+    notes = json.loads((run.work / NOTES_FILE).read_text(encoding="utf-8"))
+    records = [answer_record(tree, options.vote) for tree in trees]
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(run.results / ANSWERS_FILE, "".join(lines))
+    summary = summarise(trees)
+    write_json(run.results / SUMMARY_FILE, {**summary, "notes": notes})
+    curve = accuracy_curve(trees, _informed(options))
+    tables = [summary_table(summary, note="")]
+    if curve:
+        write_json(run.results / CURVE_FILE, [asdict(point) for point in curve])
+        draw_accuracy(run.results / PLOT_FILE, curve)
+        tables.append(curve_table(curve))
+    if options.trees:
+        write_trees(run.results / TREES_FILE, trees)
+    write_report(run.results / REPORT_FILE, trees, run.output.name, tables, notes)
+
+
+def curve_table(curve: Sequence[CurvePoint]) -> Table:
+    """Accuracy over rollouts for people: after 1, 2, 4, … and after the last."""
+    shown = [point for point in curve if point.rollouts & (point.rollouts - 1) == 0][: CURVE_ROWS - 1]
+    if curve[-1] not in shown:
+        shown.append(curve[-1])
+    ways = list(curve[-1].accuracy)
+    rows: list[list[str | float]] = [
+        [str(point.rollouts), *(f"{point.accuracy[by]:.1%}" for by in ways), f"{point.found:.1%}"] for point in shown
+    ]
+    return Table(
+        "Right answers after so many rollouts",
+        ["rollouts", *(f"by {by}" for by in ways), "on any path"],
+        rows,
+        note="Shares of the questions with a reference; Wilson's 95 % intervals.",
+    )
+
+
+def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finished: bool = True) -> SolveResult:
+    """The result in a directory that `solve` wrote."""
+    path = Path(path)
+    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+    notes = [*summary.pop("notes"), *more_notes]
+    lines = (path / ANSWERS_FILE).read_text(encoding="utf-8").splitlines()
+    curve_file = path / CURVE_FILE
+    points = json.loads(curve_file.read_text(encoding="utf-8")) if curve_file.exists() else []
+    curve = [
+        CurvePoint(
+            point["rollouts"],
+            {by: Interval(**interval) for by, interval in point["accuracy"].items()},
+            Interval(**point["found"]),
+        )
+        for point in points
+    ]
+    return SolveResult(path, [json.loads(line) for line in lines], summary, curve, notes, was_finished)
