@@ -46,8 +46,10 @@ class _Paths:
 
     def __init__(self, values):
         self._values = values
+        self.judged = 0
 
     def judge(self, leaves):
+        self.judged += len(leaves)
         return [Judgement(self._values.get("".join(step.behaviour[0] for step in leaf.steps), 0.0)) for leaf in leaves]
 
 
@@ -76,8 +78,9 @@ def test_visits_of_a_tree_by_functional_tokens(make_tokenizer):
     tokenizer = make_tokenizer(CHATML, ("<|im_end|>", "<|im_start|>", *behaviours.tokens))
     model = _FirstIsLikeliest(tokenizer, ["Add 2 and 3."], endings=["close"])
     settings = SearchSettings(rollouts=20, max_depth=2, exploration=1.0)
-    search = TreeSearch(model, TokenPolicy(tokenizer, behaviours), _Paths({"ab": 1.0}), settings)
-    (tree,) = search.run([Question("q", "How many?")])
+    paths = _Paths({"ab": 1.0})
+    (tree,) = TreeSearch(model, TokenPolicy(tokenizer, behaviours), paths, settings).run([Question("q", "How many?")])
+    assert paths.judged == 4  # a leaf keeps what it was judged to be worth
     names = {"".join(step.behaviour[0] for step in tree.steps(node)): node for node in tree.nodes}
     assert [tree.nodes[number] for number in tree.rollouts] == [
         names[name] for name in ("aa", "ba", "ab", "ab", "ab", "ab", "ab", "ab", "bs")
