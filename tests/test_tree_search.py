@@ -368,6 +368,14 @@ def test_tokens_a_rollout_under_way_is_finished(tokenizer):
     assert tree.tokens == sum(len(node.ids) for node in tree.nodes)
 
 
+def test_tokens_are_spent_when_there_are_as_many_as_allowed(tokenizer):
+    (one,) = searched("prompts", tokenizer, questions(1), SearchSettings(rollouts=1)).values()
+    for more, rollouts in [(0, 1), (1, 2)]:
+        settings = SearchSettings(max_tokens=one.tokens + more)
+        (tree,) = searched("prompts", tokenizer, questions(1), settings).values()
+        assert (tree.ended, len(tree.rollouts)) == ("tokens", rollouts)
+
+
 def test_time(tokenizer):
     (tree,) = searched("prompts", tokenizer, questions(1), SearchSettings(max_seconds=1e-9)).values()
     assert (tree.ended, len(tree.rollouts)) == ("time", 0)
