@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
-from workbench import Workbench
+from workbench import Workbench, tiny_model
 
 from rolewise.cli import label as label_command
 from rolewise.cli import sft as sft_command
@@ -15,7 +17,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.labelled import load_labelled
 from rolewise.jobs.engines import open_model, open_tokenizer
 from rolewise.jobs.eval_options import EvalOptions
-from rolewise.training.functional_tokens import functional_token_ids
+from rolewise.training.functional_tokens import add_functional_tokens, functional_token_ids
 
 STEPS = "<next_step>Add {0} and {0}.</next_step>\n<verify>It is even.</verify>\n<output>{1}</output>"
 
@@ -64,6 +66,8 @@ def test_labels_by_behaviour_train_with_any_weighting(bench, conversations, tmp_
     tune(bench, labelled_at, run, "--behaviours", "rftt", "--weighting", "rft", "--merge")
     [line, *_] = [json.loads(text) for text in (run / "log.jsonl").read_text().splitlines()]
     assert line["share_reasoning"] > 0
+    saved = load_file(run / "adapter_model.safetensors")
+    assert {len(weights) for name, weights in saved.items() if "lora" not in name} == {16}  # no whole matrix
     ids = functional_token_ids(AutoTokenizer.from_pretrained(run))
     adapter, merged = open_model(options_for(run)), open_model(options_for(run / "merged"))
     assert functional_token_ids(open_tokenizer(options_for(run))) == ids
@@ -92,6 +96,22 @@ def test_conversations_get_their_roles_without_a_labelled_set(bench, conversatio
     assert len(tokenizer) == len(bench.tokenizer()) + 4
     model = open_model(options_for(tmp_path / "run"))
     assert len(model.get_output_embeddings().weight) == len(tokenizer)
+
+
+def test_rows_of_a_padded_vocabulary_start_from_their_words(bench, conversations, tmp_path):
+    tokenizer = bench.tokenizer()
+    padded = tmp_path / "padded"
+    base = tiny_model(len(tokenizer) + 40)
+    base.save_pretrained(padded)
+    tokenizer.save_pretrained(padded)
+    # Too small a step to move anything.
+    more = ["--behaviours", "rftt", "--weighting", "none", "--no-lora", "--learning_rate", "1e-30"]
+    tune(Workbench(padded, conversations), conversations, tmp_path / "run", *more)
+    tuned = open_model(options_for(tmp_path / "run"))
+    expected = tiny_model(len(tokenizer) + 40)
+    add_functional_tokens(expected, tokenizer)
+    for name, weights in expected.state_dict().items():
+        assert torch.equal(tuned.state_dict()[name], weights), name
 
 
 def test_other_behaviours_are_another_run(bench, conversations, tmp_path):

@@ -15,13 +15,14 @@ from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.jobs import demo_model
 from rolewise.training.functional_tokens import functional_token_ids, prepare_functional
 from rolewise.training.models import lora_config, write_merged
+from rolewise.training.trl_adapter import fit_trained_rows
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SmolLM2-135M-Instruct with an adapter and rows of its own, merged; it likes to write `<verify>`."""
+    """SmolLM2-135M-Instruct with an adapter and rows of its own, merged; it closes a step where it ended its turn."""
     work = tmp_path_factory.mktemp("functional")
     try:
         smol = demo_model._convert_package_file(work / "model")
@@ -34,7 +35,8 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     model = get_peft_model(base, adapter)
-    _, likely = functional_token_ids(tokenizer)["verify"]
+    fit_trained_rows(model)
+    _, closing = functional_token_ids(tokenizer)["verify"]
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if "lora_B" in name:
@@ -42,7 +44,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
             elif "trainable_tokens" in name:
                 rows = next(iter(model.peft_config["default"].trainable_token_indices.values()))
                 weights += 0.02 * torch.randn(weights.shape)
-                weights[rows.index(likely)] = model.get_input_embeddings().weight[28]  # a full stop
+                weights[rows.index(closing)] = 1.5 * model.get_input_embeddings().weight[tokenizer.eos_token_id]
     model.save_pretrained(work / "adapter")
     write_merged(AutoModelForCausalLM.from_pretrained(smol), work / "adapter", tokenizer, None)
     return work / "adapter" / "merged"

@@ -109,14 +109,13 @@ def test_a_token_of_the_tokenizer_that_is_not_special_is_used():
 
 
 def test_rows_that_would_be_equal_are_moved_apart():
-    mirrored = BehaviourSet([Behaviour("a", "end of time", ("b",)), Behaviour("b", "time of end")], ["a"])
+    twins = BehaviourSet([Behaviour("a", "think", ("b",)), Behaviour("b", "think")], ["a"])
     tokenizer = tiny_tokenizer("llama3")
     model = tiny_model(vocab_size=len(tokenizer) + 30)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[:] = 1.0  # as if no word were known
-    ids = add_functional_tokens(model, tokenizer, mirrored)
-    output_rows = model.get_output_embeddings().weight[ids]
-    assert len(torch.unique(output_rows, dim=0)) == len(ids)
+    a, _, b, _ = ids = add_functional_tokens(model, tokenizer, twins)
+    for matrix in embeddings(model):
+        assert len(torch.unique(matrix[ids], dim=0)) == len(ids)
+        torch.testing.assert_close(matrix[a], matrix[b], atol=0.05, rtol=0)
 
 
 def test_a_bias_of_the_head_follows():

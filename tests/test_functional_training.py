@@ -9,7 +9,6 @@ import torch
 from datasets import Dataset
 from grpo_rollouts import loss_and_gradients, make_trainer, rollout_of
 from peft import LoraConfig, PeftModel, PrefixTuningConfig
-from safetensors import safe_open
 from tiny import collated, full_logits_losses, labelled_dataset, tiny_model
 from tiny_tokenizers import tiny_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PhiConfig
@@ -138,9 +137,6 @@ def test_the_adapter_loads_again_and_merges_into_the_same_model(kind, tune, tmp_
     ids = functional_token_ids(tokenizer)
     prompt = torch.tensor([[5, 9, *ids["next_step"], 7, *ids["output"], 20]])
     expected = model(prompt).logits
-
-    with safe_open(tmp_path / "adapter_model.safetensors", "pt") as saved:  # the rows, and neither whole matrix
-        assert max(saved.get_slice(name).get_shape()[0] for name in saved.keys() if "lora" not in name) == 16  # noqa: SIM118
 
     again = base(kind)
     make_room(again, tmp_path)
