@@ -40,7 +40,7 @@ def small_tree() -> Tree:
     ends(tree, add(tree, plan, "direct_answer", "Surely five."), "5", 1.0)
     wrong = add(tree, tree.root, "next_step", "Multiply.")
     ends(tree, add(tree, wrong, "output", r"\boxed{6}"), "6", 0.1, times=3)
-    add(tree, wrong, "verify", "Not tried: ZEBRA.")
+    add(tree, wrong, "verify", "Not tried: ZEBRA.", leaf=True)  # and so not judged
     ends(tree, add(tree, tree.root, "subquestion", "An endless tho", closed=False), None, 0.0)
     return tree
 
@@ -81,6 +81,7 @@ def test_the_page_holds_what_the_tree_does() -> None:
     assert tree["length"] == [0] + [2] * 7
     assert tree["process"][:3] == [None, 0.75, None]
     assert tree["cut"] == [7]
+    assert list(tree["leaves"]) == [2, 3, 5, 7]
     assert tree["leaves"][5] == {"answer": "6", "right": False, "outcome": 0.1}
     # Three votes for 6 go before two for 5, however much these are worth; what has no answer comes last.
     assert [(vote["answer"], vote["count"], vote["value"], vote["node"]) for vote in tree["votes"]] == [

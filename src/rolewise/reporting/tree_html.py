@@ -89,7 +89,7 @@ def _tree_data(tree: Tree, place_of: dict[str, int]) -> dict[str, Any]:
         "length": [len(node.ids) for node in nodes],
         "process": [_rounded(node.process_reward) for node in nodes],
         "cut": [node.number for node in nodes if not node.closed],
-        "leaves": {node.number: _leaf_data(node) for node in nodes if node.leaf},
+        "leaves": {node.number: _leaf_data(node) for node in tree.leaves()},
     }
 
 
