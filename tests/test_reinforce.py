@@ -16,6 +16,7 @@ from workbench import environment
 
 from rolewise.core.errors import InputError
 from rolewise.training.models import lora_config
+from rolewise.training.reinforce import check_reinforce
 from rolewise.training.returns import normalised, returns_to_go
 from rolewise.training.rollout_paths import RolledPath
 from rolewise.training.trl_grpo_adapter import loss_mask
@@ -264,11 +265,31 @@ def test_every_rollout_has_a_seed_and_its_questions_once(
     assert asked[-1][0] == seed
 
 
+def test_several_passes_over_a_rollout_are_clipped(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Four steps on two rollouts: the first pass over each has ratios of 1, the second those of the step between."""
+    rollouts = FixedRollouts(chatml_tokenizer)
+    trainer = make_trainer(
+        chatml_tokenizer, tmp_path, rollouts, num_iterations=2, max_steps=4, learning_rate=0.05, logging_steps=1
+    )
+    trainer.train()
+    assert len(set(rollouts.seeds)) == len(rollouts.seeds) == 2
+    clipped = [entry["clip_ratio/region_mean"] for entry in trainer.state.log_history if "loss" in entry]
+    assert clipped[0] == clipped[2] == 0
+    assert min(clipped[1], clipped[3]) > 0.05
+
+
 def test_settings_that_do_not_fit_are_refused(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="loss_type 'vespo'"):
         make_trainer(chatml_tokenizer, tmp_path, loss_type="vespo")
     with pytest.raises(InputError, match="must be token"):
         make_trainer(chatml_tokenizer, tmp_path, importance_sampling_level="sequence")
+    args = make_trainer(chatml_tokenizer, tmp_path).args
+    args.num_generations = 3  # as with several processes, which TRL counts together
+    with pytest.raises(InputError, match=r"steps_per_generation \(8\) must be a multiple of num_generations \(3\)"):
+        check_reinforce(args)
+    args.num_generations, args.eval_strategy, args.num_generations_eval = 4, "steps", 3
+    with pytest.raises(InputError, match=r"per_device_eval_batch_size \(8\) must be a multiple of the 3 paths"):
+        check_reinforce(args)
     with pytest.raises(ValueError, match="1 rewards for a path of 2 tokens"):
         RolledPath([1], [2, 3], [0.0], 0.0)
 

@@ -145,6 +145,16 @@ def test_the_reward_rises(rollouts_from: str, folder: Path, tmp_path: Path) -> N
     assert last > 1.5 * first
 
 
+def test_a_process_reward_server_that_is_down_is_said_once(folder: Path, tmp_path: Path, capsys) -> None:
+    down = ("--process-reward", "http://localhost:1/score", "--limit", 10, "--max-steps", 2, "--generations", 0)
+    assert main(arguments(folder, *down, "--output", tmp_path / "run")) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "can't be reached" in line]
+    assert len(said) == 1
+    notes = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notes"]
+    assert len(notes) == 1
+    assert "judged by the answer alone" in notes[0]
+
+
 def test_bad_options_are_one_line(folder: Path, tmp_path: Path, capsys) -> None:
     no_answers = tmp_path / "no_answers.jsonl"
     no_answers.write_text('{"question": "Why?", "answer": "Because."}\n', encoding="utf-8")
@@ -168,6 +178,8 @@ def test_bad_options_are_one_line(folder: Path, tmp_path: Path, capsys) -> None:
         ("--mask-truncated-completions", "true"): "would leave out every path",
         ("--use-vllm", "true"): "use_vllm is of rollouts from grpo",
         ("--rollouts-from", "grpo", "--server", "http://localhost:1"): "server and batch_size are of rollouts",
+        ("--server", "http://localhost:1/v1"): "can't be reached",
+        ("--value", "mine", "--process-reward", "judge"): "is a function and asks no process_reward",
         ("--paths", "best"): "paths 'best' is not known",
         ("--merge",): "without --lora there is nothing to merge",
         ("--behaviours", tmp_path / "none.yaml"): "cannot read the behaviours",

@@ -5,13 +5,13 @@ import gc
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from transformers import set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy
 
@@ -73,7 +73,7 @@ def reinforce(
         training: settings of the trainer.
         progress: where to show it; None shows nothing.
         data: of `load_questions`, where it has been called already.
-        say: takes what the user should know once it is done.
+        say: takes what the user should know while it runs.
 
     Raises:
         InputError: for data, model or options that can't be used, or an output that holds something else.
@@ -89,12 +89,18 @@ def reinforce(
             f"{options.data}: {len(data.train)} questions, but a rollout takes {per_rollout}; give more data, or lower "
             "steps_per_generation or per_device_train_batch_size"
         )
+    if options.server is not None:
+        say(SERVER_NOTE)
     run = _run_directory(options, training, data)
     if run.finished():
         return _read_result(run.output, was_finished=True)
-    with run.opened(not_worth_keeping=[GENERATIONS_FILE]), closing(open_values(options)) as values:
+    with run.opened(not_worth_keeping=[GENERATIONS_FILE]), ExitStack() as stack:
+        values = stack.enter_context(closing(open_values(options)))
+        rollouts = None
+        if options.rollouts_from != "grpo":
+            rollouts = stack.enter_context(closing(make_rollouts(options, training, data, values)))
         processes.wait()  # for the directories
-        _train(options, training, data, values, run, progress or Progress(disable=True), say)
+        _train(options, training, data, (values, rollouts), run, progress or Progress(disable=True), say)
         processes.wait()  # for the results
     return _read_result(run.output, was_finished=False)
 
@@ -131,7 +137,7 @@ def _train(
     options: ReinforceOptions,
     training: ReinforceConfig,
     data: QuestionData,
-    values: Values,
+    source: tuple[Values, TreeRollouts | SampledRollouts | None],
     run: RunDirectory,
     progress: Progress,
     say: Callable[[str], None],
@@ -143,8 +149,10 @@ def _train(
     # Once, at the start of it all: a resumed run has that line already.
     training.eval_on_start = data.eval is not None and checkpoint is None
     set_seed(training.seed)
-    rollouts = None if options.rollouts_from == "grpo" else make_rollouts(options, training, data, values)
+    values, rollouts = source
     trainer = _trainer(options, training, data, rollouts or values, progress)
+    told = _Notes([values, *([rollouts] if rollouts else [])], say)
+    trainer.add_callback(told)
     rows = data.eval if data.eval is not None else data.train
     prompts = rows["prompt"][: options.generations]
     if processes.is_main() and not (run.work / GENERATIONS_FILE).exists():
@@ -168,23 +176,35 @@ def _train(
     generations = [{**entry, "after": text} for entry, text in zip(generations, after, strict=True)]
     write_json(run.results / GENERATIONS_FILE, generations)
     stops = trainer.model.generation_config
-    notes = [
-        *data.notes,
-        *([SERVER_NOTE] if options.server else []),
-        *values.notes,
-        *(rollouts.notes if rollouts else []),
-    ]
-    del trainer, rollouts
+    del trainer
     gc.collect()
     if options.merge:
         base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
         write_merged(base, run.results, data.tokenizer, stops)
     write_rejected(data.rejected, run.results)
-    for text in notes:
-        say(text)
-    notes = [*data.notes, *notes]
+    notes = [*data.notes, *([SERVER_NOTE] if options.server else []), *told.notes()]
     write_reinforce_report(run.results / REPORT_FILE, options, log, generations, notes)
     run.publish({"data": data.digest, "model": options.model, "processes": processes.count(), "notes": notes})
+
+
+class _Notes(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Says what judges and rollouts note as soon as they note it; a note that only grows is not said again."""
+
+    def __init__(self, sources: Sequence[Values | TreeRollouts | SampledRollouts], say: Callable[[str], None]) -> None:
+        self._sources = sources
+        self._say = say
+        self._said = 0
+
+    def notes(self) -> list[str]:
+        """All notes, as they are now."""
+        return [note for source in self._sources for note in source.notes]
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        notes = self.notes()
+        if processes.is_main():
+            for note in notes[self._said :]:
+                self._say(note)
+        self._said = len(notes)
 
 
 def _trainer(

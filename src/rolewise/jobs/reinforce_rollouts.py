@@ -73,10 +73,12 @@ def search_settings(options: ReinforceOptions, training: ReinforceConfig) -> Sea
 def make_rollouts(
     options: ReinforceOptions, training: ReinforceConfig, data: QuestionData, values: Values
 ) -> TreeRollouts | SampledRollouts:
-    """Rollouts by tree search or plain sampling, with an engine over the model in training or a server.
+    """Rollouts by tree search or plain sampling, with an engine over the model in training or a server; whoever makes
+    them closes them.
 
     Raises:
         InputError: for settings out of range.
+        EngineError: if the server can't be reached or used.
     """
     engine = _engine(options, data.tokenizer)
     if options.rollouts_from == "tree":
@@ -95,6 +97,7 @@ def make_rollouts(
 
 def _engine(options: ReinforceOptions, tokenizer: PreTrainedTokenizerBase) -> OpenEngine:
     if options.server is not None:
-        return lambda model: open_engine(options, tokenizer)
+        server = open_engine(options, tokenizer)  # now, so that one that is not there is known before anything is done
+        return lambda model: server
     batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     return lambda model: TransformersEngine(model, tokenizer, **batch_size)

@@ -77,6 +77,11 @@ class SampledRollouts:
             for number, (prompt, count) in enumerate(zip(prompts, paths, strict=True))
         ]
 
+    def close(self) -> None:
+        """Close the engine, if it has been opened."""
+        if self._engine is not None:
+            self._engine.close()
+
 
 class CompletionRewards:
     """The reward function of TRL's own GRPO: outcomes of completions, judged as the paths of rollouts are.

@@ -67,6 +67,11 @@ class TreeRollouts:
         self.notes += [note for note in search.notes if note not in self.notes]
         return [_paths(trees[row["id"]], count, self._choice, seed) for row, count in zip(rows, paths, strict=True)]
 
+    def close(self) -> None:
+        """Close the engine, if it has been opened."""
+        if self._engine is not None:
+            self._engine.close()
+
 
 def choose_leaves(tree: Tree, count: int, choice: PathChoice, seed: int) -> list[Node]:
     """Ends of paths that are trained on.
