@@ -230,6 +230,23 @@ def test_length(length, step, words, reward):
     assert found == pytest.approx([reward, 0, 0, reward])
 
 
+@pytest.mark.parametrize(
+    ("call_format", "text", "words"),
+    [
+        ("react", "Thought: one two\nAction: f\nAction Input: {}\nThought: one two three\nFinal Answer: x", 3),
+        ("react", "Thought: one two three", 0),
+        ("mistral", "[THINK]one two[/THINK]Hi", 2),
+        ("hermes", "<think>one</think>\n<tool_call>", 1),
+        ("hermes", "<think>one", 0),
+    ],
+)
+def test_length_in_other_formats(call_format, text, words):
+    rules = ToolCallRules(format_rule="parts", call_format=call_format, length="constant")
+    text = text.replace("one", " ".join(["one"] * 64))
+    (row,) = scores([text], ["[]"], rules)
+    assert row[2] == pytest.approx(round((words + 63) / 512, 2) if words else 0)
+
+
 # --- against the rules written again
 
 

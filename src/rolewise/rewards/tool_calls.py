@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rolewise.core.errors import InputError
-from rolewise.data.tool_calls import CALL_FORMATS, calls_from_openai, write_calls
+from rolewise.data.tool_calls import CALL_FORMATS, calls_from_openai, parse_response, write_calls
 from rolewise.rewards.call_matching import GRANULARITIES, Granularity, correctness
 from rolewise.rewards.reference_calls import Reference, read_calls, read_reference
 from rolewise.rewards.response_format import FORMAT_RULES, FormatRule, has_format
@@ -135,11 +135,18 @@ def correctness_reward(text: str, reference: Reference, rules: ToolCallRules, st
 
 
 def length_reward(text: str, rules: ToolCallRules, step: int = 0) -> float:
-    """Words of the last thought over the words asked for, rounded to hundredths, at most 1; 0 without both tags."""
-    if "<think>" not in text or "</think>" not in text:
-        return 0.0
-    thought = text[text.rindex("<think>") + len("<think>") :].partition("</think>")[0]
+    """Words of the last thought over the words asked for, rounded to hundredths, at most 1; 0 if it never ends."""
+    thought = _last_thought(text, rules.call_format)
     return min(round(len(thought.split()) / rules.length_words(step), 2), 1.0)
+
+
+def _last_thought(text: str, call_format: str) -> str:
+    if call_format == "rlla":  # ToolRL's rule: both tags are there, in whatever order
+        if "<think>" not in text or "</think>" not in text:
+            return ""
+        return text[text.rindex("<think>") + len("<think>") :].partition("</think>")[0]
+    ended = [segment for segment in parse_response(text, call_format).segments[:-1] if segment.kind == "thought"]
+    return text[ended[-1].start : ended[-1].end] if ended else ""
 
 
 class _Reward(ABC):
