@@ -3,6 +3,7 @@
 Shapes: B responses, T tokens of the longest one.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
