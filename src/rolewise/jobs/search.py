@@ -12,7 +12,7 @@ from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase
 
 from rolewise import __version__
-from rolewise.core.behaviour import RFTT, BehaviourSet, read_behaviours
+from rolewise.core.behaviour import BehaviourSet, find_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
@@ -117,7 +117,7 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
     """
     load_plugins(split_list(options.plugin or ""))
     tokenizer = open_tokenizer(options)
-    behaviours = RFTT if options.behaviours is None else read_behaviours(options.behaviours)
+    behaviours = find_behaviours(options.behaviours or "rftt")
     policy, notes = _policy(options, tokenizer, behaviours)
     if options.process_reward is not None and options.value != MATH:
         raise InputError(f"value {options.value!r} is a function and asks no process_reward; leave that out")

@@ -1,0 +1,238 @@
+"""RFTT's first phase: trees in, a model that knows functional tokens out. What `rolewise warmup` runs."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from rolewise import __version__
+from rolewise.core.behaviour import BehaviourSet, find_behaviours
+from rolewise.core.errors import InputError
+from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.run_directory import RunDirectory
+from rolewise.engines.base import Sampling
+from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.served import check_finished
+from rolewise.jobs.warmup_options import WarmupOptions
+from rolewise.reporting.content import Table
+from rolewise.search.tree import Tree, read_trees
+from rolewise.search.verdicts import VerdictWriter
+from rolewise.search.warmup_data import Pair, WarmupPaths, WarmupSample, WarmupSettings, choose
+
+CONVERSATIONS_FILE = "conversations.jsonl"
+SUMMARY_FILE = "summary.json"
+VERDICTS_FILE = "verdicts.jsonl"
+ENGINE_FILE = "engine.json"
+_ELSEWHERE = {"model", "trees", "output", "server", "api_key", "concurrency", "batch_size"}
+_OF_DATA = (
+    *("merged", "plain", "limit", "verify_tokens", "temperature", "data_seed", "behaviours", "chat_template"),
+    *("model", "trees", "output", "server", "served_model", "api_key", "concurrency"),
+    *("dtype", "batch_size", "trust_remote_code"),
+)
+
+
+@dataclass(frozen=True)
+class WarmupData:
+    """Data that were made of trees.
+
+    Attributes:
+        path: their directory, with `conversations.jsonl`.
+        summary: how many samples of which kind, what was dropped and why, behaviours, lengths.
+        notes: what a reader must know.
+        was_finished: whether nothing was left to do.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    notes: list[str]
+    was_finished: bool
+
+    @property
+    def conversations(self) -> Path:
+        """The file to train on."""
+        return self.path / CONVERSATIONS_FILE
+
+
+def data_directory(options: WarmupOptions) -> str:
+    """Where the data go: the output itself if they are all that is wanted, else beside it."""
+    return options.output if options.data_only else f"{options.output.rstrip('/')}-data"
+
+
+def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -> WarmupData:
+    """Make conversations of `options.trees`, whole or not at all; a killed run asks for no verify step twice.
+
+    Raises:
+        InputError: for trees that can't be used or give no sample, or an output that holds something else.
+        EngineError: if the server goes away.
+    """
+    assert options.trees is not None
+    behaviours = find_behaviours(options.behaviours)
+    trees = list(read_trees(options.trees))
+    if not trees:
+        raise InputError(f"{options.trees}: no trees in it; let rolewise search write some")
+    settings = {name: getattr(options, name) for name in _OF_DATA}
+    identity = {
+        "model": engine_fingerprint(options),
+        "trees": digest([digest(tree.as_record()) for tree in trees]),
+        "behaviours": digest(behaviours.as_record()),
+        "settings": {k: v for k, v in settings.items() if k not in _ELSEWHERE and k != "behaviours"},
+        "version": __version__,
+    }
+    config = {**settings, "output": data_directory(options), "data_only": True}
+    run = RunDirectory(data_directory(options), "warmup", config, identity)
+    if run.finished():
+        return _read(run.output, check_finished(options, run.output), was_finished=True)
+    paths = WarmupPaths(behaviours, WarmupSettings(**_chosen(options)))
+    found: list[tuple[Tree, list[Pair], list[WarmupSample]]] = [(tree, *paths.look_at(tree)) for tree in trees]
+    if not paths.counts.with_right:
+        raise InputError(
+            f"{options.trees}: no tree of {len(trees):,} has a right path, so there is nothing to learn; search with "
+            "more rollouts, easier questions or a stronger model"
+        )
+    with run.opened(not_worth_keeping=[ENGINE_FILE]):
+        with run.timed("verify"):
+            verdicts = _verdicts(options, found, run, progress or Progress(disable=True))
+        samples = []
+        for tree, pairs, plain in found:
+            merged = [paths.merge(pair, verdicts[_name(tree, number)]) for number, pair in enumerate(pairs)]
+            samples += [sample for sample in merged if sample is not None] + plain
+        chosen = choose(samples, WarmupSettings(**_chosen(options)), paths.counts)
+        if not chosen:
+            told = "; ".join(f"{reason} ({count})" for reason, count in paths.counts.dropped.most_common())
+            raise InputError(f"{options.trees}: no sample is left ({told})")
+        summary, notes = _summarise(paths, chosen, behaviours)
+        _write(chosen, behaviours, run, summary, notes)
+        engine = run.work / ENGINE_FILE
+        run.publish(
+            {
+                "model": options.model,
+                "engine": json.loads(engine.read_text(encoding="utf-8")) if engine.exists() else {},
+            }
+        )
+    return _read(run.output, [], was_finished=False)
+
+
+def quality_tables(summary: dict[str, Any]) -> list[Table]:
+    """What the data are, for people."""
+    counts = [
+        ["trees", summary["trees"]],
+        ["with a right path", summary["with_right"]],
+        ["with a right and a wrong one", summary["with_both"]],
+        ["samples merged by a verify step", summary["merged"]],
+        ["right paths alone", summary["plain"]],
+        *([f"dropped: {reason}", count] for reason, count in summary["dropped"].items()),
+        ["words of a sample, median", summary["words"]["median"]],
+        ["words of a sample, longest", summary["words"]["longest"]],
+    ]
+    steps = sum(summary["behaviours"].values())
+    shares = [[name, f"{count:,}", f"{count / steps:.1%}"] for name, count in summary["behaviours"].items()]
+    return [
+        Table("Warm-up data", ["", "count"], [[str(name), f"{count:,}"] for name, count in counts]),
+        Table("Steps by behaviour", ["behaviour", "steps", "share"], [list(row) for row in shares]),
+    ]
+
+
+def _chosen(options: WarmupOptions) -> dict[str, Any]:
+    return {"merged": options.merged, "plain": options.plain, "limit": options.limit, "seed": options.data_seed}
+
+
+def _verdicts(
+    options: WarmupOptions,
+    found: Sequence[tuple[Tree, list[Pair], list[WarmupSample]]],
+    run: RunDirectory,
+    progress: Progress,
+) -> dict[str, str]:
+    """The verify step of each pair by its name; those of an earlier start are kept line by line."""
+    log = run.work / VERDICTS_FILE
+    verdicts = dict(_read_verdicts(log))
+    wanted = {_name(tree, number): pair for tree, pairs, _ in found for number, pair in enumerate(pairs)}
+    missing = {name: pair for name, pair in wanted.items() if name not in verdicts}
+    if missing:
+        task = progress.add_task("verify steps", total=len(wanted), completed=len(wanted) - len(missing))
+        tokenizer = open_tokenizer(options)
+        sampling = Sampling(
+            max_new_tokens=options.verify_tokens, temperature=options.temperature, top_p=0.95, seed=options.data_seed
+        )
+        with open_engine(options, tokenizer) as engine, log.open("a", encoding="utf-8") as stream:
+            write_json(run.work / ENGINE_FILE, engine.describe())
+            writer = VerdictWriter(engine, tokenizer, sampling, options.chat_template)
+            for name, text in writer.write(missing.items()):
+                verdicts[name] = text
+                stream.write(json.dumps([name, text]) + "\n")
+                stream.flush()
+                progress.advance(task)
+    return verdicts
+
+
+def _read_verdicts(log: Path) -> list[tuple[str, str]]:
+    """What was kept, but for a last line that a kill cut short, which is taken away."""
+    if not log.exists():
+        return []
+    whole = [line for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    log.write_bytes(b"".join(whole))
+    return [(name, text) for name, text in map(json.loads, whole)]
+
+
+def _name(tree: Tree, number: int) -> str:
+    return f"{tree.question.id} {number}"
+
+
+def _summarise(
+    paths: WarmupPaths, samples: Sequence[WarmupSample], behaviours: BehaviourSet
+) -> tuple[dict[str, Any], list[str]]:
+    counts = paths.counts
+    steps = Counter(step.behaviour for sample in samples for step in sample.steps)
+    words = sorted(sum(len(step.text.split()) for step in sample.steps) for sample in samples)
+    summary = {
+        "trees": counts.trees,
+        "with_right": counts.with_right,
+        "with_both": counts.with_both,
+        "merged": sum(sample.kind == "merged" for sample in samples),
+        "plain": sum(sample.kind == "plain" for sample in samples),
+        "dropped": dict(counts.dropped.most_common()),
+        "behaviours": {behaviour.name: steps[behaviour.name] for behaviour in behaviours},
+        "words": {"median": words[len(words) // 2], "longest": words[-1]},
+    }
+    notes = []
+    if counts.process_rewards < counts.with_right:
+        notes.append(
+            "Paths were ranked by the mean value of their nodes where no process-reward model had judged every step"
+        )
+    never = [name for name, count in summary["behaviours"].items() if not count]  # type: ignore[attr-defined]
+    if never:
+        notes.append(f"No sample shows {', '.join(never)}: the model will not learn these functional tokens here")
+    return summary, notes
+
+
+def _write(
+    samples: Sequence[WarmupSample],
+    behaviours: BehaviourSet,
+    run: RunDirectory,
+    summary: dict[str, Any],
+    notes: Sequence[str],
+) -> None:
+    records = [
+        {
+            "messages": [
+                {"role": "user", "content": sample.question.text},
+                {"role": "assistant", "content": sample.content(behaviours)},
+            ],
+            "kind": sample.kind,
+            "tree": sample.question.id,
+            "leaves": list(sample.nodes),
+        }
+        for sample in samples
+    ]
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(run.results / CONVERSATIONS_FILE, "".join(lines))
+    write_json(run.results / SUMMARY_FILE, {**summary, "notes": list(notes)})
+
+
+def _read(path: Path, more_notes: Sequence[str], *, was_finished: bool) -> WarmupData:
+    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+    notes = [*summary.pop("notes"), *more_notes]
+    return WarmupData(path, summary, notes, was_finished)
