@@ -104,7 +104,7 @@ def test_killed_and_resumed_the_curve_is_the_same(finished: Path, grpo: list[str
 def test_bad_options_are_one_line(grpo: list[str], tmp_path: Path, capsys) -> None:
     cases = {
         ("--reward", "rest,nothing"): "reward 'nothing' is not known; choose from rest, toolrl",
-        ("--weighting", "rft"): "made for roles of training data",
+        ("--weighting", "rft"): "does not go with roles regions: choose one of none, rest",
         ("--weighting", "rest-officially"): "is not known",
         ("--region-weights", "thinking=1"): "'thinking' is no region; choose from other, tag, tool_name",
         ("--region-weights", "think=low"): "is not of the form",
