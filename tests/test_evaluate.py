@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 import subprocess
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from completions_server import ABILITIES, CompletionsServer
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from workbench import command_line, environment, lasting_files_of, rolewise
+from workbench import command_line, environment, lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
@@ -31,9 +33,9 @@ def arguments(bench, output, *more):
 @pytest.fixture(scope="module")
 def evaluated(bench, tmp_path_factory):
     output = tmp_path_factory.mktemp("evaluated") / "scores"
-    result = rolewise(*arguments(bench, output))
-    assert result.returncode == 0, result.stderr
-    return output, result
+    with redirect_stdout(StringIO()) as printed:
+        assert main(arguments(bench, output)) == 0
+    return output, printed.getvalue()
 
 
 def lines_of(path):
@@ -41,7 +43,7 @@ def lines_of(path):
 
 
 def test_answers_verdicts_and_summary_are_written(evaluated):
-    output, result = evaluated
+    output, printed = evaluated
     answers = lines_of(output / "answers" / "short_answers.jsonl")
     verdicts = lines_of(output / "verdicts" / "short_answers.jsonl")
     assert [line["id"] for line in answers] == [line["id"] for line in verdicts] == [f"q{i}" for i in range(30)]
@@ -55,15 +57,15 @@ def test_answers_verdicts_and_summary_are_written(evaluated):
     official = (output / "official" / "short_answers" / "lengths.txt").read_text().split()
     assert official == [str(line["detail"]["length"]) for line in verdicts]
     assert "Short answers" in (output / "report.html").read_text()
-    assert f"{overall:.1%}" in result.stdout
+    assert f"{overall:.1%}" in printed
     assert json.loads((output / "run.json").read_text())["engine"]
 
 
-def test_the_same_command_again_does_nothing(bench, evaluated):
+def test_the_same_command_again_does_nothing(bench, evaluated, capsys):
     output, _ = evaluated
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
-    again = rolewise(*arguments(bench, output))
-    assert "was evaluated already" in again.stderr
+    assert main(arguments(bench, output)) == 0
+    assert "was evaluated already" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
@@ -171,17 +173,16 @@ def test_an_adapter_whose_base_is_nowhere_is_told_from_one_without_a_tokenizer(
     assert error.count("\n") == 1
 
 
-def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path):
+def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, capsys):
     output, _ = evaluated
-    result = rolewise(
-        *arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output), "--native-tools")
-    )
-    assert result.returncode == 0, result.stderr
-    printed = " ".join(result.stdout.split())
+    command = arguments(bench, tmp_path / "limited", "--limit", "9", "--against", str(output), "--native-tools")
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    printed = " ".join(captured.out.split())
     assert "Compared on the examples of both" in printed
     assert "(McNemar," in printed  # the rest may stand in the cell's next line
     assert "+0.0% [+0.0%," in printed
-    told = " ".join(result.stderr.split())
+    told = " ".join(captured.err.split())
     assert f"note: native_tools is False in {output} and True in {tmp_path / 'limited'}" in told
 
 
@@ -263,11 +264,12 @@ def test_a_run_of_other_suites_is_refused_before_the_work(evaluated, bench, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_suites_in_yaml_are_the_same_run(evaluated, bench, tmp_path):
+def test_the_same_suites_in_yaml_are_the_same_run(evaluated, bench, tmp_path, capsys):
     output, _ = evaluated
     config = tmp_path / "config.yaml"
     config.write_text(f"model: {bench.model}\nsuite: [short_answers]\nplugin: {PLUGIN}\noutput: {output}\n")
-    assert "was evaluated already" in rolewise("eval", "--config", config).stderr
+    assert main(["eval", "--config", str(config)]) == 0
+    assert "was evaluated already" in capsys.readouterr().err
 
 
 def test_a_relative_cache_is_found_from_other_folders(tmp_path, monkeypatch):

@@ -189,24 +189,28 @@ def test_a_comparison_without_a_parent_ends_by_itself():
             process.kill()
 
 
-def test_a_worker_loads_no_more_than_it_needs():
-    code = "import sys, rolewise.rewards.math_worker; print(*[name for name in sys.modules if '.' not in name])"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+@pytest.fixture(scope="module")
+def worker_process():
+    """What a worker's process has loaded, and what becomes of a request for more memory than its limit."""
+    from rolewise.rewards import math_worker
+
+    code = (
+        "import sys; from rolewise.rewards import math_worker\n"
+        "print(*[name for name in sys.modules if '.' not in name]); math_worker._limit_process()\n"
+        f"try: bytearray({2 * math_worker.MEMORY_LIMIT})\nexcept MemoryError: print('refused')"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_worker_loads_no_more_than_it_needs(worker_process):
+    loaded = worker_process.splitlines()[0].split()
     assert "sympy" in loaded
     assert not {"torch", "transformers", "datasets", "numpy", "scipy"} & set(loaded)
 
 
-def test_memory_is_limited_so_that_no_answer_takes_the_machine_down():
-    from rolewise.rewards import math_worker
-
-    code = (
-        "from rolewise.rewards import math_worker; math_worker._limit_process()\n"
-        f"try: bytearray({2 * math_worker.MEMORY_LIMIT})\nexcept MemoryError: print('refused')"
-    )
-    if not sys.platform.startswith("linux"):
-        pytest.skip("only Linux keeps to the limit on addresses")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "refused\n"
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps to the limit on addresses")
+def test_memory_is_limited_so_that_no_answer_takes_the_machine_down(worker_process):
+    assert worker_process.splitlines()[1:] == ["refused"]
 
 
 def test_like_answers_have_like_canonical_texts(judge):
