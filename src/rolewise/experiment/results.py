@@ -22,7 +22,7 @@ from rolewise.experiment.measuring import ALL_TOKENS, LOSSES_FILE
 from rolewise.experiment.runs import Plan, Run, reference_row
 from rolewise.experiment.steps import losses_place, suite_place, train_place
 from rolewise.jobs.evaluate import SUMMARY_FILE, read_eval
-from rolewise.jobs.sft import LOG_FILE
+from rolewise.jobs.training_run import LOG_FILE
 
 ROLES = (ALL_TOKENS, *(group.label for group in GROUPS))
 Row = tuple[str, str, str]

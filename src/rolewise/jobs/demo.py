@@ -23,8 +23,9 @@ from rolewise.jobs.demo_model import fetch_demo_model
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import DemoOptions, LabelOptions, SFTOptions
-from rolewise.jobs.sft import SFTResult, fine_tune
+from rolewise.jobs.sft import fine_tune
 from rolewise.jobs.sft_report import LOSS_NAMES, log_series
+from rolewise.jobs.training_run import TrainingResult
 from rolewise.reporting.html import Chart, Generation, Table, write_report
 from rolewise.reporting.views import checks_table, roles_table, sample_views
 from rolewise.training.generation import generate_texts
@@ -221,7 +222,7 @@ def _labelling_tables(labelled: LabelResult) -> list[Table]:
     return [roles_table(labelled.info.counts), *([checks] if checks else [])]
 
 
-def _curves(runs: dict[str, SFTResult]) -> list[Chart]:
+def _curves(runs: dict[str, TrainingResult]) -> list[Chart]:
     charts = []
     for role in LOSS_NAMES[:3]:
         series = [log_series(run.log, f"loss_{role}", name) for name, run in runs.items()]

@@ -1,0 +1,205 @@
+"""The frame of every command that trains: answers before and after, checkpoints, log, report; whole or not at all."""
+
+import copy
+import gc
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+from transformers import PreTrainedTokenizerBase, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from rolewise import __version__
+from rolewise.core.errors import InputError
+from rolewise.core.files import write_json, write_text
+from rolewise.core.options import split_list
+from rolewise.core.plugins import plugin_digests
+from rolewise.core.run_directory import RunDirectory
+from rolewise.data.readers import write_rejected
+from rolewise.jobs.trainer_settings import written_settings
+from rolewise.training import processes
+from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.generation import generate_texts
+from rolewise.training.models import load_model, model_fingerprint, write_merged
+
+LOG_FILE = "log.jsonl"
+GENERATIONS_FILE = "generations.json"
+CHECKPOINTS = "checkpoints"
+ELSEWHERE = ("model", "data", "eval_data", "output", "plugin", "report_to", "behaviours", "shad_model")
+"""Options that say where inputs and outputs lie, whose content counts, and who is told of the progress."""
+
+Log = list[dict[str, Any]]
+Generations = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished run: where it lies, its log lines and its answers before and after."""
+
+    path: Path
+    log: Log
+    generations: Generations
+    was_finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """What a command trains, and what is its own about it.
+
+    Attributes:
+        command: its name.
+        options: its options; `model`, `output`, `plugin`, `merge`, `dtype` and `trust_remote_code` are read.
+        training: settings of the trainer, which stay as they are.
+        data: with `tokenizer`, `eval`, `digest` and `rejected`.
+        make_trainer: the trainer with these settings, whose `output_dir` is set.
+        prompts: (text, ids) of what is answered before and after.
+        answer_tokens: tokens of an answer at most.
+        logged: a log line with one of these keys is kept.
+        finish: writes the report, and what else belongs to the results, from the log and the answers.
+        identity: what else makes it this run and no other, as JSON values.
+    """
+
+    command: str
+    options: Any
+    training: Any
+    data: Any
+    make_trainer: Callable[[Any], Any]
+    prompts: Sequence[tuple[str, list[int]]]
+    answer_tokens: int
+    logged: tuple[str, ...]
+    finish: Callable[[RunDirectory, Log, Generations], None]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+def start_processes(options: Any) -> None:
+    """Join the processes that were started together.
+
+    Raises:
+        InputError: for options that fit one process only.
+    """
+    processes.start()
+    if options.load_in_4bit and processes.count() > 1:
+        raise InputError("load_in_4bit spreads the model over the devices that it finds; start one process")
+
+
+def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
+    """Train and write the result to the output, unless it is there; a killed run goes on from its last checkpoint.
+
+    Raises:
+        InputError: for a model or settings that can't be used, or an output that holds something else.
+    """
+    run = _run_directory(job)
+    if run.finished():
+        return _read_result(run.output, was_finished=True)
+    with run.opened(not_worth_keeping=[GENERATIONS_FILE]):
+        processes.wait()  # for the directories
+        _train(job, run, progress)
+        processes.wait()  # for the results
+    return _read_result(run.output, was_finished=False)
+
+
+@contextmanager
+def told_by_libraries() -> Iterator[None]:
+    """TRL's and Transformers' words for settings that do not go together, as our error.
+
+    Raises:
+        InputError: with these words.
+    """
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        raise InputError(str(error)) from error
+
+
+def without_printing(trainer: Any) -> None:
+    """Take the trainer's own lines and bars from the terminal."""
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+
+
+def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
+    checkpoint = last_checkpoint(run.work / CHECKPOINTS)
+    training = copy.copy(job.training)  # the caller's stays as it is
+    training.output_dir = str(run.work / CHECKPOINTS)
+    # Once, at the start of it all: a resumed run has that line already.
+    training.eval_on_start = job.data.eval is not None and checkpoint is None
+    set_seed(training.seed)
+    trainer = job.make_trainer(training)
+    if processes.is_main() and not (run.work / GENERATIONS_FILE).exists():
+        before = _answers(job, trainer.model, progress, "answers before")
+        asked = [{"prompt": text, "before": b} for (text, _), b in zip(job.prompts, before, strict=True)]
+        write_json(run.work / GENERATIONS_FILE, asked)
+    processes.wait()
+    with run.timed("train"):
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except ImportError as error:  # an optimizer, say, of a library that is not installed
+            raise InputError(str(error)) from error
+    trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
+    if not processes.is_main():
+        return
+    log = [entry for entry in trainer.state.log_history if any(key in entry for key in job.logged)]
+    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
+    generations = _generations(job, trainer, run, progress)
+    stops = trainer.model.generation_config
+    del trainer
+    gc.collect()
+    if job.options.merge:
+        _merge(job.options, job.data.tokenizer, run.results, stops)
+    write_rejected(job.data.rejected, run.results)
+    job.finish(run, log, generations)
+    run.publish({"data": job.data.digest, "model": job.options.model, "processes": processes.count()})
+
+
+def _generations(job: TrainingRun, trainer: Any, run: RunDirectory, progress: Progress) -> Generations:
+    """The answers before and after training, written and returned."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        after = ["(not generated: the weights are spread over the processes)"] * len(job.prompts)
+    else:
+        after = _answers(job, trainer.model, progress, "answers after")
+    before = json.loads((run.work / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    generations = [{**entry, "after": text} for entry, text in zip(before, after, strict=True)]
+    write_json(run.results / GENERATIONS_FILE, generations)
+    return generations
+
+
+def _answers(job: TrainingRun, model: Any, progress: Progress, description: str) -> list[str]:
+    if not job.prompts:
+        return []
+    task = progress.add_task(description, total=None)
+    texts = generate_texts(model, job.data.tokenizer, [ids for _, ids in job.prompts], job.answer_tokens)
+    progress.update(task, total=1, completed=1)
+    return texts
+
+
+def _merge(options: Any, tokenizer: PreTrainedTokenizerBase, results: Path, stops: Any) -> None:
+    base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+    write_merged(base, results, results / "merged", tokenizer, stops)
+
+
+def _run_directory(job: TrainingRun) -> RunDirectory:
+    options = job.options
+    settings = {**written_settings(job.training), **asdict(options)}
+    settings.pop("generation_batch_size", None)  # follows from steps_per_generation, and TRL takes one of them only
+    identity = {
+        "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
+        "data": job.data.digest,
+        # A whole number comes back from config.yaml as a float where its option is one.
+        "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in ELSEWHERE},
+        "plugins": plugin_digests(split_list(options.plugin or "")),
+        **job.identity,
+        # As many samples or responses to a step as the processes take together.
+        "processes": processes.count(),
+        "version": __version__,
+    }
+    return RunDirectory(options.output, job.command, settings, identity, writes=processes.is_main())
+
+
+def _read_result(path: Path, *, was_finished: bool) -> TrainingResult:
+    log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    generations = json.loads((path / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    return TrainingResult(path, log, generations, was_finished)
