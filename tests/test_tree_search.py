@@ -250,7 +250,7 @@ def test_the_search_is_the_published_one_step_for_step(kind, exploration, tokeni
 @pytest.mark.parametrize("kind", ["prompts", "tokens"])
 def test_a_tree_does_not_know_of_those_beside_it(kind, tokenizer):
     settings = SearchSettings(rollouts=8, max_depth=5, seed=3)
-    asked = questions(9)
+    asked = questions(6)
     together = [
         searched(kind, tokenizer, asked, settings, model=model_of(kind, tokenizer, scramble=seed, concurrency=many))
         for seed, many in [(0, 5), (1, 50), (2, 1)]
@@ -440,6 +440,15 @@ def test_a_tree_in_which_nothing_is_left_to_try_ends(kind, tokenizer):
 # Several rollouts at once in one tree.
 
 
+def hangs_together(tree):
+    """Every rollout has left its visit and its leaf's value on its path, and nowhere else."""
+    for node in tree.nodes:
+        through = [leaf for leaf in tree.rollouts if node in [tree.root, *tree.path(tree.nodes[leaf])]]
+        if (node.visits, node.value) != (len(through), sum(tree.nodes[leaf].outcome for leaf in through)):
+            return False
+    return True
+
+
 @pytest.mark.parametrize("kind", ["prompts", "tokens"])
 def test_several_rollouts_in_one_tree_make_no_node_twice(kind, tokenizer):
     for seed in range(5):
@@ -447,16 +456,33 @@ def test_several_rollouts_in_one_tree_make_no_node_twice(kind, tokenizer):
         settings = SearchSettings(rollouts=15, max_depth=4, in_flight=4, seed=seed)
         for tree in searched(kind, tokenizer, questions(2), settings, model=model).values():
             assert len(tree.rollouts) == 15
-            assert tree.root.visits == 15
+            assert hangs_together(tree)
             for node in tree.nodes:
-                through = [leaf for leaf in tree.rollouts if node in [tree.root, *tree.path(tree.nodes[leaf])]]
-                assert node.visits == len(through)
-                assert node.value == sum(tree.nodes[leaf].outcome for leaf in through)
                 names = Counter(child.behaviour for child in tree.children(node))
                 assert not names or max(names.values()) <= (2 if kind == "prompts" else 1)
         prompts = Counter(prompt for prompt, _ in model.asked)
         if kind == "tokens":  # by prompts, two nodes of one text are asked the same
             assert max(prompts.values()) == 1
+
+
+@pytest.mark.parametrize("kind", ["prompts", "tokens"])
+def test_a_killed_search_with_several_rollouts_in_one_tree_goes_on(kind, tokenizer):
+    settings = SearchSettings(rollouts=9, max_depth=3, in_flight=4)
+    for killed_after in (1, 3, 7):
+        kept = []
+
+        def keep(tree, kept=kept, killed_after=killed_after):
+            kept.append(tree.as_record())
+            if len(kept) == killed_after:
+                raise Killed
+
+        model = model_of(kind, tokenizer, scramble=killed_after, concurrency=40)
+        with pytest.raises(Killed):
+            searched(kind, tokenizer, questions(1), settings, model=model, on_rollout=keep)
+        begun = tree_from(json.loads(json.dumps(kept[-1])))
+        (tree,) = searched(kind, tokenizer, questions(1), settings, begun={"q0": begun}).values()
+        assert (tree.ended, len(tree.rollouts)) == ("rollouts", 9)
+        assert hangs_together(tree)
 
 
 def test_rollouts_under_way_go_different_ways(tokenizer):

@@ -18,6 +18,7 @@ from rolewise.search.values import Judgement
 def test_the_bound_by_hand():
     assert uct(3.0, 4, 9, 2.0) == pytest.approx(0.75 + 2 * math.sqrt(2.1972245773 / 4))
     assert uct(1.0, 1, 1, 2.0) == 1.0  # ln 1 = 0
+    assert uct(0.0, 0, 3, 2.0) == math.inf
 
 
 def test_the_worse_of_two_is_tried_again_at_the_tenth_visit():

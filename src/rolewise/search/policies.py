@@ -247,6 +247,7 @@ class TokenPolicy(Policy):
                 yield from self._step(walk, max(untried, key=lambda name: logprobs[name]))
                 return
             if children:
+                # A search that was killed may have left a child without visits; UCT takes it first.
                 walk.enter(walk.best(children))
             else:
                 yield Wait()

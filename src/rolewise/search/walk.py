@@ -110,7 +110,7 @@ class Walk:
         return node.visits + self.crowd.passing[node.number] - self._gone.count(node.number)
 
     def best(self, children: Sequence[Node]) -> Node:
-        """The child of the node where it stands that UCT takes; all must have visits."""
+        """The child of the node where it stands that UCT takes."""
         visits = [self.visits(child) for child in children]
         return best_child(children, visits, self.visits(self.node), self.settings.exploration)
 
