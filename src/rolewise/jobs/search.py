@@ -42,7 +42,19 @@ REPORT_FILE = "report.html"
 NOTES_FILE = "notes.json"
 ENGINE_FILE = "engine.json"
 KEPT_TREES = "trees"
-ELSEWHERE = {"model", "data", "output", "server", "api_key", "concurrency", "batch_size", "plugin", "trees", "vote"}
+ELSEWHERE = {
+    "model",
+    "data",
+    "output",
+    "server",
+    "served_model",
+    "api_key",
+    "concurrency",
+    "batch_size",
+    "plugin",
+    "trees",
+    "vote",
+}
 """Options that change nothing in the trees: where things lie, how fast it goes, what is made of them."""
 GUIDED = "The references guided the search; how good answers are without them, rolewise solve tells."
 NODES_ON_PAGE = 100_000

@@ -27,7 +27,7 @@ CONVERSATIONS_FILE = "conversations.jsonl"
 SUMMARY_FILE = "summary.json"
 VERDICTS_FILE = "verdicts.jsonl"
 ENGINE_FILE = "engine.json"
-_ELSEWHERE = {"model", "trees", "output", "server", "api_key", "concurrency", "batch_size"}
+_ELSEWHERE = {"model", "trees", "output", "server", "served_model", "api_key", "concurrency", "batch_size"}
 _OF_DATA = (
     *("merged", "plain", "limit", "verify_tokens", "temperature", "data_seed", "behaviours", "chat_template"),
     *("model", "trees", "output", "server", "served_model", "api_key", "concurrency"),
