@@ -15,7 +15,7 @@ from rolewise.core.errors import InputError
 from rolewise.engines.base import Completion, Sample, Sampling
 from rolewise.evaluation.prompting import Prompter
 from rolewise.rewards.math_answers import final_answer
-from rolewise.search.tree import Node, PolicyKind, Question, Tree
+from rolewise.search.tree import Node, PolicyKind, Question, Step, Tree
 from rolewise.search.walk import Generate, Need, NextTokens, Rollout, Wait, Walk
 from rolewise.training.functional_tokens import functional_token_ids
 
@@ -160,14 +160,24 @@ class PromptPolicy(Policy):
         node.expanded = bool(node.children)
         node.leaf = not node.children
 
-    def _request(self, walk: Walk, name: str) -> tuple[list[int], Sampling]:
-        """The instruction comes last, so that the prompts of a path share what is before."""
-        behaviour = self.behaviours[name]
-        texts = [step.text for step in walk.tree.steps(walk.node) if step.text]
+    def prompt(self, question: Question, steps: Sequence[Step], name: str) -> str:
+        """What the model is asked for a step of the behaviour `name` after `steps`, as the chat template writes it.
+
+        The instruction comes last, so that the prompts of a path share what is before.
+
+        Raises:
+            InputError: where the template refuses it.
+        """
+        texts = [step.text for step in steps if step.text]
         so_far = ["The solution so far:", *texts] if texts else []
-        content = "\n\n".join([f"Problem: {walk.tree.question.text}", *so_far, f"Your task: {behaviour.prompt}"])
-        prompt = self._prompter.prompt_text([{"role": "user", "content": content}])
-        return self._prompter.ids(prompt), walk.sampling(self._prompter.stop_token_ids, behaviour.children)
+        task = f"Your task: {self.behaviours[name].prompt}"
+        content = "\n\n".join([f"Problem: {question.text}", *so_far, task])
+        return self._prompter.prompt_text([{"role": "user", "content": content}])
+
+    def _request(self, walk: Walk, name: str) -> tuple[list[int], Sampling]:
+        prompt = self.prompt(walk.tree.question, walk.tree.steps(walk.node), name)
+        children = self.behaviours[name].children
+        return self._prompter.ids(prompt), walk.sampling(self._prompter.stop_token_ids, children)
 
     def _add(self, walk: Walk, node: Node, name: str, sample: Sample) -> None:
         text = self._text(sample.ids)

@@ -42,14 +42,19 @@ class VerdictWriter:
                 more = named is not None
                 if named is not None:
                     name, pair = named
-                    self._engine.submit(name, self._prompter.ids(self._prompt(pair)), self._sampling_of(name))
+                    self._engine.submit(name, self._prompter.ids(self.prompt(pair)), self._sampling_of(name))
                     underway += 1
             for completion in self._engine.collect() if underway else ():
                 underway -= 1
                 texts = [self._text(sample.ids) for sample in completion.samples]
                 yield str(completion.key), texts[0] if texts else ""
 
-    def _prompt(self, pair: Pair) -> str:
+    def prompt(self, pair: Pair) -> str:
+        """What the model is asked, as the chat template writes it.
+
+        Raises:
+            InputError: where the template refuses it.
+        """
         shared = [f"Both begin so:\n\n{_text(pair.shared)}"] if pair.shared else []
         parts = [
             f"Problem: {pair.question.text}",
