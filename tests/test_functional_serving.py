@@ -46,8 +46,8 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weights += 0.02 * torch.randn(weights.shape)
                 weights[rows.index(closing)] = 1.5 * model.get_input_embeddings().weight[tokenizer.eos_token_id]
     model.save_pretrained(work / "adapter")
-    write_merged(AutoModelForCausalLM.from_pretrained(smol), work / "adapter", tokenizer, None)
-    return work / "adapter" / "merged"
+    write_merged(AutoModelForCausalLM.from_pretrained(smol), work / "adapter", work / "merged", tokenizer)
+    return work / "merged"
 
 
 def test_a_server_gives_functional_tokens_back_as_one_id_each(merged, tmp_path):

@@ -143,7 +143,7 @@ def test_the_adapter_loads_again_and_merges_into_the_same_model(kind, tune, tmp_
     loaded = PeftModel.from_pretrained(again, str(tmp_path)).eval()
     torch.testing.assert_close(loaded(prompt).logits, expected, rtol=1e-4, atol=1e-5)
 
-    write_merged(base(kind), tmp_path, tokenizer, None)
+    write_merged(base(kind), tmp_path, tmp_path / "merged", tokenizer)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(prompt).logits, expected, rtol=1e-4, atol=1e-5)
     for adapted, whole in zip(rows_of(model), rows_of(merged), strict=True):
@@ -175,7 +175,7 @@ def test_a_merged_model_is_asked_for_functional_tokens_by_id(tune, tmp_path) -> 
     """In process: an opening token in the prompt, a closing one that stops, one among the allowed next tokens."""
     trainer = tune("llama-tied", steps=3)
     trainer.save_model(str(tmp_path))
-    write_merged(base("llama-tied"), tmp_path, trainer.processing_class, None)
+    write_merged(base("llama-tied"), tmp_path, tmp_path / "merged", trainer.processing_class)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     opening, closing = functional_token_ids(tokenizer)["verify"]

@@ -17,7 +17,6 @@ from rolewise.training.grpo_config import WeightedGRPOConfig, call_regions, make
 from rolewise.training.region_meter import RegionMeter
 from rolewise.training.rollout_roles import FormatCheck, RolloutRoles, label_rollout
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
-from rolewise.training.trl_adapter import fit_trained_rows
 from rolewise.training.trl_grpo_adapter import (
     GRPOSeams,
     clipped_tokens,
@@ -104,7 +103,6 @@ class WeightedGRPOTrainer(GRPOSeams):
         tokenizer = text_tokenizer(self)
         if rollout_func is not None:
             self.rollout_func = with_empty_completions(rollout_func, tokenizer.eos_token_id)
-        fit_trained_rows(self.model)
         call_format = getattr(args, "call_format", None)
         self.roles = roles or call_regions(tokenizer, call_format)
         self._format_check = FormatCheck(self.roles, call_format or "any known format")

@@ -24,6 +24,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from rolewise.data.tool_calls import opened_thought
+from rolewise.training.trl_adapter import fit_trained_rows
 
 RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
 
@@ -45,6 +46,10 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     kl_in_loss = True
     rollout_rows: list[dict[str, Any]]
     _latest_scores: tuple[torch.Tensor, torch.Tensor | None, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        fit_trained_rows(self.model)
 
     def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
         """Called once a generation batch has been sampled and scored; returns what is to be trained on."""
