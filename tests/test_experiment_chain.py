@@ -149,7 +149,10 @@ MISTAKES = [
     ({"methods": [{"name": "rsft", "samples": 2}]}, r"give it as methods\[0\].sample.samples"),
     ({"methods": [{"name": "rest", "label": {"method": "shad"}}]}, r"methods\[0\].label.method: rest has its own"),
     ({"methods": [{"name": "rest", "grpo": {"weighting": "none"}}]}, r"methods\[0\].*: rest has its own"),
-    ({"methods": [{"name": "my", "grpo": {"weighting": "rft"}}]}, r"methods\[0\].grpo.weighting 'rft' is made for"),
+    (
+        {"methods": [{"name": "my", "grpo": {"weighting": "rft"}}]},
+        r"methods\[0\].grpo.weighting 'rft' does not go with roles",
+    ),
     ({"methods": [{"name": "my", "grpo": {"weighting": "rest"}, "sample": {}}]}, "methods.0..weighting is missing"),
     ({"grpo": {"weighting": "rest"}}, "grpo.weighting: the method decides it"),
     ({"grpo": {"max_length": 3}}, "grpo.max_length: give it under data"),
