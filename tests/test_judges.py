@@ -87,8 +87,11 @@ def test_plain_numbers_are_found_without_a_mark_where_all_answers_are_such() -> 
     question = Question("apples", "How many?", "1,300")
     texts = ["He has 1300 apples.", "That leaves 7 apples."]
     judged = values.judge([path(text, question=question) for text in texts])
-    values.close()
     assert [(one.value, one.right) for one in judged] == [(1.0, True), (0.0, False)]
+    processes = [worker.process for worker in values._answers._judge._pool._workers]
+    assert [process.poll() for process in processes] == [None] * len(processes) != []
+    values.close()
+    assert None not in [process.poll() for process in processes]
 
 
 def test_an_answer_that_never_finishes_is_wrong_and_the_others_are_judged(plain: MathValues) -> None:

@@ -101,11 +101,8 @@ function preview(tree, node) {
 
 function toggle(node, open = !view.tree.opened[node]) {
   if (!view.tree.children[node].length) return;
-  const { tree } = view;
-  tree.opened[node] = open ? 1 : 0;
-  const hidden = !open && tree.chosen !== node && pathTo(tree, tree.chosen).includes(node);
+  view.tree.opened[node] = open ? 1 : 0;
   arrange();
-  if (hidden) choose(node);
 }
 
 // Makes a node the chosen one, on the screen.
