@@ -53,7 +53,7 @@ CASES = {
     "late-nan": "weighting Late (mine.py): a weight is nan or infinite in {third}; mend it, the model would be lost",
     "late-inf": "weighting Late (mine.py): a weight is nan or infinite in {third}; mend it, the model would be lost",
     "falls": "weighting Falls (mine.py) failed: KeyError: 'no such key' (mine.py:23); mend it",
-    "unshaped": "weighting Unshaped (mine.py) failed: RuntimeError: ",
+    "unshaped": "weighting Unshaped (mine.py) failed: ValueError: weights of shape (3, 2, ",
 }
 
 

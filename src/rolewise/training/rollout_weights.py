@@ -64,6 +64,9 @@ def as_rollout_weighting(weighting: Weighting | RolloutWeighting) -> RolloutWeig
     def weights(tokens: RolloutTokens) -> torch.Tensor:
         with asking(weighting):
             weights_BT = ask(tokens)
+            if weights_BT.shape != tokens.mask_BT.shape:
+                shapes = tuple(weights_BT.shape), tuple(tokens.mask_BT.shape)
+                raise ValueError(f"weights of shape {shapes[0]} for tokens of shape {shapes[1]}")
             total = float(weights_BT.sum())
         if not math.isfinite(total):
             refuse_endless_weights(weighting, f"rollout {tokens.step + 1}")

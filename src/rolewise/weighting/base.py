@@ -83,11 +83,17 @@ class Weighting(ABC):
 
         Returns:
             float32 of shape (B, T), detached, zero outside the mask.
+
+        Raises:
+            ValueError: if the scheme gives weights of another shape.
         """
         sample_BT, bound = _number_samples(mask_BT, segments_BT)
         loss = torch.where(mask_BT, loss_BT.detach().float(), 0.0)
         batch = TokenBatch(loss, roles_BT, mask_BT, sample_BT, bound, scores_BT, step)
-        return torch.where(mask_BT, self.weigh(batch).float(), 0.0)
+        weights_BT = torch.where(mask_BT, self.weigh(batch).float(), 0.0)
+        if weights_BT.shape != mask_BT.shape:
+            raise ValueError(f"weights of shape {tuple(weights_BT.shape)} for tokens of shape {tuple(mask_BT.shape)}")
+        return weights_BT
 
     @abstractmethod
     def weigh(self, batch: TokenBatch) -> torch.Tensor:
