@@ -58,7 +58,9 @@ def searched(kind, tokenizer, asked, settings, *, model=None, judge=None, **opti
     search = TreeSearch(
         model or model_of(kind, tokenizer), policy_of(kind, tokenizer), judge or ScriptedJudge(), settings
     )
-    return {tree.question.id: tree for tree in search.run(asked, **options)}
+    trees = list(search.run(asked, **options))
+    assert sorted(tree.question.id for tree in trees) == sorted(question.id for question in asked)
+    return {tree.question.id: tree for tree in trees}
 
 
 class Reference:
@@ -492,6 +494,15 @@ def test_rollouts_under_way_go_different_ways(tokenizer):
     next(search.run(questions(1)))
     first = [prompt.rsplit("<", 1)[1] for prompt, _ in model.asked[:4]]
     assert sorted(first) == ["analysis>", "clarify>", "next_step>", "subquestion>"]
+
+
+def test_a_rollout_that_waited_for_the_children_takes_another_than_the_first(tokenizer):
+    for seed in range(10):
+        settings = SearchSettings(rollouts=2, in_flight=2, max_depth=2, seed=seed)
+        model = model_of("prompts", tokenizer, concurrency=40)
+        (tree,) = searched("prompts", tokenizer, questions(1), settings, model=model).values()
+        first, second = (tree.path(tree.nodes[leaf])[0].number for leaf in tree.rollouts)
+        assert first != second
 
 
 def test_a_virtual_loss_sends_the_next_rollout_elsewhere(tokenizer):
