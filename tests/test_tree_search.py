@@ -487,6 +487,14 @@ def test_a_killed_search_with_several_rollouts_in_one_tree_goes_on(kind, tokeniz
         assert hangs_together(tree)
 
 
+def test_all_rollouts_under_way_are_finished_when_a_budget_is_spent(tokenizer):
+    model = model_of("tokens", tokenizer, concurrency=40)
+    settings = SearchSettings(rollouts=15, max_tokens=1, in_flight=4)
+    (tree,) = searched("tokens", tokenizer, questions(1), settings, model=model).values()
+    assert (tree.ended, len(tree.rollouts)) == ("tokens", 4)
+    assert hangs_together(tree)
+
+
 def test_rollouts_under_way_go_different_ways(tokenizer):
     model = model_of("tokens", tokenizer, concurrency=40, endings=["close"])
     settings = SearchSettings(rollouts=4, in_flight=4)
