@@ -124,6 +124,12 @@ def test_each_question_gets_its_paths_whatever_is_asked_beside_it(tokenizer) -> 
     assert [path.ids for path in other] != [path.ids for path in alone]
 
 
+def test_equal_prompts_of_two_questions_are_answered_by_other_draws(tokenizer) -> None:
+    twins = [{**row, "prompt": "question"} for row in rows(2)]
+    one, other = sampled(tokenizer, Judge())(tiny_model(vocab_size=len(tokenizer)), twins, [3, 3], seed=4)
+    assert [path.ids for path in one] != [path.ids for path in other]
+
+
 def test_a_prompt_that_is_too_long_is_worth_nothing(tokenizer) -> None:
     model = tiny_model(vocab_size=len(tokenizer))
     long = {"id": "long", "prompt": "question " * 300, "question": "?", "reference": "1"}

@@ -82,17 +82,28 @@ class ByLength:
         pass
 
 
+class Forgetful(TransformersEngine):
+    """Counts how often it was told to forget."""
+
+    forgotten = 0
+
+    def forget(self) -> None:
+        self.forgotten += 1
+        super().forget()
+
+
 def rollouts_with(tokenizer: PreTrainedTokenizerFast) -> TreeRollouts:
     policy = TokenPolicy(tokenizer, BEHAVIOURS)
     settings = SearchSettings(rollouts=5, max_depth=3, step_tokens=4, temperature=1.0, top_p=1.0, top_k=0)
-    return TreeRollouts(lambda model: TransformersEngine(model, tokenizer), policy, ByLength(), settings)
+    return TreeRollouts(lambda model: Forgetful(model, tokenizer), policy, ByLength(), settings)
 
 
 def test_a_policys_trees_become_paths(make_tokenizer) -> None:
     tokenizer = make_tokenizer(CHATML, special=("<|im_end|>", "<|im_start|>", *BEHAVIOURS.tokens))
     model = tiny_model(vocab_size=len(tokenizer))
     rows = [{"id": str(n), "question": f"question {n}", "reference": None} for n in range(3)]
-    found = rollouts_with(tokenizer)(model, rows, [4, 2, 6], seed=1)
+    rollouts = rollouts_with(tokenizer)
+    found = rollouts(model, rows, [4, 2, 6], seed=1)
     assert [len(paths) for paths in found] == [4, 2, 6]
     opening = {name: tokenizer.convert_tokens_to_ids(f"<{name}>") for name in "ab"}
     for row, paths in zip(rows, found, strict=True):
@@ -105,3 +116,6 @@ def test_a_policys_trees_become_paths(make_tokenizer) -> None:
     assert alone == found[1]
     (other,) = rollouts_with(tokenizer)(model, rows[1:2], [2], seed=2)
     assert [path.ids for path in other] != [path.ids for path in alone]
+    assert rollouts(model, rows, [4, 2, 6], seed=1) == found
+    assert isinstance(rollouts._engine, Forgetful)
+    assert rollouts._engine.forgotten == 2

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.progress import Progress
 from transformers.trainer_utils import IntervalStrategy
+from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
@@ -106,12 +107,21 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
     Raises:
         InputError: naming the option.
     """
-    check_trainer(training)
     rewards(options, training)
+    check_grpo_trainer(training, options.eval_data)
+
+
+def check_grpo_trainer(training: GRPOConfig, eval_data: str | None) -> None:
+    """Check the fields of TRL's `GRPOConfig`, and whether there is something to measure on.
+
+    Raises:
+        InputError: naming the option.
+    """
+    check_trainer(training)
     measures = training.eval_strategy != IntervalStrategy.NO
-    if measures and options.eval_data is None:
+    if measures and eval_data is None:
         raise InputError("eval_strategy needs data to measure on; give eval_data")
-    if not measures and options.eval_data is not None:
+    if not measures and eval_data is not None:
         raise InputError("eval_strategy no never measures; leave eval_data out, or give another one")
     if training.max_completion_length is None or training.max_completion_length < 1:
         raise InputError(f"max_completion_length is {training.max_completion_length}; it must be at least 1")

@@ -31,6 +31,8 @@ GENERATIONS_FILE = "generations.json"
 CHECKPOINTS = "checkpoints"
 ELSEWHERE = ("model", "data", "eval_data", "output", "plugin", "report_to", "behaviours", "shad_model")
 """Options that say where inputs and outputs lie, whose content counts, and who is told of the progress."""
+HOW_FAST = ("batch_size", "concurrency", "server", "api_key")
+"""Options that say who generates and how much at once, which changes nothing in the result up to rounding."""
 
 Log = list[dict[str, Any]]
 Generations = list[dict[str, str]]
@@ -185,11 +187,12 @@ def _run_directory(job: TrainingRun) -> RunDirectory:
     options = job.options
     settings = {**written_settings(job.training), **asdict(options)}
     settings.pop("generation_batch_size", None)  # follows from steps_per_generation, and TRL takes one of them only
+    left_out = (*ELSEWHERE, *HOW_FAST)
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": job.data.digest,
         # A whole number comes back from config.yaml as a float where its option is one.
-        "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in ELSEWHERE},
+        "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in left_out},
         "plugins": plugin_digests(split_list(options.plugin or "")),
         **job.identity,
         # As many samples or responses to a step as the processes take together.
