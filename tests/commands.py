@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rolewise.cli import grpo, reinforce, sft
+from rolewise.cli import grpo, reinforce, sft, warmup
 from rolewise.cli.parser import build_parser, parse
 from rolewise.jobs import options as jobs
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.sample_options import SampleOptions
+from rolewise.jobs.search_options import SearchOptions, SolveOptions
 
 OPTIONS = {
     "demo": jobs.DemoOptions,
@@ -18,6 +19,8 @@ OPTIONS = {
     "push": jobs.PushOptions,
     "relabel": jobs.RelabelOptions,
     "sample": SampleOptions,
+    "search": SearchOptions,
+    "solve": SolveOptions,
     "transfer": jobs.TransferOptions,
     "view": jobs.ViewOptions,
 }
@@ -40,6 +43,12 @@ def read_command(arguments: Sequence[str]) -> Any:
         return plan_experiment(read_experiment(given.file, given.output))
     if command in ("grpo", "reinforce"):
         return {"grpo": grpo, "reinforce": reinforce}[command].read(rest)
+    if command == "warmup":
+        from rolewise.jobs.sft import check_training
+
+        options, training = warmup.read(rest)
+        check_training(training)
+        return options, training
     if command != "sft":
         return parse(build_parser(f"rolewise {command}", "", OPTIONS[command]), OPTIONS[command], rest)[0]
     from rolewise.jobs.sft import check_training

@@ -23,6 +23,7 @@ from rolewise.experiment.inputs import check_inputs, missing_inputs
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
+BEHAVIOURS = "behaviours.yaml"
 EXPERIMENTS = {
     "rest.yaml": 21,
     "rest_small.yaml": 3,
@@ -34,7 +35,7 @@ EXPERIMENTS = {
 CONFIGS = sorted(
     str(path.relative_to(EXAMPLES))
     for path in [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("grpo/*.yaml"), *EXAMPLES.glob("rftt/*.yaml")]
-    if path.name not in FOR_ACCELERATE
+    if path.name not in (*FOR_ACCELERATE, BEHAVIOURS)
 )
 
 
@@ -56,7 +57,7 @@ def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_config_is_looked_at() -> None:
     assert set(FOR_ACCELERATE) < {path.name for path in EXAMPLES.glob("*.yaml")}
-    assert OPTIONS.keys() | {"sft", "grpo", "reinforce", "experiment"} == COMMANDS.keys()
+    assert OPTIONS.keys() | {"sft", "grpo", "warmup", "reinforce", "experiment"} == COMMANDS.keys()
     assert len(CONFIGS) >= 7
 
 

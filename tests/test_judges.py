@@ -145,7 +145,7 @@ def test_with_a_process_reward_model_the_last_step_counts_too() -> None:
     values.close()
     assert reward.closed
     notes = "\n".join(values.notes)
-    assert "1 question has no reference answer; their paths are judged by the process-reward model alone" in notes
+    assert "Some questions have no reference answer; their paths are judged by the process-reward model alone" in notes
     assert "4 paths were judged by the answer alone: the process-reward model can't score them" in notes
 
 

@@ -3,6 +3,7 @@
 A pytest plugin, named in `conftest.py`.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from rolewise.data.readers import FORMATS, write_conversations
 from rolewise.evaluation import answer_checks
 from rolewise.labelling import labellers
 from rolewise.search import value_registry
+from rolewise.training.functional_tokens import add_functional_tokens, functional_token_ids
 from rolewise.weighting import registry
 
 torch.set_num_threads(1)  # the matrices are tiny: more threads would only wait for each other
@@ -86,6 +88,25 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     tiny_model(len(tokenizer)).save_pretrained(root / "model")
     write_conversations(conversations, root / "conversations.jsonl")
     return Workbench(root / "model", root / "conversations.jsonl")
+
+
+@pytest.fixture(scope="session")
+def steps_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny models `plain`, `functional` (with functional tokens) and `no_template`, and with
+    `openings.json`, the ids of the opening tokens."""
+    root = tmp_path_factory.mktemp("steps")
+    texts = [f"What is {a} plus {b}? The answer is \\boxed{{{a + b}}}." for a in range(2, 6) for b in range(3, 6)]
+    tokenizer = tiny_tokenizer(texts * 3, vocab_size=400)
+    model = tiny_model(len(tokenizer), hidden_size=32, initializer_range=0.02)
+    for name in ("plain", "no_template", "functional"):
+        tokenizer.chat_template = None if name == "no_template" else CHATML
+        if name == "functional":
+            add_functional_tokens(model, tokenizer)
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    openings = {name: opening for name, (opening, _) in functional_token_ids(tokenizer).items()}
+    (root / "openings.json").write_text(json.dumps(openings), encoding="utf-8")
+    return root
 
 
 @pytest.fixture

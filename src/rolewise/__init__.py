@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rolewise.core.behaviour import Behaviour, BehaviourSet, find_behaviours
     from rolewise.core.errors import InputError, RolewiseError
     from rolewise.core.region import Region
     from rolewise.core.role import Role
@@ -36,8 +37,13 @@ if TYPE_CHECKING:
     from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sample import sample
     from rolewise.jobs.sample_options import SampleOptions
+    from rolewise.jobs.search import SearchResult, search_trees
+    from rolewise.jobs.search_options import SearchOptions, SolveOptions
     from rolewise.jobs.sft import fine_tune
+    from rolewise.jobs.solve import SolveResult, solve
     from rolewise.jobs.transfer import transfer_labels
+    from rolewise.jobs.warmup import WarmupData, make_warmup_data
+    from rolewise.jobs.warmup_options import WarmupOptions
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.sampled_roles import shad_rollout_roles
     from rolewise.labelling.shad import SHAD, SHADConfig
@@ -54,9 +60,15 @@ if TYPE_CHECKING:
     from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
     from rolewise.roles.regions import label_regions
     from rolewise.search.judges import FunctionValues, MathValues
+    from rolewise.search.policies import PromptPolicy, TokenPolicy
     from rolewise.search.sampled_rollouts import SampledRollouts
+    from rolewise.search.settings import SearchSettings
+    from rolewise.search.tree import Node, Question, Step, Tree, read_trees, write_trees
     from rolewise.search.tree_rollouts import TreeRollouts
+    from rolewise.search.tree_search import TreeSearch
     from rolewise.search.value_registry import make_values, register_value
+    from rolewise.search.values import Judgement
+    from rolewise.search.votes import Vote, accuracy_curve, vote
     from rolewise.training.functional_tokens import (
         add_functional_tokens,
         functional_token_ids,
@@ -81,6 +93,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "rolewise.core.behaviour": ("Behaviour", "BehaviourSet", "find_behaviours"),
     "rolewise.core.errors": ("InputError", "RolewiseError"),
     "rolewise.core.region": ("Region",),
     "rolewise.core.role": ("Role",),
@@ -121,8 +134,13 @@ _HOMES = {
     "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sample": ("sample",),
     "rolewise.jobs.sample_options": ("SampleOptions",),
+    "rolewise.jobs.search": ("SearchResult", "search_trees"),
+    "rolewise.jobs.search_options": ("SearchOptions", "SolveOptions"),
     "rolewise.jobs.sft": ("fine_tune",),
+    "rolewise.jobs.solve": ("SolveResult", "solve"),
     "rolewise.jobs.transfer": ("transfer_labels",),
+    "rolewise.jobs.warmup": ("WarmupData", "make_warmup_data"),
+    "rolewise.jobs.warmup_options": ("WarmupOptions",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
     "rolewise.labelling.sampled_roles": ("shad_rollout_roles",),
     "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
@@ -139,9 +157,15 @@ _HOMES = {
     "rolewise.rewards.process_reward_server": ("ServerReward",),
     "rolewise.roles.regions": ("label_regions",),
     "rolewise.search.judges": ("FunctionValues", "MathValues"),
+    "rolewise.search.policies": ("PromptPolicy", "TokenPolicy"),
     "rolewise.search.sampled_rollouts": ("SampledRollouts",),
+    "rolewise.search.settings": ("SearchSettings",),
+    "rolewise.search.tree": ("Node", "Question", "Step", "Tree", "read_trees", "write_trees"),
     "rolewise.search.tree_rollouts": ("TreeRollouts",),
+    "rolewise.search.tree_search": ("TreeSearch",),
     "rolewise.search.value_registry": ("make_values", "register_value"),
+    "rolewise.search.values": ("Judgement",),
+    "rolewise.search.votes": ("Vote", "accuracy_curve", "vote"),
     "rolewise.training.functional_tokens": ("add_functional_tokens", "functional_token_ids", "prepare_functional"),
     "rolewise.training.grpo": ("WeightedGRPOConfig", "WeightedGRPOTrainer"),
     "rolewise.training.reinforce": ("ReinforceConfig", "ReinforceTrainer"),
@@ -167,6 +191,8 @@ __all__ = [
     "AlphaFT",
     "Answer",
     "Ask",
+    "Behaviour",
+    "BehaviourSet",
     "ClassifierReward",
     "Conversation",
     "Engine",
@@ -178,12 +204,16 @@ __all__ = [
     "FunctionValues",
     "GRPOOptions",
     "InputError",
+    "Judgement",
     "LabelOptions",
     "LabelledData",
     "LabellingContext",
     "MathValues",
+    "Node",
     "ProcessRewardModel",
+    "PromptPolicy",
     "PushOptions",
+    "Question",
     "Region",
     "ReinforceConfig",
     "ReinforceOptions",
@@ -205,27 +235,41 @@ __all__ = [
     "SampleOptions",
     "SampledRollouts",
     "Sampling",
+    "SearchOptions",
+    "SearchResult",
+    "SearchSettings",
     "ServerEngine",
     "ServerReward",
+    "SolveOptions",
+    "SolveResult",
+    "Step",
     "StepFormat",
     "Suite",
     "SuiteSettings",
     "TokenLabels",
     "TokenMean",
+    "TokenPolicy",
     "TokenReward",
     "ToolCallRules",
     "TransferOptions",
     "TransformersEngine",
+    "Tree",
     "TreeRollouts",
+    "TreeSearch",
     "Verdict",
+    "Vote",
+    "WarmupData",
+    "WarmupOptions",
     "WeightedGRPOConfig",
     "WeightedGRPOTrainer",
     "WeightedSFTConfig",
     "WeightedSFTTrainer",
     "Weighting",
+    "accuracy_curve",
     "add_functional_tokens",
     "evaluate",
     "export",
+    "find_behaviours",
     "fine_tune",
     "functional_token_ids",
     "generate",
@@ -234,11 +278,13 @@ __all__ = [
     "load_labelled",
     "load_process_reward",
     "make_values",
+    "make_warmup_data",
     "open_process_reward",
     "prepare_functional",
     "push",
     "read_conversations",
     "read_experiment",
+    "read_trees",
     "register_checker",
     "register_format",
     "register_labeller",
@@ -250,11 +296,15 @@ __all__ = [
     "relabel",
     "run_experiment",
     "sample",
+    "search_trees",
     "shad_rollout_roles",
+    "solve",
     "tool_call_rewards",
     "train_grpo",
     "transfer_labels",
+    "vote",
     "write_conversations",
+    "write_trees",
 ]
 
 

@@ -22,11 +22,11 @@ def run(argv: Sequence[str]) -> None:
     options, _ = parse(build_parser("rolewise search", DESCRIPTION, SearchOptions), SearchOptions, argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
-    from rolewise.jobs.search import REPORT_FILE, TREES_FILE, search, summary_table
+    from rolewise.jobs.search import REPORT_FILE, TREES_FILE, search_trees, summary_table
 
     quieten_libraries()
     with progress() as bars:
-        result = search(options, bars)
+        result = search_trees(options, bars)
     show(summary_table(result.summary))
     for line in result.notes:
         note(f"note: {line}")

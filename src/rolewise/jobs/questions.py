@@ -70,7 +70,7 @@ def read_questions(
                 read.append(question_of(conversation, conversation.source))
             except InputError as error:
                 if not skip_invalid:
-                    raise
+                    raise InputError(f"{conversation.source}: {error}; or skip such records (skip_invalid)") from error
                 rejected.append(Rejected(conversation.source, str(error)))
         rejected += mix.rejected
     if not read:
@@ -85,14 +85,14 @@ def question_of(conversation: Conversation, id: str) -> Question:
     """The question of a conversation, which is all that is said before the last assistant turn.
 
     Raises:
-        InputError: naming the conversation, if more than users' and system's words stand there.
+        InputError: if more than users' and system's words stand there.
     """
     turns = [i for i, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     before = conversation.messages[: turns[-1]]
     others = [message["role"] for message in before if message["role"] not in ("system", "user")]
     if others or not before:
         what = "a conversation of several turns" if before else "no question before the answer"
-        raise InputError(f"{conversation.source}: {what}; give one question with its answer, or skip it (skip_invalid)")
+        raise InputError(f"{what}; give one question with its answer")
     text = "\n\n".join(str(message["content"]) for message in before)
     return Question(id, text, reference_in(str(conversation.messages[turns[-1]].get("content") or "")))
 
@@ -114,7 +114,7 @@ def _holds_questions(location: str) -> bool:
     try:
         with path.open(encoding="utf-8") as stream:
             record = json.loads(next((line for line in stream if line.strip()), ""))
-    except (OSError, ValueError):  # the readers of conversations say it better
+    except (OSError, ValueError, RecursionError):  # the readers of conversations say it better
         return False
     if not isinstance(record, dict) or any(key in record for key in _CONVERSATION_KEYS):
         return False
@@ -131,7 +131,7 @@ def _of_file(path: Path, skip_invalid: bool, rejected: list[Rejected]) -> Iterat
                 question = _of_record(line, source)
             except InputError as error:
                 if not skip_invalid:
-                    raise InputError(f"{path.parent / str(error)}; or skip such records (skip_invalid)") from error
+                    raise InputError(f"{path}:{number}: {error}; or skip such records (skip_invalid)") from error
                 rejected.append(Rejected(source, str(error)))
                 continue
             yield question
@@ -140,11 +140,11 @@ def _of_file(path: Path, skip_invalid: bool, rejected: list[Rejected]) -> Iterat
 def _of_record(line: bytes, source: str) -> Question:
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{source}: not a line of JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not a line of JSON ({error})") from error
     text = _text_of(record) if isinstance(record, dict) else None
     if text is None:
-        raise InputError(f"{source}: no question; give its text under one of {', '.join(TEXT_KEYS)}")
+        raise InputError(f"no question; give its text under one of {', '.join(TEXT_KEYS)}")
     name = next((str(record[key]) for key in ID_KEYS if record.get(key) not in (None, "")), source)
     return Question(name, text, _reference_of(record))
 

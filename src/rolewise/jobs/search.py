@@ -1,7 +1,7 @@
 """Tree search over questions: what `rolewise search` runs, and what `rolewise solve` builds on."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.chat_template import template_text
-from rolewise.data.readers import write_rejected
+from rolewise.data.readers import describe_rejects, write_rejected
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.evaluation.statistics import wilson
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
@@ -89,7 +89,7 @@ class Prepared:
     identity: dict[str, Any]
 
 
-def search(options: SearchOptions, progress: Progress | None = None) -> SearchResult:
+def search_trees(options: SearchOptions, progress: Progress | None = None) -> SearchResult:
     """Search a tree for each question and write to `options.output`, whole or not at all.
 
     A killed run loses no rollout that had ended; one rollout at a time in a tree given, its results are those of an
@@ -107,7 +107,7 @@ def search(options: SearchOptions, progress: Progress | None = None) -> SearchRe
     with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
         with run.timed("search"):
             trees = grow(options, prepared, run, progress or Progress(disable=True))
-        notes = _kept(run.work / NOTES_FILE, [])
+        notes = notes_of(prepared, run)
         summary = summarise(trees)
         write_trees(run.results / TREES_FILE, trees)
         write_json(run.results / SUMMARY_FILE, {**summary, "notes": notes})
@@ -149,7 +149,7 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
         "plugins": plugin_digests(split_list(options.plugin or "")),
         "version": __version__,
     }
-    return Prepared(tokenizer, policy, questions, notes, identity)
+    return Prepared(tokenizer, policy, questions, [*notes, *describe_rejects(questions.rejected)], identity)
 
 
 def grow(
@@ -157,7 +157,7 @@ def grow(
 ) -> list[Tree]:
     """The trees in the order of the questions, those of an earlier start gone on with.
 
-    Notes and the engine's description are left in the run's working directory.
+    The engine's description is left in the run's working directory, and notes are (`notes_of`).
 
     Args:
         blind: the questions have no references, and nothing is to be said of that.
@@ -176,23 +176,29 @@ def grow(
             if begun:
                 check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)
             write_json(run.work / ENGINE_FILE, engine.describe())
+            trees = TreeSearch(engine, prepared.policy, values, settings)
+            notes = _Notes(run.work / NOTES_FILE, lambda: [*trees.notes, *values.notes, *engine.notes])
 
             def after_rollout(tree: Tree) -> None:
+                notes.keep()  # before the tree: one that has ended is not looked at again
                 keeper.keep(tree)
                 bar.rollout(tree)
 
-            trees = TreeSearch(engine, prepared.policy, values, settings)
             for tree in trees.run(questions, begun=begun, on_rollout=after_rollout):
                 if tree.question.id not in done:
                     keeper.keep(tree)
                     done[tree.question.id] = tree
                 bar.ended(tree)
+            notes.keep()
             usage = getattr(engine, "usage", None)
             facts = {**engine.describe(), **({} if usage is None else {"usage": asdict(usage)})}
             write_json(run.work / ENGINE_FILE, facts)
-            said = [*_kept(run.work / NOTES_FILE, []), *prepared.notes, *trees.notes, *values.notes, *engine.notes]
-            write_json(run.work / NOTES_FILE, list(dict.fromkeys(said)))
     return [done[question.id] for question in questions]
+
+
+def notes_of(prepared: Prepared, run: RunDirectory) -> list[str]:
+    """What a reader must know of the trees that `grow` gave, of all starts of the run."""
+    return list(dict.fromkeys([*prepared.notes, *_kept(run.work / NOTES_FILE, [])]))
 
 
 def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
 def summary_table(summary: dict[str, Any], note: str = GUIDED) -> Table:
     """The summary for people; shares with Wilson's 95 % intervals over questions."""
     rows: list[list[str | float]] = [
-        ["questions", f"{summary['questions']:,}"],
+        ["questions, and those with a reference", f"{summary['questions']:,}, {summary['with_reference']:,}"],
         ["rollouts", f"{summary['rollouts']:,}"],
         ["steps in the trees", f"{summary['nodes']:,}"],
         ["paths, and those with an answer", f"{summary['paths']:,}, {summary['paths_with_answer']:,}"],
@@ -309,6 +315,21 @@ class _Keeper:
         return self._folder / f"{self._places[question]:06d}.json"
 
 
+class _Notes:
+    """Keeps what is to be said, with what earlier starts of the run had to say."""
+
+    def __init__(self, path: Path, said: Callable[[], list[str]]) -> None:
+        self._path, self._said = path, said
+        self._earlier = self._latest = list(_kept(path, []))
+
+    def keep(self) -> None:
+        """Write down what is to be said by now."""
+        notes = [*self._earlier, *self._said()]
+        if notes != self._latest:
+            write_json(self._path, notes)
+            self._latest = notes
+
+
 class _Bar:
     """Rollouts done, and of the questions done how many found a right answer."""
 
@@ -326,10 +347,10 @@ class _Bar:
     def ended(self, tree: Tree) -> None:
         self._done += 1
         self._right += any(tree.nodes[number].right for number in tree.rollouts)
-        # What a tree that ended early leaves out is done, too.
-        self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))
         said = f"search · {self._done} of {self._questions} questions, {self._right} with a right answer"
         self._progress.update(self._task, description=said)
+        # What a tree that ended early leaves out is done, too.
+        self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))
 
 
 def _kept(path: Path, otherwise: Any) -> Any:

@@ -20,6 +20,7 @@ from rolewise.jobs.search import (
     SUMMARY_FILE,
     TREES_FILE,
     grow,
+    notes_of,
     prepare,
     summarise,
     summary_table,
@@ -86,7 +87,7 @@ def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResul
         with run.timed("search"):
             trees = grow(options, prepared, run, progress or Progress(disable=True), blind=True)
         _mark(trees, references, options)
-        _write(options, trees, run)
+        _write(options, trees, run, notes_of(prepared, run))
         write_rejected(prepared.questions.rejected, run.results)
         engine = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
         run.publish({"model": options.model, "engine": engine})
@@ -136,13 +137,12 @@ def _informed(options: SolveOptions) -> list[VoteBy]:
     return list(VOTES) if options.process_reward is not None or options.value != MATH else ["majority"]
 
 
-def _write(options: SolveOptions, trees: Sequence[Tree], run: RunDirectory) -> None:
-    notes = json.loads((run.work / NOTES_FILE).read_text(encoding="utf-8"))
+def _write(options: SolveOptions, trees: Sequence[Tree], run: RunDirectory, notes: Sequence[str]) -> None:
     records = [answer_record(tree, options.vote) for tree in trees]
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     write_text(run.results / ANSWERS_FILE, "".join(lines))
     summary = summarise(trees)
-    write_json(run.results / SUMMARY_FILE, {**summary, "notes": notes})
+    write_json(run.results / SUMMARY_FILE, {**summary, "notes": list(notes)})
     curve = accuracy_curve(trees, _informed(options))
     tables = [summary_table(summary, note="")]
     if curve:

@@ -72,8 +72,7 @@ class MathValues(Values):
         told = [] if self._process is None else self._process.notes
         if self._unknown and not self._blind:
             by = "have the value 0" if self._process is None else "are judged by the process-reward model alone"
-            count = len(self._unknown)
-            told.append(f"{_counted(count, 'question has', 'questions have')} no reference answer; their paths {by}")
+            told.append(f"Some questions have no reference answer; their paths {by}")
         return told
 
     def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:

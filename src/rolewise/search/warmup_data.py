@@ -137,7 +137,7 @@ class WarmupPaths:
                 "give the behaviours that it was searched with"
             )
         self.counts.trees += 1
-        leaves = tree.leaves()
+        leaves = [leaf for leaf in tree.leaves() if leaf.parent is not None]
         right = [leaf for leaf in leaves if leaf.right]
         wrong = [leaf for leaf in leaves if leaf.right is False and leaf.answer is not None]
         self.counts.with_right += bool(right)
@@ -150,6 +150,9 @@ class WarmupPaths:
             _pair(tree, a, b)
             for a, b in zip(best[: self._settings.merged], worst[: self._settings.merged], strict=False)
         ]
+        if VERIFY not in self._behaviours:
+            self._drop("the behaviours have no verify step", len(pairs))
+            pairs = []
         samples: list[WarmupSample] = []
         for leaf in best:
             if len(samples) == self._settings.plain:
@@ -166,11 +169,8 @@ class WarmupPaths:
             pair: of `look_at`.
             verdict: the text of the verify step, which says where the wrong branch fails.
         """
-        if VERIFY not in self._behaviours:
-            self.counts.dropped["the behaviours have no verify step"] += 1
-            return None
         if not self._clean(verdict):
-            self.counts.dropped["the model says nothing on where the wrong path fails"] += 1
+            self._drop("the model says nothing on where the wrong path fails")
             return None
         wrong = [*pair.shared, *pair.wrong]
         if wrong and wrong[-1].behaviour == OUTPUT:  # a path by functional tokens: nothing may follow its output
@@ -196,22 +196,31 @@ class WarmupPaths:
         path or a step is empty."""
         cleaned = [Step(step.behaviour, self._clean(step.text)) for step in steps]
         if OUTPUT in self._behaviours and cleaned[-1].behaviour != OUTPUT:
-            said = final_answer("\n".join(step.text for step in cleaned)) or question.reference or ""
+            said = final_answer("\n".join(step.text for step in cleaned)) or question.reference
+            if said is None:
+                self._drop("the path does not say its answer")
+                return None
             cleaned.append(Step(OUTPUT, rf"\boxed{{{said}}}"))
         if not all(step.text for step in cleaned):
-            self.counts.dropped["a step is empty"] += 1
+            self._drop("a step is empty")
             return None
         before: str | None = None
         for step in cleaned:
             if step.behaviour not in self._behaviours.after(before):
-                self.counts.dropped[f"{step.behaviour} may not follow {before or 'the question'}"] += 1
+                self._drop(f"{step.behaviour} may not follow {before or 'the question'}")
                 return None
             before = step.behaviour
         return tuple(cleaned)
 
     def _clean(self, text: str) -> str:
         """A step's text without what would be read as a functional token."""
-        return self._tokens.sub("", text).strip()
+        while self._tokens.search(text):  # what is left of one may make another
+            text = self._tokens.sub("", text)
+        return text.strip()
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        if count:
+            self.counts.dropped[reason] += count
 
 
 def choose(samples: Iterable[WarmupSample], settings: WarmupSettings, counts: WarmupCounts) -> list[WarmupSample]:
