@@ -15,6 +15,7 @@ VENV_READY := $(VENV)/.rolewise-venv
 TORCH_READY := $(VENV)/.rolewise-torch
 DEMO_READY := $(VENV)/.rolewise-demo
 TEST_READY := $(VENV)/.rolewise-test
+DOCS_READY := $(VENV)/.rolewise-docs
 
 define CHECK_PYTHON
 { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
@@ -24,7 +25,7 @@ define CHECK_PYTHON
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean FORCE
+.PHONY: help demo test lint docs clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -32,9 +33,10 @@ help:
 	@echo 'make demo    label, train SFT and RFT and compare, on a small real model; results in demo-run/'
 	@echo 'make test    lint, then the tests that need no accelerator and no long wait'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make docs    the documentation with its API reference as a site in site/; a broken link fails'
 	@echo 'make clean   remove .venv, caches and build outputs; demo-run/ stays'
 	@echo
-	@echo 'demo, test and lint build $(VENV) when it is missing or pyproject.toml has changed.'
+	@echo 'demo, test, lint and docs build $(VENV) when it is missing or pyproject.toml has changed.'
 	@echo '  PYTHON=python3.12     the Python to build it with (now $(PYTHON))'
 	@echo '  VENV=path             use or build another environment'
 	@echo '  TORCH=torch           the newest torch;  TORCH=  the one that VENV has already'
@@ -51,8 +53,11 @@ lint: $(TEST_READY)
 	$(BIN)/ruff format --check --extend-exclude $(VENV) .
 	$(BIN)/mypy
 
+docs: $(DOCS_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV_READY):
@@ -73,3 +78,7 @@ $(TEST_READY): $(TORCH_READY) pyproject.toml
 	$(PIP) -e '.[dev,demo]'
 	$(INSTALL_DEMO_MODEL)
 	@touch $@ $(DEMO_READY)
+
+$(DOCS_READY): $(TORCH_READY) pyproject.toml
+	$(PIP) -e '.[docs]'
+	@touch $@

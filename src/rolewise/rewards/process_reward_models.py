@@ -225,7 +225,8 @@ class TokenReward(_ModelReward):
         model: a causal language model.
         tokenizer: its tokenizer.
         form: how it reads solutions.
-        good, bad: the verdicts, one token each.
+        good: the verdict on a good step, one token.
+        bad: that on a bad one.
         batch_tokens: tokens in one forward pass, padding included.
 
     Raises:
@@ -309,7 +310,8 @@ def open_process_reward(
         where: a URL that starts with http:// or https://, a model directory or a hub id.
         form: a name of `STEP_FORMATS`; None chooses by the model.
         api_key: the server's key itself.
-        dtype, trust_remote_code: of a model, see `load_process_reward`.
+        dtype: of a model's weights, see `load_process_reward`.
+        trust_remote_code: let the model's repository run its own code.
 
     Raises:
         InputError: if there is no such model or format, or the URL is none.

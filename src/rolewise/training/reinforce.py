@@ -63,8 +63,8 @@ class ReinforceTrainer(GRPOSeams):
         rollouts: where paths come from. It is asked for the questions of a generation batch at once, on every process
             for its own.
         args: a `ReinforceConfig`.
-        train_dataset, eval_dataset: a column `prompt` (text), the same for no two questions, and whatever `rollouts`
-            read.
+        train_dataset: a column `prompt` (text), the same for no two questions, and whatever `rollouts` read.
+        eval_dataset: the same, to measure on.
         behaviours: names of the steps to count.
         kwargs: more of `GRPOTrainer`'s.
 
