@@ -1,4 +1,4 @@
-"""What a release says of itself: one version everywhere, and everything that is not code in the package and the sdist."""
+"""What a release says of itself: one version everywhere, and whatever is not code in its place."""
 
 import re
 from pathlib import Path
