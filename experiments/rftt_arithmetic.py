@@ -45,7 +45,7 @@ from rolewise.jobs.reinforce import reinforce
 from rolewise.jobs.reinforce_options import ReinforceOptions
 from rolewise.jobs.sample import sample
 from rolewise.jobs.sample_options import SampleOptions
-from rolewise.jobs.search import search
+from rolewise.jobs.search import search_trees
 from rolewise.jobs.search_options import SearchOptions, SolveOptions
 from rolewise.jobs.sft import fine_tune
 from rolewise.jobs.solve import solve
@@ -127,7 +127,7 @@ def first_mistake(expression: str, steps: list[str]) -> str:
         if bare != f"{result(expression[:3])}{expression[3:]}":
             return f"wrong: {expression[:3]} is not {bare[0]}"
         expression = bare
-    return "all right"
+    return "nothing wrong"
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
         base = arguments.work / "base"
         if not (base / "config.json").exists():
             train_base(base, arguments, progress)
-        searched = search(
+        searched = search_trees(
             SearchOptions(
                 model=str(base),
                 data=str(arguments.work / "train.jsonl"),
@@ -242,8 +242,12 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=arguments.base_steps)
     task = progress.add_task("base model", total=arguments.base_steps)
-    for _ in range(arguments.base_steps):
-        rows = [example(arithmetic, policy, verdicts) for _ in range(64)]
+    for step in range(arguments.base_steps):
+        # Verify steps have long prompts, and batches of their own.
+        rows = [
+            verdict_example(arithmetic, verdicts) if step % 8 == 7 else step_example(arithmetic, policy)
+            for _ in range(64)
+        ]
         ids = [
             (tokenizer(prompt)["input_ids"], tokenizer(f"{answer}<|im_end|>")["input_ids"]) for prompt, answer in rows
         ]
@@ -265,27 +269,37 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     model.eval().save_pretrained(folder)
 
 
-def example(arithmetic: Arithmetic, policy: PromptPolicy, verdicts: VerdictWriter) -> tuple[str, str]:
-    """A prompt as the search or the verify steps write it, and an answer."""
+def step_example(arithmetic: Arithmetic, policy: PromptPolicy) -> tuple[str, str]:
+    """A prompt as the search writes it, and an answer."""
     text = arithmetic.expression()
     question = Question(text, text, str(result(text)))
     steps = arithmetic.steps(text, WRONG)
     done = arithmetic.chance.randrange(len(steps))
-    before = [Step("next_step", step) for step in steps[:done]]
-    kind = arithmetic.chance.random()
-    if kind < 0.6:
+    before = as_steps(steps[:done])
+    if arithmetic.chance.random() < 0.7:
         return policy.prompt(question, before, "next_step"), steps[done]
-    if kind < 0.85:
-        return policy.prompt(question, before, "direct_answer"), " ".join(steps[done:])
-    right = arithmetic.steps(text)
-    wrong = arithmetic.steps(text, 3 * WRONG)
-    shared = next((i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b), len(right) - 1)
+    return policy.prompt(question, before, "direct_answer"), " ".join(steps[done:])
 
-    def as_steps(texts: list[str]) -> tuple[Step, ...]:
-        return tuple(Step("next_step", one) for one in texts)
 
-    pair = Pair(question, as_steps(right[:shared]), as_steps(wrong[shared:]), as_steps(right[shared:]), (0, 0))
+def verdict_example(arithmetic: Arithmetic, verdicts: VerdictWriter) -> tuple[str, str]:
+    """A prompt for a verify step, and what it should say."""
+    text = arithmetic.expression()
+    right = wrong = arithmetic.steps(text)
+    while wrong == right:
+        wrong = arithmetic.steps(text, 3 * WRONG)
+    shared = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
+    pair = Pair(
+        Question(text, text, str(result(text))),
+        as_steps(right[:shared]),
+        as_steps(wrong[shared:]),
+        as_steps(right[shared:]),
+        (0, 0),
+    )
     return verdicts.prompt(pair), first_mistake(text, wrong)
+
+
+def as_steps(texts: list[str]) -> tuple[Step, ...]:
+    return tuple(Step("next_step", text) for text in texts)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -293,7 +307,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     letters = trained_tokenizer([""])
     arithmetic = Arithmetic(seed=2)
     policy, verdicts = PromptPolicy(letters, BEHAVIOURS), VerdictWriter(None, letters, Sampling())
-    return trained_tokenizer(["".join(example(arithmetic, policy, verdicts)) for _ in range(500)])
+    examples = [step_example(arithmetic, policy) for _ in range(400)]
+    examples += [verdict_example(arithmetic, verdicts) for _ in range(100)]
+    return trained_tokenizer(["".join(pair) for pair in examples])
 
 
 def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
