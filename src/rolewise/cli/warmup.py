@@ -58,11 +58,12 @@ def run(argv: Sequence[str]) -> None:
     from rolewise.jobs.sft import check_training, fine_tune
     from rolewise.jobs.sft_data import load_training_data
     from rolewise.jobs.sft_report import roles_table
-    from rolewise.jobs.warmup import make_warmup_data, quality_tables
+    from rolewise.jobs.warmup import check_training_options, make_warmup_data, quality_tables
 
     quieten_libraries()  # before the training options: TRL's own defaults already raise a warning
     options, training = read(argv)
     check_training(training)
+    check_training_options(options)
     data = options.data
     if options.trees is not None:
         with progress() as bars:

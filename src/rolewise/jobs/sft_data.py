@@ -150,6 +150,7 @@ def _rows(
     if behaviours is not None:
         tokens = functional_token_ids(tokenizer, behaviours)
         roles = [functional_roles(sample.input_ids, sample.loss_mask, tokens) for sample in data.samples]
+    silent = behaviours is not None and not any((roles_T == Role.FORMAT).any() for roles_T in roles)
     columns = {
         "input_ids": [sample.input_ids for sample in data.samples],
         "labels": [np.where(sample.loss_mask, sample.input_ids, -100) for sample in data.samples],
@@ -158,6 +159,8 @@ def _rows(
     }
     contents = digest([data.sha256, renderer.fingerprint()])
     notes = [*data.notes, *describe_rejects(data.rejected)]
+    if silent:
+        notes.append(f"{path}: no functional token stands in these conversations, so none is learnt from them")
     rows = Dataset.from_dict(columns)
     return TrainingData(tokenizer, rows, None, contents, renderer.given_template, notes, data.rejected)
 

@@ -13,15 +13,18 @@ from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, find_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
 from rolewise.core.run_directory import RunDirectory
 from rolewise.engines.base import Sampling
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.served import check_finished
+from rolewise.jobs.served import check_finished, check_resumed
 from rolewise.jobs.warmup_options import WarmupOptions
 from rolewise.reporting.content import Table
 from rolewise.search.tree import Tree, read_trees
 from rolewise.search.verdicts import VerdictWriter
 from rolewise.search.warmup_data import Pair, WarmupPaths, WarmupSample, WarmupSettings, choose
+from rolewise.weighting import make_weighting
 
 CONVERSATIONS_FILE = "conversations.jsonl"
 SUMMARY_FILE = "summary.json"
@@ -57,6 +60,22 @@ class WarmupData:
         return self.path / CONVERSATIONS_FILE
 
 
+def check_training_options(options: WarmupOptions) -> None:
+    """Check of the training's options what would be said only when the data are made.
+
+    Raises:
+        InputError: for a weighting that is not known, or that needs more than roles.
+    """
+    if options.data_only:
+        return
+    load_plugins(split_list(options.plugin or ""))
+    if make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha).needs_scores:
+        raise InputError(
+            f"weighting {options.weighting} needs a labelled data set, and here are conversations with functional "
+            "tokens; choose another"
+        )
+
+
 def data_directory(options: WarmupOptions) -> str:
     """Where the data go: the output itself if they are all that is wanted, else beside it."""
     return options.output if options.data_only else f"{options.output.rstrip('/')}-data"
@@ -69,11 +88,11 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
         InputError: for trees that can't be used or give no sample, or an output that holds something else.
         EngineError: if the server goes away.
     """
-    assert options.trees is not None
+    if options.trees is None:
+        raise InputError("data are made of trees; give trees, or train on the data that were made")
     behaviours = find_behaviours(options.behaviours)
-    trees = list(read_trees(options.trees))
-    if not trees:
-        raise InputError(f"{options.trees}: no trees in it; let rolewise search write some")
+    wanted = WarmupSettings(merged=options.merged, plain=options.plain, limit=options.limit, seed=options.data_seed)
+    trees = _read_trees(options.trees)
     settings = {name: getattr(options, name) for name in _OF_DATA}
     identity = {
         "model": engine_fingerprint(options),
@@ -86,8 +105,11 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
     run = RunDirectory(data_directory(options), "warmup", config, identity)
     if run.finished():
         return _read(run.output, check_finished(options, run.output), was_finished=True)
-    paths = WarmupPaths(behaviours, WarmupSettings(**_chosen(options)))
-    found: list[tuple[Tree, list[Pair], list[WarmupSample]]] = [(tree, *paths.look_at(tree)) for tree in trees]
+    paths = WarmupPaths(behaviours, wanted)
+    try:
+        found: list[tuple[Tree, list[Pair], list[WarmupSample]]] = [(tree, *paths.look_at(tree)) for tree in trees]
+    except InputError as error:
+        raise InputError(f"{options.trees}: {error}") from error
     if not paths.counts.with_right:
         raise InputError(
             f"{options.trees}: no tree of {len(trees):,} has a right path, so there is nothing to learn; search with "
@@ -100,7 +122,7 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
         for tree, pairs, plain in found:
             merged = [paths.merge(pair, verdicts[_name(tree, number)]) for number, pair in enumerate(pairs)]
             samples += [sample for sample in merged if sample is not None] + plain
-        chosen = choose(samples, WarmupSettings(**_chosen(options)), paths.counts)
+        chosen = choose(samples, wanted, paths.counts)
         if not chosen:
             told = "; ".join(f"{reason} ({count})" for reason, count in paths.counts.dropped.most_common())
             raise InputError(f"{options.trees}: no sample is left ({told})")
@@ -136,8 +158,19 @@ def quality_tables(summary: dict[str, Any]) -> list[Table]:
     ]
 
 
-def _chosen(options: WarmupOptions) -> dict[str, Any]:
-    return {"merged": options.merged, "plain": options.plain, "limit": options.limit, "seed": options.data_seed}
+def _read_trees(path: str) -> list[Tree]:
+    """The trees of a file.
+
+    Raises:
+        InputError: if there are none, or two of a question.
+    """
+    trees = list(read_trees(path))
+    if not trees:
+        raise InputError(f"{path}: no trees in it; let rolewise search write some")
+    [(most, count)] = Counter(tree.question.id for tree in trees).most_common(1)
+    if count > 1:
+        raise InputError(f"{path}: {count} trees are of the question {most!r}; leave one of them")
+    return trees
 
 
 def _verdicts(
@@ -158,6 +191,9 @@ def _verdicts(
             max_new_tokens=options.verify_tokens, temperature=options.temperature, top_p=0.95, seed=options.data_seed
         )
         with open_engine(options, tokenizer) as engine, log.open("a", encoding="utf-8") as stream:
+            if verdicts:
+                earlier = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
+                check_resumed(earlier, engine.describe(), run.partial)
             write_json(run.work / ENGINE_FILE, engine.describe())
             writer = VerdictWriter(engine, tokenizer, sampling, options.chat_template)
             for name, text in writer.write(missing.items()):
