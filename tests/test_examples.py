@@ -15,6 +15,7 @@ from datasets import load_from_disk
 from workbench import Workbench
 
 from rolewise.cli.main import COMMANDS, main
+from rolewise.core.behaviour import find_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.experiment.config import read_experiment
@@ -67,6 +68,17 @@ def test_a_config_opens_with_the_line_that_runs_it_and_every_option_fits(name: s
     arguments = arguments_of(launch_line(name))
     assert arguments[-2:] == ["--config", f"examples/{name}"]
     read_command(arguments)
+
+
+def test_the_behaviours_of_one_s_own_do_for_every_command() -> None:
+    behaviours = find_behaviours(str(EXAMPLES / "rftt" / BEHAVIOURS))
+    assert {"verify", "refine", "output"} <= {behaviour.name for behaviour in behaviours}
+    asked = [name for name in behaviours.first if behaviours[name].prompt is not None]
+    assert asked
+    assert behaviours["output"].ends
+    lines = (EXAMPLES / "rftt" / BEHAVIOURS).read_text(encoding="utf-8").splitlines()
+    words = next(shlex.split(line.removeprefix("#")) for line in lines if "rolewise " in line)
+    assert read_command(arguments_of(words)).behaviours == f"examples/rftt/{BEHAVIOURS}"
 
 
 @pytest.mark.usefixtures("in_root")

@@ -306,6 +306,12 @@ def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, t
     assert "no functional token stands in these conversations" in said(capsys)
 
 
+def test_several_processes_do_not_make_data(steps_models, trees, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rolewise.training.processes.count", lambda: 2)
+    assert main(arguments(steps_models, tmp_path / "run", *training("--trees", trees))) == 2
+    assert "data are made by one process; make them first (data_only)" in said(capsys)
+
+
 def test_in_python_trees_are_asked_for() -> None:
     with pytest.raises(InputError, match="data are made of trees"):
         make_warmup_data(WarmupOptions(model="m", data="made.jsonl", output="o"))

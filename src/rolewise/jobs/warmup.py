@@ -24,6 +24,7 @@ from rolewise.reporting.content import Table
 from rolewise.search.tree import Tree, read_trees
 from rolewise.search.verdicts import VerdictWriter
 from rolewise.search.warmup_data import Pair, WarmupPaths, WarmupSample, WarmupSettings, choose
+from rolewise.training import processes
 from rolewise.weighting import make_weighting
 
 CONVERSATIONS_FILE = "conversations.jsonl"
@@ -61,11 +62,13 @@ class WarmupData:
 
 
 def check_training_options(options: WarmupOptions) -> None:
-    """Check of the training's options what would be said only when the data are made.
+    """Check what would be said only when the data are made, or by one of several processes.
 
     Raises:
-        InputError: for a weighting that is not known, or that needs more than roles.
+        InputError: for a weighting that is not known, or that needs more than roles; for trees and several processes.
     """
+    if options.trees is not None and processes.count() > 1:
+        raise InputError("data are made by one process; make them first (data_only), then give them as data to several")
     if options.data_only:
         return
     load_plugins(split_list(options.plugin or ""))
