@@ -19,7 +19,7 @@ from rolewise.core.run_directory import RunDirectory
 from rolewise.data.chat_template import template_text
 from rolewise.jobs.grpo_data import PromptData, load_prompts
 from rolewise.jobs.grpo_options import GRPOOptions
-from rolewise.jobs.grpo_report import REPORT_FILE, write_grpo_report
+from rolewise.jobs.grpo_report import REPORT_FILE, regions_table, rewards_table, write_grpo_report
 from rolewise.jobs.trainer_settings import check_trainer
 from rolewise.jobs.training_run import (
     CHECKPOINTS,
@@ -96,6 +96,7 @@ def train_grpo(
         answer_tokens=training.max_completion_length,
         logged=("reward", "eval_reward"),
         finish=partial(_finish, options),
+        tables=lambda log: [rewards_table(log), regions_table(log)],
         identity={"shad_model": model_fingerprint(options.shad_model) if options.shad_model else ""},
     )
     return run_training(job, progress)

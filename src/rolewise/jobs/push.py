@@ -15,7 +15,7 @@ from rolewise.core.files import unwritable, write_json, write_text
 from rolewise.data.labelled import INFO_FILE, LabelledData, LabelledInfo, load_labelled
 from rolewise.jobs.options import PushOptions
 from rolewise.labelling.checks import check_labels
-from rolewise.reporting.card import dataset_card
+from rolewise.reporting.card import dataset_card, public_name
 from rolewise.reporting.views import checks_table
 
 CARD_FILE = "README.md"
@@ -78,7 +78,7 @@ def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
 
 def _public_info(info: LabelledInfo) -> LabelledInfo:
     """The facts without the folders of this machine: of a model that is a directory, its name."""
-    return replace(info, model=_public_name(info.model), settings=_public_settings(info.settings))
+    return replace(info, model=public_name(info.model), settings=_public_settings(info.settings))
 
 
 def _public_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -88,13 +88,8 @@ def _public_settings(settings: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             public[name] = _public_settings(value)
         else:
-            public[name] = _public_name(value) if name in ("model", "chat_template") and value else value
+            public[name] = public_name(value) if name in ("model", "chat_template") and value else value
     return public
-
-
-def _public_name(model: str) -> str:
-    path = Path(model)
-    return path.name if path.is_absolute() or path.is_dir() else model
 
 
 def _upload(folder: Path, options: PushOptions) -> str:

@@ -17,7 +17,7 @@ from rolewise.data.chat_template import template_text
 from rolewise.jobs.grpo import check_grpo_trainer
 from rolewise.jobs.reinforce_data import QuestionData, load_questions
 from rolewise.jobs.reinforce_options import ReinforceOptions
-from rolewise.jobs.reinforce_report import REPORT_FILE, write_reinforce_report
+from rolewise.jobs.reinforce_report import REPORT_FILE, behaviours_table, numbers_table, write_reinforce_report
 from rolewise.jobs.reinforce_rollouts import check_values, make_rollouts, open_values, search_settings
 from rolewise.jobs.training_run import (
     Generations,
@@ -92,6 +92,7 @@ def reinforce(
             answer_tokens=training.max_completion_length,
             logged=("reward", "eval_reward"),
             finish=partial(_finish, options, data, told),
+            tables=lambda log: [numbers_table(log), behaviours_table(log)],
             identity={"behaviours": data.behaviours.as_record()},
         )
         return run_training(job, progress)

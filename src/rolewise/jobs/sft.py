@@ -11,7 +11,7 @@ from rolewise.core.plugins import load_plugins
 from rolewise.data.labelled import is_labelled
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft_data import TrainingData, load_training_data
-from rolewise.jobs.sft_report import REPORT_FILE, write_sft_report
+from rolewise.jobs.sft_report import REPORT_FILE, roles_table, write_sft_report
 from rolewise.jobs.trainer_settings import check_trainer
 from rolewise.jobs.training_run import (
     TrainingResult,
@@ -80,6 +80,7 @@ def fine_tune(
         answer_tokens=options.generation_tokens,
         logged=("loss", "eval_loss"),
         finish=lambda run, log, generations: write_sft_report(run.results / REPORT_FILE, options, log, generations),
+        tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
         identity={"behaviours": behaviours},
     )
     return run_training(job, progress)

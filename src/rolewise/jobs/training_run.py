@@ -20,7 +20,9 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.readers import write_rejected
+from rolewise.jobs.model_card import write_model_cards
 from rolewise.jobs.trainer_settings import written_settings
+from rolewise.reporting.content import Table
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint
 from rolewise.training.generation import generate_texts
@@ -62,6 +64,7 @@ class TrainingRun:
         answer_tokens: tokens of an answer at most.
         logged: a log line with one of these keys is kept.
         finish: writes the report, and what else belongs to the results, from the log and the answers.
+        tables: of the log, for the model's card.
         identity: what else makes it this run and no other, as JSON values.
     """
 
@@ -74,6 +77,7 @@ class TrainingRun:
     answer_tokens: int
     logged: tuple[str, ...]
     finish: Callable[[RunDirectory, Log, Generations], None]
+    tables: Callable[[Log], Sequence[Table | None]]
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -154,6 +158,7 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
         _merge(job.options, job.data.tokenizer, run.results, stops)
     write_rejected(job.data.rejected, run.results)
     job.finish(run, log, generations)
+    write_model_cards(run.results, job.command, job.options, job.training, job.data, job.tables(log))
     run.publish({"data": job.data.digest, "model": job.options.model, "processes": processes.count()})
 
 

@@ -1,5 +1,7 @@
 """The card of a labelled data set on the Hugging Face hub: what is in it, how good it is, how to load it."""
 
+from pathlib import Path
+
 import jinja2
 import yaml
 
@@ -45,12 +47,7 @@ def dataset_card(info: LabelledInfo, checks: Table | None, columns: list[str], r
         "size_categories": [next((name for bound, name in SIZE_CATEGORIES if samples < bound), "n>1M")],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data_files}]}],
     }
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rolewise.reporting"),
-        autoescape=False,  # Markdown; what comes from outside goes through `code`
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
-    )
+    environment = card_environment()
     return environment.get_template("card.md.j2").render(
         front_matter=yaml.safe_dump(front_matter, sort_keys=False),
         title=repo.split("/")[-1],
@@ -60,10 +57,36 @@ def dataset_card(info: LabelledInfo, checks: Table | None, columns: list[str], r
         checks=checks,
         edits=sum(len(patch["edits"]) for patch in info.patches),
         columns=[(name, COLUMNS.get(name, "")) for name in columns],
-        code=_code,
     )
+
+
+def card_environment() -> jinja2.Environment:
+    """Templates of cards. They are Markdown, so what comes from outside goes through `code` or `cell`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rolewise.reporting"),
+        autoescape=False,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"code": _code, "cell": _cell}
+    environment.filters["cell"] = _cell
+    return environment
+
+
+def public_name(model: str) -> str:
+    """Name of a model or file without the folders of this machine; a hub id stays as it is."""
+    path = Path(model)
+    return path.name if path.is_absolute() or path.exists() else model
 
 
 def _code(text: str) -> str:
     """Text for an inline code span: one line, without what would end the span."""
     return " ".join(text.replace("`", "'").split())
+
+
+def _cell(value: str | float) -> str:
+    """A table's cell: one line, and nothing in it that Markdown or HTML would read; numbers as on the report page."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    for sign in "\\`*_<[|":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.split())
