@@ -8,6 +8,8 @@ from rolewise.data.chat_template import ChatTemplate, Messages, Tools
 from rolewise.data.conversation import Conversation
 from rolewise.engines.base import Sample
 
+_ANSWER = "probeanswer"
+
 
 class Prompter:
     """Writes prompts with a tokenizer's chat template and reads answers.
@@ -40,6 +42,19 @@ class Prompter:
         self._note(messages, tools)
         text = self._template.render(adapted, given_tools, generation_prompt=True)
         return text + self._template.generation_prompt if self._template.ignores_generation_prompt else text
+
+    def answer_start(self, messages: Messages) -> str:
+        """The conversation so far up to the first word of the assistant's next turn, as one that is trained on has it.
+
+        Some templates write more before an answer than in the header of a turn: an empty thought (Qwen3), a space
+        (Llama 2), the channel (gpt-oss). Others open a thought in the header, and none in a finished turn.
+
+        Raises:
+            InputError: where the template refuses it.
+        """
+        adapted, _ = self._template.adapt(Conversation([*messages, {"role": "assistant", "content": _ANSWER}]))
+        text = self._template.render(adapted)
+        return text[: text.rindex(_ANSWER)]
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a prompt's text; the template has written the special tokens already."""

@@ -163,7 +163,8 @@ class PromptPolicy(Policy):
     def prompt(self, question: Question, steps: Sequence[Step], name: str) -> str:
         """What the model is asked for a step of the behaviour `name` after `steps`, as the chat template writes it.
 
-        The instruction comes last, so that the prompts of a path share what is before.
+        The instruction comes last, so that the prompts of a path share what is before. Models that think first are made
+        to answer at once, where their template can say so: a step is short, and is a piece of thinking itself.
 
         Raises:
             InputError: where the template refuses it.
@@ -172,7 +173,8 @@ class PromptPolicy(Policy):
         so_far = ["The solution so far:", *texts] if texts else []
         task = f"Your task: {self.behaviours[name].prompt}"
         content = "\n\n".join([f"Problem: {question.text}", *so_far, task])
-        return self._prompter.prompt_text([{"role": "user", "content": content}])
+        # A mere space (Llama 2) belongs to the answer's first token.
+        return self._prompter.answer_start([{"role": "user", "content": content}]).rstrip(" ")
 
     def _request(self, walk: Walk, name: str) -> tuple[list[int], Sampling]:
         prompt = self.prompt(walk.tree.question, walk.tree.steps(walk.node), name)
@@ -223,7 +225,7 @@ class TokenPolicy(Policy):
         self._stop = (*sorted(self._functional), *self._prompter.stop_token_ids)
 
     def begin(self, question: Question) -> Tree:
-        prompt = self._prompter.prompt_text([{"role": "user", "content": question.text}])
+        prompt = self._prompter.answer_start([{"role": "user", "content": question.text}])
         return Tree(question, self.kind, prompt_ids=self._prompter.ids(prompt))
 
     def rollout(self, walk: Walk) -> Rollout:

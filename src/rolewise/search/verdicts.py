@@ -66,7 +66,8 @@ class VerdictWriter:
             "checks their own work. Do not mention that there is another attempt, and do not solve the problem.",
         ]
         try:
-            return self._prompter.prompt_text([{"role": "user", "content": "\n\n".join(parts)}])
+            # As `PromptPolicy.prompt`: without a thought before, and without a mere space.
+            return self._prompter.answer_start([{"role": "user", "content": "\n\n".join(parts)}]).rstrip(" ")
         except InputError as error:
             raise InputError(f"question {pair.question.id}: {error}") from error
 
