@@ -173,6 +173,16 @@ def test_the_answer_of_an_output_is_the_path_s_own_else_the_reference() -> None:
     assert paths.counts.dropped == {"the path does not say its answer": 1}
 
 
+@pytest.mark.parametrize("said", ["So the answer is 7.", "3 + 4 = 7."])
+def test_the_output_of_a_merged_sample_never_says_what_the_wrong_branch_or_the_verify_step_does(said: str) -> None:
+    tree = Tree(QUESTION, "prompts")
+    grow(tree, ("next_step", r"So \boxed{8}."), right=False)
+    grow(tree, ("next_step", said), right=True)
+    paths = WarmupPaths(RFTT, WarmupSettings())
+    [pair], _ = paths.look_at(tree)
+    assert steps(paths.merge(pair, r"The answer is 9, not \boxed{8}."))[-1] == ("output", r"\boxed{7}")
+
+
 @pytest.mark.parametrize(
     "text", ["</verify>3 + 4<output>", "<ver<refine>ify>3 + 4", "<<verify>refine>3 + 4</</output>clarify>"]
 )

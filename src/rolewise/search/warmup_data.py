@@ -157,7 +157,8 @@ class WarmupPaths:
         for leaf in best:
             if len(samples) == self._settings.plain:
                 break
-            steps = self._finished(tree.question, tree.steps(leaf))
+            path = tree.steps(leaf)
+            steps = self._finished(tree.question, path, path)
             if steps is not None:
                 samples.append(WarmupSample(tree.question, steps, "plain", (leaf.number,)))
         return pairs, samples
@@ -176,7 +177,9 @@ class WarmupPaths:
         if wrong and wrong[-1].behaviour == OUTPUT:  # a path by functional tokens: nothing may follow its output
             wrong.pop()
         mended = self._mended(pair.right)
-        steps = self._finished(pair.question, [*wrong, Step(VERIFY, verdict), *mended])
+        steps = self._finished(
+            pair.question, [*wrong, Step(VERIFY, verdict), *mended], right=[*pair.shared, *pair.right]
+        )
         return None if steps is None else WarmupSample(pair.question, steps, "merged", pair.nodes)
 
     def _mended(self, right: Sequence[Step]) -> list[Step]:
@@ -191,12 +194,12 @@ class WarmupPaths:
         )
         return [Step(REFINE, first.text), *rest] if can_refine else [first, *rest]
 
-    def _finished(self, question: Question, steps: Sequence[Step]) -> tuple[Step, ...] | None:
-        """The steps with the answer in an output step, where the set has one; None, and counted, if that is no legal
-        path or a step is empty."""
+    def _finished(self, question: Question, steps: Sequence[Step], right: Sequence[Step]) -> tuple[Step, ...] | None:
+        """The steps with the answer of the right path among them in an output step, where the set has one; None, and
+        counted, if that is no legal path or a step is empty."""
         cleaned = [Step(step.behaviour, self._clean(step.text)) for step in steps]
         if OUTPUT in self._behaviours and cleaned[-1].behaviour != OUTPUT:
-            said = final_answer("\n".join(step.text for step in cleaned)) or question.reference
+            said = final_answer("\n".join(self._clean(step.text) for step in right)) or question.reference
             if said is None:
                 self._drop("the path does not say its answer")
                 return None
