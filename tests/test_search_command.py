@@ -19,7 +19,7 @@ from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
 from rolewise.evaluation.statistics import wilson
 from rolewise.jobs import search as job
-from rolewise.search.tree import Tree, read_trees
+from rolewise.search.tree import Question, Tree, read_trees
 
 RECORDS = [
     {"id": "right", "question": "What is 3 plus 4?", "answer": "3 + 4 = 7\n#### 7"},
@@ -186,6 +186,26 @@ def test_the_summary_is_what_the_trees_say(steps_models, questions, tmp_path, ca
             known = tree.question.reference is not None
             assert leaf.right == ((leaf.answer == tree.question.reference) if known else None)
             assert leaf.outcome == float(bool(leaf.right))
+
+
+def test_right_by_the_first_rollout_by_the_majority_and_by_any() -> None:
+    def tree(*answers: str) -> Tree:
+        grown = Tree(Question("".join(answers), "?", "7"), "tokens", ended="rollouts")
+        for answer in answers:
+            right = answer == "7"
+            leaf = grown.add(grown.root, "output", leaf=True, answer=answer, outcome=float(right), right=right)
+            grown.rollouts.append(leaf.number)
+        return grown
+
+    summary = job.summarise([tree("7", "8", "8"), tree("8", "7", "7"), tree("8", "8", "7"), tree("8", "9", "8")])
+    assert summary["right"] == {"first rollout": 1, "majority": 1, "any rollout": 3}
+
+
+def test_notes_of_earlier_starts_stay(tmp_path: Path) -> None:
+    file = tmp_path / "notes.json"
+    for said_now in (["a"], ["b"], []):
+        job._Notes(file, lambda said_now=said_now: said_now).keep()
+    assert json.loads(file.read_text(encoding="utf-8")) == ["a", "b"]
 
 
 @pytest.mark.usefixtures("scripted")

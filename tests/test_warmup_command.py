@@ -172,23 +172,27 @@ def test_what_the_model_is_asked(scripted, steps_models, trees, tmp_path):
 
 def test_killed_in_the_midst_no_verify_step_is_asked_for_twice(scripted, steps_models, trees, tmp_path, monkeypatch):
     given = arguments(steps_models, tmp_path / "data", "--trees", trees, "--data-only")
+    log = tmp_path / "data.partial" / "work" / "verdicts.jsonl"
     original = VerdictWriter.write
 
-    def dies(self, pairs):
-        for number, answer in enumerate(original(self, pairs)):
-            if number == 3:
-                raise KeyboardInterrupt
-            yield answer
+    def killed_after(count: int) -> None:
+        def dies(self, pairs):
+            for number, answer in enumerate(original(self, pairs)):
+                if number == count:
+                    raise KeyboardInterrupt
+                yield answer
 
-    monkeypatch.setattr(VerdictWriter, "write", dies)
-    assert main(given) == 130
-    log = tmp_path / "data.partial" / "work" / "verdicts.jsonl"
-    assert len(log.read_text(encoding="utf-8").splitlines()) == 3
+        monkeypatch.setattr(VerdictWriter, "write", dies)
+        assert main(given) == 130
+
+    killed_after(2)
     with log.open("a", encoding="utf-8") as stream:
-        stream.write('["q4 0", "half a li')  # a kill in the midst of writing
+        stream.write('["q4 0", "half a li')  # as if killed in the midst of writing
+    killed_after(1)
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 3
     monkeypatch.setattr(VerdictWriter, "write", original)
     assert main(given) == 0
-    assert len(scripted[1].asked) == COUNT - 3
+    assert len(scripted[2].asked) == COUNT - 3
     assert main(arguments(steps_models, tmp_path / "undisturbed", "--trees", trees, "--data-only")) == 0
     resumed, undisturbed = (lasting_files_of(tmp_path / name) for name in ("data", "undisturbed"))
     for name in ("conversations.jsonl", "summary.json"):

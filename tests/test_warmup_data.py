@@ -107,13 +107,16 @@ def test_paths_by_functional_tokens_end_in_one_output() -> None:
 
 
 def test_the_first_step_stays_what_it_was_where_refine_does_not_fit() -> None:
-    tree = Tree(QUESTION, "tokens")
-    shared = grow(tree, ("next_step", "Add."))
-    grow(tree, ("next_step", "8."), right=False, below=shared)
-    grow(tree, ("output", r"\boxed{7}"), right=True, below=shared)
-    paths = WarmupPaths(RFTT, WarmupSettings(plain=0))
-    [pair], _ = paths.look_at(tree)
-    assert steps(paths.merge(pair, "No."))[-2:] == [("verify", "No."), ("output", r"\boxed{7}")]
+    """Neither the output itself, nor a step before one that may not follow refine."""
+    output = ("output", r"\boxed{7}")
+    for branch in ([output], [("verify", "Is it?"), ("refine", "It is."), output]):
+        tree = Tree(QUESTION, "tokens")
+        shared = grow(tree, ("next_step", "Add."))
+        grow(tree, ("next_step", "8."), right=False, below=shared)
+        grow(tree, *branch, right=True, below=shared)
+        paths = WarmupPaths(RFTT, WarmupSettings(plain=0))
+        [pair], _ = paths.look_at(tree)
+        assert steps(paths.merge(pair, "No."))[2:] == [("verify", "No."), *branch]
 
 
 def test_what_the_graph_does_not_allow_is_dropped_and_counted() -> None:
@@ -303,10 +306,10 @@ def reference_alike(one: WarmupSample, other: WarmupSample) -> float:
 
 def test_samples_that_say_the_same_are_taken_once() -> None:
     chance = random.Random(2)
-    words = "seven apples and four pears make eleven pieces of fruit in all on the table"
+    words = 5 * "seven apples and four pears make eleven pieces of fruit in all on the table "
     samples = []
     for number in range(60):
-        text = [chance.choice(["Seven", "APPLES", "x"]) if chance.random() < 0.03 else word for word in words.split()]
+        text = [chance.choice(["Seven", "APPLES", "x"]) if chance.random() < 0.015 else word for word in words.split()]
         samples.append(
             sample_of("nv", " ".join(text), Question(str(number), chance.choice(["A  question?", "a question?", "B?"])))
         )
