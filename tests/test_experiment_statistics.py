@@ -9,7 +9,7 @@ from scipy import stats
 from rolewise.evaluation.accuracy import compare_runs
 from rolewise.evaluation.statistics import Interval
 from rolewise.experiment.plan import Labelling, Plan, Run
-from rolewise.experiment.plots import draw_losses, draw_sweep
+from rolewise.experiment.plots import draw_curves, draw_sweep
 from rolewise.experiment.report import _interval
 from rolewise.experiment.results import Measure, Measurement, Results, cell
 from rolewise.experiment.series import Line, Panel, loss_panels
@@ -109,7 +109,7 @@ def test_equal_plots_are_equal_files_and_other_numbers_another(tmp_path) -> None
         swept = Line("RFT & <SHAD>", [0.0, 1.0], [1.0, y], [0.9, math.nan], [1.2, math.nan])
         return [Panel(f"panel {i}", "1/τ", "score", [swept, Line("SFT", [0.0], [0.4])]) for i in range(4)]
 
-    for name, draw in (("losses", draw_losses), ("sweep", draw_sweep)):
+    for name, draw in (("losses", draw_curves), ("sweep", draw_sweep)):
         for i, y in enumerate((2.0, 2.0, 3.0)):
             draw(tmp_path / f"{name}{i}.svg", panels(y))
         first, again, other = ((tmp_path / f"{name}{i}.svg").read_bytes() for i in range(3))
