@@ -73,6 +73,7 @@ def test_what_is_left_out_has_its_default():
         ("{first: [a], behaviours: [{name: A b, description: d}]}", "a name has small letters"),
         ("{first: a, behaviours: [{name: a, description: d}]}", "first is 'a'; expected a list of names"),
         ("{first: [], behaviours: [{name: a, description: d}]}", "first names none"),
+        ("{first: [a, a], behaviours: [{name: a, description: d}]}", "first is followed twice by the same"),
         ("{first: [b], behaviours: [{name: a, description: d}]}", "first is followed by 'b', which is not among them"),
         (
             "{first: [a], behaviours: [{name: a, description: d}, {name: a, description: e}]}",

@@ -43,6 +43,23 @@ def test_conversations_are_questions_too(tmp_path: Path) -> None:
     assert (question.text, question.reference) == ("What is 2 + 2?", "4")
 
 
+def test_ids_do_not_say_where_files_lie(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    turns = [{"role": "user", "content": "What is 2 + 2?"}, {"role": "assistant", "content": "The answer is 4."}]
+    for record in ({"question": "What is 2 + 2?"}, {"messages": turns}):
+        data = [lines(tmp_path / name, record) for name in ("one", "other")]
+        assert [question.id for question in read_questions(data[1]).questions] == ["data.jsonl:1"]
+        both = [question.id for question in read_questions(",".join(data)).questions]
+        assert both == ["1/data.jsonl:1", "2/data.jsonl:1"]
+
+
+def test_half_a_character_and_a_number_that_is_none_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"question": "What \\ud800?", "answer": NaN}\n', encoding="utf-8")
+    [question] = read_questions(str(tmp_path / "data.jsonl")).questions
+    assert (question.text, question.reference) == ("What \ufffd?", None)
+
+
 def test_an_explanation_without_a_marked_answer_is_no_reference() -> None:
     assert reference_in("first this\nthen that") is None
     assert reference_in("word " * 40) is None

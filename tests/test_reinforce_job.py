@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from workbench import tiny_model, tiny_tokenizer
 
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
+from rolewise.jobs.reinforce import _Notes
 from rolewise.jobs.reinforce_data import load_questions
 from rolewise.jobs.reinforce_report import behaviour_shares
 from rolewise.training.functional_tokens import add_functional_tokens
@@ -154,16 +156,27 @@ def test_a_process_reward_server_that_is_down_is_said_once(folder: Path, tmp_pat
     assert page.count("judged by the answer alone") == 1
 
 
+def test_a_note_is_said_once_whoever_else_has_one_and_however_its_numbers_grow() -> None:
+    judge, rollouts, said = SimpleNamespace(notes=[]), SimpleNamespace(notes=["Some paths end early"]), []
+    told = _Notes(said.append)
+    told.sources += [judge, rollouts]
+    for notes in ([], ["The judge is down; 1 path was"], ["Some are long", "The judge is down; 1,234 path was"]):
+        judge.notes = notes
+        told.on_step_end(None, None, None)
+    assert said == ["Some paths end early", "The judge is down; 1 path was", "Some are long"]
+    assert len(told.notes()) == 3
+
+
 def test_bad_options_are_one_line(folder: Path, tmp_path: Path, capsys) -> None:
     no_answers = tmp_path / "no_answers.jsonl"
-    no_answers.write_text('{"question": "Why?", "answer": "Because."}\n', encoding="utf-8")
+    no_answers.write_text('{"question": "Why?"}\n', encoding="utf-8")
     turns = tmp_path / "turns.jsonl"
     talk = [{"role": role, "content": "Hm."} for role in ("user", "assistant", "user", "assistant")]
     turns.write_text(json.dumps({"messages": talk}) + "\n", encoding="utf-8")
     cases = {
         ("--model", folder / "plain"): "has no functional token <clarify>",
         ("--data", no_answers): "1 questions have no answer to compare with",
-        ("--data", turns): "not one question with its answer",
+        ("--data", turns): "a conversation of several turns",
         ("--data", tmp_path / "nothing.jsonl"): "nothing.jsonl",
         ("--value", "luck"): "value 'luck' is not known; choose from math",
         ("--wrong-with-answer", 2): "wrong_with_answer is 2.0",
@@ -179,6 +192,7 @@ def test_bad_options_are_one_line(folder: Path, tmp_path: Path, capsys) -> None:
         ("--rollouts-from", "grpo", "--server", "http://localhost:1"): "server and batch_size are of rollouts",
         ("--server", "http://localhost:1/v1"): "can't be reached",
         ("--value", "mine", "--process-reward", "judge"): "is a function and asks no process_reward",
+        ("--process-reward-format", "qwen"): "process_reward_format says how a process_reward reads",
         ("--paths", "best"): "paths 'best' is not known",
         ("--merge",): "without --lora there is nothing to merge",
         ("--behaviours", tmp_path / "none.yaml"): "cannot read the behaviours",
@@ -202,6 +216,19 @@ def test_questions_are_read_with_their_answers(folder: Path, data_dir: Path) -> 
         assert all(row["question"] in row["prompt"] for row in rows)
         assert len(set(rows["id"])) == len(rows)
         assert reference in (None, rows["reference"][0])
+
+
+def test_the_questions_of_a_search_are_those_of_a_reinforcement(folder: Path, tmp_path: Path) -> None:
+    records = [{"id": 1, "question": "2 + 2?", "answer": "4"}, {"problem": "3 + 3?", "reference": 6}, {"question": "?"}]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    options, _ = read_command(arguments(folder, "--data", path, "--output", "unused"))
+    data = load_questions(options)
+    assert [(row["id"], row["question"], row["reference"]) for row in data.train] == [
+        ("1", "2 + 2?", "4"),
+        ("data.jsonl:2", "3 + 3?", "6"),
+    ]
+    assert any("1 questions have no answer to compare with" in note for note in data.notes)
 
 
 def test_a_question_is_said_twice_and_taken_once(folder: Path, tmp_path: Path) -> None:

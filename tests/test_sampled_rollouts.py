@@ -1,6 +1,7 @@
 """Sampled answers as paths: cut into steps, judged, each token with its reward."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from reinforce_rollouts import make_trainer
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
-from rolewise.engines.base import Sampling
+from rolewise.engines.base import Completion, Sampling
 from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
 from rolewise.search.tree import Question, Step
@@ -136,6 +137,20 @@ def test_a_prompt_that_is_too_long_is_worth_nothing(tokenizer) -> None:
     found = sampled(tokenizer, Judge())(model, [long, *rows(1)], [2, 2], seed=0)
     assert [list(path.ids) for path in found[0]] == [[], []]
     assert all(len(path.ids) for path in found[1])
+
+
+def test_answers_that_a_server_holds_back_are_nobody_else_s(tokenizer) -> None:
+    class Engine(TransformersEngine):
+        def collect(self) -> list[Completion]:
+            return [replace(one, samples=one.samples[: 1 if one.key == 0 else None]) for one in super().collect()]
+
+    model = tiny_model(vocab_size=len(tokenizer))
+    whole = sampled(tokenizer, Judge())(model, rows(2), [3, 3], seed=4)
+    sampling = Sampling(max_new_tokens=6, temperature=1.0)
+    found = SampledRollouts(lambda model: Engine(model, tokenizer), Judge(), sampling)(model, rows(2), [3, 3], seed=4)
+    assert found[0][0] == whole[0][0]
+    assert [list(path.ids) for path in found[0][1:]] == [[], []]
+    assert found[1] == whole[1]
 
 
 def test_the_engine_forgets_before_it_samples_from_other_weights(tokenizer) -> None:

@@ -74,6 +74,8 @@ class BehaviourSet:
             for name in names:
                 if name not in self._by_name:
                     raise InputError(f"behaviours: {place} is followed by {name!r}, which is not among them")
+            if len(set(names)) < len(names):
+                raise InputError(f"behaviours: {place} is followed twice by the same; name each once")
         if not any(self._by_name[name].ends for name in self._reachable()):
             raise InputError("behaviours: no path from the question ends; let one behaviour be followed by nothing")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
+from rolewise.data.message_fields import without_surrogates
 from rolewise.data.readers import Rejected
 from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.rewards.math_answers import final_answer
@@ -60,14 +61,18 @@ def read_questions(
     rejected: list[Rejected] = []
     sources = parse_sources(data)
     if format is None and all(source.share is None and _holds_questions(source.location) for source in sources):
-        for source in sources:
-            read += islice(_of_file(Path(source.location), skip_invalid, rejected), limit)
+        names = Counter(Path(source.location).name for source in sources)
+        for number, source in enumerate(sources, start=1):
+            path = Path(source.location)
+            # As `SourceMix.lasting_source`: where files lie must not matter.
+            name = path.name if names[path.name] == 1 else f"{number}/{path.name}"
+            read += islice(_of_file(path, name, skip_invalid, rejected), limit)
         read = read[:limit]
     else:
         mix = SourceMix(sources, format=format, skip_invalid=skip_invalid, limit=limit)
         for conversation in mix:
             try:
-                read.append(question_of(conversation, conversation.source))
+                read.append(question_of(conversation, mix.lasting_source(conversation)))
             except InputError as error:
                 if not skip_invalid:
                     raise InputError(f"{conversation.source}: {error}; or skip such records (skip_invalid)") from error
@@ -121,12 +126,12 @@ def _holds_questions(location: str) -> bool:
     return _text_of(record) is not None
 
 
-def _of_file(path: Path, skip_invalid: bool, rejected: list[Rejected]) -> Iterator[Question]:
+def _of_file(path: Path, name: str, skip_invalid: bool, rejected: list[Rejected]) -> Iterator[Question]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
-            source = f"{path.name}:{number}"
+            source = f"{name}:{number}"
             try:
                 question = _of_record(line, source)
             except InputError as error:
@@ -139,7 +144,7 @@ def _of_file(path: Path, skip_invalid: bool, rejected: list[Rejected]) -> Iterat
 
 def _of_record(line: bytes, source: str) -> Question:
     try:
-        record = json.loads(line)
+        record = without_surrogates(json.loads(line, parse_constant=lambda name: None))  # NaN is no answer
     except (ValueError, RecursionError) as error:
         raise InputError(f"not a line of JSON ({error})") from error
     text = _text_of(record) if isinstance(record, dict) else None

@@ -1,5 +1,6 @@
 """The second phase of RFTT: a model with functional tokens in, questions with answers in, a better model out."""
 
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -37,6 +38,7 @@ from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer, check_reinforce
 from rolewise.training.trl_grpo_adapter import GRPOSeams
 
+_DIGITS = re.compile(r"[\d,]+")
 SERVER_NOTE = (
     "The server's weights stay as they are while the model trains: its paths grow older with every step. Train a few "
     "steps, serve the result, and go on from there."
@@ -118,7 +120,7 @@ def check_options(options: ReinforceOptions, training: ReinforceConfig) -> None:
 
 
 class _Notes(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Says what judges and rollouts note as soon as they note it; a note that only grows is not said again.
+    """Says what judges and rollouts note as soon as they note it; a note of which only numbers grow is not said again.
 
     Attributes:
         sources: whose notes.
@@ -127,18 +129,18 @@ class _Notes(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, say: Callable[[str], None]) -> None:
         self.sources: list[Values | TreeRollouts | SampledRollouts] = []
         self._say = say
-        self._said = 0
+        self._said: set[str] = set()
 
     def notes(self) -> list[str]:
         """All notes, as they are now."""
         return [note for source in self.sources for note in source.notes]
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        notes = self.notes()
-        if processes.is_main():
-            for note in notes[self._said :]:
+        for note in self.notes():
+            without_numbers = _DIGITS.sub("", note)
+            if without_numbers not in self._said and processes.is_main():
                 self._say(note)
-        self._said = len(notes)
+            self._said.add(without_numbers)
 
 
 def _trainer(

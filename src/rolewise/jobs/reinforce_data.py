@@ -11,12 +11,10 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.data.conversation import Conversation
 from rolewise.data.readers import Rejected, describe_rejects
-from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.evaluation.prompting import Prompter
+from rolewise.jobs.questions import read_questions
 from rolewise.jobs.reinforce_options import ReinforceOptions
-from rolewise.rewards.math_answers import final_answer
 from rolewise.training.functional_tokens import functional_token_ids
 from rolewise.training.models import load_tokenizer
 
@@ -98,28 +96,27 @@ def _rows(
     needs_answer = options.value == "math" and options.process_reward is None
     seen: set[str] = set()
     twice = without_answer = too_long = 0
-    mix = SourceMix(parse_sources(path), format=options.format, skip_invalid=options.skip_invalid, limit=options.limit)
-    for conversation in mix:
+    found = read_questions(path, format=options.format, skip_invalid=options.skip_invalid, limit=options.limit)
+    rejected += found.rejected
+    for question in found.questions:
         try:
-            question, reference = question_and_answer(conversation)
-            prompt = prompter.prompt_text([{"role": "user", "content": question}])
+            prompt = prompter.prompt_text([{"role": "user", "content": question.text}])
         except InputError as error:
             if not options.skip_invalid:
-                raise
-            rejected.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+                raise InputError(f"{path}: question {question.id}: {error}") from error
+            rejected.append(Rejected(question.id, str(error)))
             continue
         if prompt in seen:
             twice += 1
-        elif needs_answer and reference is None:
+        elif needs_answer and question.reference is None:
             without_answer += 1
         elif len(prompter.ids(prompt)) > options.max_prompt_length:
             too_long += 1
         else:
             seen.add(prompt)
-            row = (mix.lasting_source(conversation), prompt, question, reference)
+            row = (question.id, prompt, question.text, question.reference)
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
-    rejected += mix.rejected
     left_out = {
         "are there twice and taken once": twice,
         "have no answer to compare with and are left out": without_answer,
@@ -130,20 +127,3 @@ def _rows(
         raise InputError(f"{path}: holds no question to train on ({'; '.join(told) or 'it is empty'}); give others")
     notes += [f"{path}: {text}." for text in told]
     return Dataset.from_dict(columns)
-
-
-def question_and_answer(conversation: Conversation) -> tuple[str, str | None]:
-    """The user's only turn, with a system prompt before it, and the final answer of the turn that follows.
-
-    Raises:
-        InputError: naming the source, for a conversation of more turns.
-    """
-    *before, answer = conversation.messages
-    roles = [message["role"] for message in before]
-    if roles not in (["user"], ["system", "user"]) or answer["role"] != "assistant":
-        raise InputError(
-            f"{conversation.source}: not one question with its answer, but messages of {', '.join(roles)} and "
-            f"{answer['role']}; give questions, or skip it (skip_invalid)"
-        )
-    question = "\n\n".join(str(message["content"]) for message in before)
-    return question, final_answer(str(answer.get("content") or ""))

@@ -17,7 +17,7 @@ class ReinforceOptions:
     """Rolewise's own options of `rolewise reinforce`; the rest are the fields of TRL's `GRPOConfig`."""
 
     model: str = required("Model to train: a directory or a hub id; best one of `rolewise warmup`.")
-    data: str = required("Questions with their answers: conversations, GSM8K, MATH; sources as for `rolewise label`.")
+    data: str = required("Questions: JSON Lines with question and answer, GSM8K, MATH, or conversations.")
     output: str = required("Directory to make: the model or adapter with its report.")
     rollouts_from: str = option(
         "tree",
@@ -47,6 +47,9 @@ class ReinforceOptions:
     numeric: bool = option(False, "math: all answers are plain numbers, as GSM8K's.", group="reward")
     process_reward: str | None = option(
         None, "Process-reward model: a model directory, a hub id, or the URL of a server.", group="reward"
+    )
+    process_reward_format: str | None = option(
+        None, "How that model reads solutions: qwen, shepherd or trl; chosen by the model unless given.", group="reward"
     )
 
     eval_data: str | None = option(None, "Questions whose reward is measured while training.", group="data")
@@ -88,6 +91,8 @@ class ReinforceOptions:
             raise InputError("merge joins an adapter with its base; without --lora there is nothing to merge")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+        if self.process_reward_format is not None and self.process_reward is None:
+            raise InputError("process_reward_format says how a process_reward reads; give that too, or leave it out")
         if self.rollouts_from == "grpo" and (self.server is not None or self.batch_size is not None):
             raise InputError("server and batch_size are of rollouts from tree or samples; for grpo see use_vllm")
         least = {"rank": 1, "max_prompt_length": 1, "generations": 0, "limit": 1, "batch_size": 1, "concurrency": 1}

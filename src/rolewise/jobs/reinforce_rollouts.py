@@ -1,7 +1,5 @@
 """Where the paths of `rolewise reinforce` come from, and who judges them, by its options."""
 
-from typing import Any
-
 from transformers import PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
@@ -10,6 +8,7 @@ from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.jobs.engines import open_engine
 from rolewise.jobs.reinforce_data import QuestionData
 from rolewise.jobs.reinforce_options import ReinforceOptions
+from rolewise.rewards.process_reward_models import open_process_reward
 from rolewise.search.policies import TokenPolicy
 from rolewise.search.sampled_rollouts import OpenEngine, SampledRollouts
 from rolewise.search.settings import SearchSettings
@@ -25,15 +24,14 @@ def open_values(options: ReinforceOptions) -> Values:
     Raises:
         InputError: for an unknown value, or a process-reward model that can't be had.
     """
-    process_reward: Any = None
-    if options.process_reward is not None and "://" in options.process_reward:
-        from rolewise.rewards.process_reward_server import ServerReward
-
-        process_reward = ServerReward(options.process_reward)
-    elif options.process_reward is not None:
-        from rolewise.rewards.process_reward_models import load_process_reward
-
-        process_reward = load_process_reward(options.process_reward, trust_remote_code=options.trust_remote_code)
+    process_reward = None
+    if options.process_reward is not None:
+        process_reward = open_process_reward(
+            options.process_reward,
+            options.process_reward_format,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+        )
     return make_values(
         options.value,
         process_reward=process_reward,

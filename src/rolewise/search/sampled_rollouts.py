@@ -50,8 +50,8 @@ class SampledRollouts:
     def __call__(
         self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
     ) -> list[list[RolledPath]]:
-        """Answers to each row's `prompt`, a text as the chat template writes it; those of a prompt that is too long for
-        the context are empty and worth nothing."""
+        """Answers to each row's `prompt`, a text as the chat template writes it; those that there are not (of a
+        prompt that is too long for the context, or that a server holds back) are empty and worth nothing."""
         if self._engine is None:
             self._engine = self._open_engine(model)
         engine = self._engine
@@ -72,9 +72,10 @@ class SampledRollouts:
             for sample in samples[number]
         ]
         judged = iter(judged_paths(written, self._values, engine.tokenizer, self._functional))
+        found = [[next(judged) for _ in samples[number]] for number in range(len(rows))]
         return [
-            [next(judged) if samples[number] else RolledPath(prompt, [], [], 0.0) for _ in range(count)]
-            for number, (prompt, count) in enumerate(zip(prompts, paths, strict=True))
+            [*own, *[RolledPath(prompt, [], [], 0.0)] * (count - len(own))]
+            for own, prompt, count in zip(found, prompts, paths, strict=True)
         ]
 
     def close(self) -> None:
