@@ -107,7 +107,7 @@ def test_splits_of_a_data_set_and_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        ("a.jsonl.gz", gzip.compress(b'{"messages": []}' * 99)[:40]),
+        ("a.jsonl.gz", gzip.compress(b'{"messages": []}' * 99, mtime=0)[:40]),
         ("a.jsonl.gz", b"\x1f\x8bnonsense"),
         ("a.parquet", b"PAR1nonsense"),
         ("a.json", b'{\n"data": [}'),
