@@ -27,10 +27,10 @@ TEXTS = [text for path in (ROOT / "src" / "rolewise").rglob("*.py") for text in 
 
 
 def quoted() -> list[str]:
-    """The messages of the tables: code of several words that is no command and no other program's message."""
+    """The messages of the tables: code of several words that is no command."""
     cells = [cell for row in re.findall(r"^\| (?!---)(.*) \|$", PAGE, re.MULTILINE) for cell in row.split(" | ")]
     spans = [span for cell in cells for span in re.findall(r"`([^`]+)`", cell)]
-    others = ("pip ", "rolewise ", "--", "hf ", "curl ", "export ", "0 active drivers")
+    others = ("pip ", "rolewise ", "--", "hf ", "curl ", "export ")
     return [span for span in spans if " " in span and not span.startswith(others)]
 
 

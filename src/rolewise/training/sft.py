@@ -108,6 +108,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             raise InputError(
                 f"weighting {weighting!r} is no Weighting with a unit, sample or token; pass an object of such a class"
             )
+        if kwargs.get("compute_loss_func") is not None:
+            raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
         self.weighting = weighting
         check_weighted(args)
         # One collator for training and evaluation: packed rows of either need it, and others lose nothing by it.
@@ -142,8 +144,6 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             self.data_collator = RoleCollator(
                 **{**given, "padding_free": padding_free}, with_scores=weighting.needs_scores
             )
-        if self.compute_loss_func is not None and callable(self.compute_loss_func):
-            raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
         lm_head = getattr(args, "lm_head", "auto")
         self._fused_head = lm_head == "fused" or (lm_head == "auto" and self.accelerator.device.type == "cuda")
         self._meter, self._eval_meter = RoleMeter(), RoleMeter()

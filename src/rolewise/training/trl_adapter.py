@@ -1,4 +1,4 @@
-"""Every touch of TRL's undocumented insides, in one place (TRL ≥ 1.15, < 1.17).
+"""Every touch of TRL's undocumented insides, in one place (TRL ≥ 1.16, < 1.17).
 
 `tests/test_trl_adapter.py` fails when one of them moves. What is relied on:
 - `trl.trainer.sft_trainer.DataCollatorForLanguageModeling`, whose `torch_call` pads ids and labels;

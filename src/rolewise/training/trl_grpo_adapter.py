@@ -1,4 +1,4 @@
-"""Every touch of the insides of TRL's `GRPOTrainer`, in one place (TRL ≥ 1.15, < 1.17).
+"""Every touch of the insides of TRL's `GRPOTrainer`, in one place (TRL ≥ 1.16, < 1.17).
 
 `tests/test_trl_grpo_adapter.py` fails when one of them moves. What is relied on:
 - `_generate_and_score_completions(inputs)` samples and scores a generation batch and returns a dictionary of tensors,
