@@ -240,6 +240,7 @@ def test_what_cannot_be_solved_is_one_line(steps_models, questions, tmp_path, ca
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     cases = {
         ("--question", "What is 3 plus 4?"): "give the questions as data, or a single one as question",
+        ("--early-stop", "decided", "--vote", "value", "--process-reward", "judge"): "early_stop decided counts votes",
         ("--early-stop", "right"): "early_stop right looks at the reference, which solving must not",
         ("--vote", "value"): "vote value needs values that are known without the answer; give a process_reward",
         ("--vote", "median"): "vote 'median' is not known; choose one of majority, value, best",

@@ -168,7 +168,7 @@ def grow(
     settings = options.settings()
     done = {tree.question.id: tree for tree in begun.values() if tree.ended is not None}
     if len(done) < len(questions):
-        bar = _Bar(progress, len(questions), settings.rollouts, begun)
+        bar = _Bar(progress, len(questions), settings.rollouts, begun, blind=blind)
         with ExitStack() as stack:
             values = _open_values(options, blind)
             stack.callback(values.close)
@@ -331,11 +331,14 @@ class _Notes:
 
 
 class _Bar:
-    """Rollouts done, and of the questions done how many found a right answer."""
+    """Rollouts done, and of the questions done how many found a right answer, unless the search is blind."""
 
-    def __init__(self, progress: Progress, questions: int, rollouts: int, begun: dict[str, Tree]) -> None:
+    def __init__(
+        self, progress: Progress, questions: int, rollouts: int, begun: dict[str, Tree], *, blind: bool
+    ) -> None:
         self._progress, self._questions, self._rollouts = progress, questions, rollouts
         self._done = self._right = 0
+        self._blind = blind
         self._counted = {name: len(tree.rollouts) for name, tree in begun.items() if tree.ended is None}
         completed = sum(self._counted.values())
         self._task = progress.add_task("search", total=questions * rollouts, completed=completed)
@@ -347,7 +350,9 @@ class _Bar:
     def ended(self, tree: Tree) -> None:
         self._done += 1
         self._right += any(tree.nodes[number].right for number in tree.rollouts)
-        said = f"search · {self._done} of {self._questions} questions, {self._right} with a right answer"
+        said = f"search · {self._done} of {self._questions} questions"
+        if not self._blind:
+            said += f", {self._right} with a right answer"
         self._progress.update(self._task, description=said)
         # What a tree that ended early leaves out is done, too.
         self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))

@@ -134,3 +134,7 @@ class SolveOptions(SearchOptions):
             )
         if self.early_stop == "right":
             raise InputError("early_stop right looks at the reference, which solving must not; choose decided or never")
+        if self.early_stop == "decided" and self.vote != "majority":
+            raise InputError(
+                f"early_stop decided counts votes, and vote {self.vote} goes by values; leave one of them out"
+            )
