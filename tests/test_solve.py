@@ -200,10 +200,13 @@ def test_no_answer_at_all_is_said(monkeypatch, steps_models, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("scripted")
-def test_a_decided_vote_ends_the_search(steps_models, questions, tmp_path):
+def test_a_decided_vote_ends_the_search(steps_models, questions, tmp_path, capsys):
     more = ("--trees", "--rollouts", 24)
     assert main(arguments(steps_models, questions, tmp_path / "all", *more)) == 0
     assert main(arguments(steps_models, questions, tmp_path / "decided", *more, "--early-stop", "decided")) == 0
+    progress = said(capsys)
+    assert "5 of 5 questions" in progress
+    assert "right answer" not in progress  # nothing is compared before the search is over
     whole, decided = (list(read_trees(tmp_path / name / "trees.jsonl")) for name in ("all", "decided"))
     ended = Counter(tree.ended for tree in decided)
     assert ended["decided"] > 0

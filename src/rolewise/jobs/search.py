@@ -337,20 +337,27 @@ class _Bar:
         self, progress: Progress, questions: int, rollouts: int, begun: dict[str, Tree], *, blind: bool
     ) -> None:
         self._progress, self._questions, self._rollouts = progress, questions, rollouts
-        self._done = self._right = 0
+        self._ended: set[str] = set()
+        self._right = 0
         self._blind = blind
         self._counted = {name: len(tree.rollouts) for name, tree in begun.items() if tree.ended is None}
         completed = sum(self._counted.values())
         self._task = progress.add_task("search", total=questions * rollouts, completed=completed)
 
     def rollout(self, tree: Tree) -> None:
+        """A rollout has ended, and perhaps its tree."""
         self._counted[tree.question.id] = self._counted.get(tree.question.id, 0) + 1
+        if tree.ended is not None:
+            self.ended(tree)  # first: the line of the last rollout tells of its tree, too
         self._progress.advance(self._task)
 
     def ended(self, tree: Tree) -> None:
-        self._done += 1
+        """A tree has ended; said twice it counts once."""
+        if tree.question.id in self._ended:
+            return
+        self._ended.add(tree.question.id)
         self._right += any(tree.nodes[number].right for number in tree.rollouts)
-        said = f"search · {self._done} of {self._questions} questions"
+        said = f"search · {len(self._ended)} of {self._questions} questions"
         if not self._blind:
             said += f", {self._right} with a right answer"
         self._progress.update(self._task, description=said)
