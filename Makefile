@@ -45,8 +45,9 @@ help:
 demo: $(DEMO_READY)
 	$(BIN)/rolewise demo --output demo-run
 
+# A process per core, each with one thread of its own, or they would wait for each other.
 test: lint
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not browser"
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check --extend-exclude $(VENV) .
