@@ -138,6 +138,17 @@ def test_what_the_graph_does_not_allow_is_dropped_and_counted() -> None:
     assert paths.counts.dropped["output may not follow clarify"] == 1
 
 
+def test_steps_that_were_cut_off_are_counted_once_each() -> None:
+    tree, wrong, _ = small_tree()
+    tree.nodes[1].closed = wrong.closed = False
+    grow(tree, ("clarify", "Not taken."), right=False, closed=False)
+    paths = WarmupPaths(RFTT, WarmupSettings())
+    [pair], _ = paths.look_at(tree)
+    both = {node.number for number in pair.nodes for node in tree.path(tree.nodes[number])}
+    assert paths.counts.steps == len(both)
+    assert paths.counts.cut_off == sum(not tree.nodes[number].closed for number in both) == 2
+
+
 def test_a_set_without_verify_gives_right_paths_alone() -> None:
     tree = Tree(QUESTION, "prompts")
     grow(tree, ("next_step", "It is 8."), right=False)

@@ -241,6 +241,11 @@ def _summarise(
         notes.append(
             "Paths were ranked by the mean value of their nodes where no process-reward model had judged every step"
         )
+    if counts.cut_off:
+        notes.append(
+            f"{counts.cut_off:,} of {counts.steps:,} steps of the paths taken were cut off in the search; the model "
+            "learns to close a step there. Search with more step_tokens if these are many"
+        )
     never = [name for name, count in summary["behaviours"].items() if not count]  # type: ignore[attr-defined]
     if never:
         notes.append(f"No sample shows {', '.join(never)}: the model will not learn these functional tokens here")

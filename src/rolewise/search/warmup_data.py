@@ -94,12 +94,14 @@ class WarmupSettings:
 
 @dataclass
 class WarmupCounts:
-    """How samples came about, and what was dropped and why."""
+    """How samples came about, and what was dropped and why; `steps` and `cut_off` are of the paths that were taken."""
 
     trees: int = 0
     with_right: int = 0
     with_both: int = 0
     process_rewards: int = 0
+    steps: int = 0
+    cut_off: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
 
@@ -153,6 +155,7 @@ class WarmupPaths:
         if VERIFY not in self._behaviours:
             self._drop("the behaviours have no verify step", len(pairs))
             pairs = []
+        taken = {number for pair in pairs for number in pair.nodes}
         samples: list[WarmupSample] = []
         for leaf in best:
             if len(samples) == self._settings.plain:
@@ -161,6 +164,10 @@ class WarmupPaths:
             steps = self._finished(tree.question, path, path)
             if steps is not None:
                 samples.append(WarmupSample(tree.question, steps, "plain", (leaf.number,)))
+                taken.add(leaf.number)
+        used = {node.number: node for number in taken for node in tree.path(tree.nodes[number])}
+        self.counts.steps += len(used)
+        self.counts.cut_off += sum(not node.closed for node in used.values())
         return pairs, samples
 
     def merge(self, pair: Pair, verdict: str) -> WarmupSample | None:
