@@ -71,6 +71,9 @@ def plain() -> Iterator[MathValues]:
         (path("No idea."), Judgement(0.0, None, False)),
         (path(""), Judgement(0.0, None, False)),
         (path(), Judgement(0.0, None, False)),
+        # What the last step says goes before a box of an earlier one.
+        (path(r"So \boxed{2}?", "No: the answer is 0.5."), Judgement(1.0, "1/2", True)),
+        (path(r"So \boxed{0.5}.", "That is right."), Judgement(1.0, "1/2", True)),
         (path("The answer is 0.5", cut_off=True), Judgement(0.0, None, False)),
         (path(r"\boxed{0.5} and the ans", cut_off=True), Judgement(1.0, "1/2", True)),
         (path(r"\boxed{0.5", cut_off=True), Judgement(0.0, None, False)),

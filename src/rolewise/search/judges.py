@@ -29,8 +29,9 @@ ValueFunction = Callable[[Question, Sequence[Step]], "float | tuple[float, str |
 class MathValues(Values):
     r"""Judges answers of mathematics.
 
-    A path is read as the whole text of its steps: the answer is what stands in the last `\boxed{}`, or after the last
-    "answer is" (see `rewards.math_answers.final_answer`; of a path that was cut off only a box counts). Its value is
+    The answer is what stands in the last `\boxed{}`, or after the last "answer is" (see
+    `rewards.math_answers.final_answer`), of the last step if it gives one, else of the whole path; of a path that was cut
+    off only a box counts. Its value is
 
     - without a process-reward model: 1 if the answer is right, `wrong_with_answer` if it is wrong, 0 without one;
     - with one: 0.6 · right + 0.4 · the last step's score; without an answer that score.
@@ -183,7 +184,10 @@ class _Answers:
         text = "\n".join(step.text for step in leaf.steps)
         if leaf.cut_off and r"\boxed" not in text:  # "the answer is 12", and 12 may be the beginning of 120
             return None
-        return final_answer(text, numeric=self._numeric)
+        last = leaf.steps[-1].text if leaf.steps else ""
+        # An answer that the last step gives goes before a box of an earlier one.
+        says_it = not leaf.cut_off and final_answer(last) is not None
+        return final_answer(last if says_it else text, numeric=self._numeric)
 
 
 class _ProcessScores:
