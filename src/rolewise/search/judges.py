@@ -30,8 +30,8 @@ class MathValues(Values):
     r"""Judges answers of mathematics.
 
     The answer is what stands in the last `\boxed{}`, or after the last "answer is" (see
-    `rewards.math_answers.final_answer`), of the last step if it gives one, else of the whole path; where the last step was
-    cut off only a box counts. Its value is
+    `rewards.math_answers.final_answer`), of the last step if it gives one, else of the whole path; where the last step
+    was cut off only a box counts. Its value is
 
     - without a process-reward model: 1 if the answer is right, `wrong_with_answer` if it is wrong, 0 without one;
     - with one: 0.6 · right + 0.4 · the last step's score; without an answer that score.
