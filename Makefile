@@ -1,4 +1,4 @@
-# `make help` lists what there is to do. Needs make and Python 3.10 or newer; everything else goes into $(VENV).
+# `make help` lists what there is to do. Needs make and Python 3.11 or newer; everything else goes into $(VENV).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,8 +18,8 @@ TEST_READY := $(VENV)/.rolewise-test
 DOCS_READY := $(VENV)/.rolewise-docs
 
 define CHECK_PYTHON
-{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
-	{ echo '$(PYTHON) is missing or older than Python 3.10; name another, e.g. PYTHON=python3.12' >&2; exit 1; }; } && \
+{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo '$(PYTHON) is missing or older than Python 3.11; name another, e.g. PYTHON=python3.12' >&2; exit 1; }; } && \
 { $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	{ echo '$(PYTHON) has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }; }
 endef

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 Fault = Callable[[int, dict[str, Any]], "tuple[int, Any] | None"]
 """Takes the number of a completion request and its body; returns status and reply instead of the server's, or None.

@@ -336,7 +336,7 @@ def _limited_client(openai: Any) -> Any:
             limit = request.extensions["timeout"]["read"]
             try:
                 return await asyncio.wait_for(super().send(request, **how), limit)
-            except asyncio.TimeoutError as error:
+            except TimeoutError as error:
                 raise http.ReadTimeout(f"no whole reply within {limit:g} s", request=request) from error
 
     return LimitedClient()

@@ -8,9 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
-
-from typing_extensions import Self
+from typing import Any, NamedTuple, Self
 
 from rolewise.core.batch_cache import BatchCache
 from rolewise.core.errors import RolewiseError
