@@ -2,7 +2,7 @@
 
     python experiments/rftt_arithmetic.py             # minutes to an hour on two cores, from nothing
 
-A question is an expression of digits, computed modulo 10 from left to right; a step takes its first two operands
+A question is an expression of digits below 5, computed modulo 5 from left to right; a step takes its first two operands
 together and writes the rest down again. The base is a small model made here, trained on steps that are wrong now and
 then, in the very prompts that a search by prompts uses, so that it can be searched. Then
 
@@ -73,6 +73,8 @@ BEHAVIOURS = BehaviourSet(
     ],
     first=("next_step", "direct_answer"),
 )
+BASE = 5
+"""Of the arithmetic: digits are below it."""
 WRONG = 0.12
 """Share of steps in the base's training data that are wrong, and so about as many of its own."""
 TEMPERATURE = 0.8
@@ -91,14 +93,14 @@ class Arithmetic:
     def expression(self) -> str:
         """Such as `3+8-4+9`."""
         length = self.chance.randint(4, 6)
-        digits = [str(self.chance.randrange(10)) for _ in range(length)]
+        digits = [str(self.chance.randrange(BASE)) for _ in range(length)]
         return digits[0] + "".join(self.chance.choice("+-") + digit for digit in digits[1:])
 
     def step(self, expression: str, wrong: float = 0.0) -> str:
         """What is left after the next step, in a box where that is the answer."""
         value = result(expression[:3])
         if self.chance.random() < wrong:
-            value = (value + self.chance.randrange(1, 10)) % 10
+            value = (value + self.chance.randrange(1, BASE)) % BASE
         left = f"{value}{expression[3:]}"
         return rf"\boxed{{{left}}}" if len(left) == 1 else left
 
@@ -113,11 +115,11 @@ class Arithmetic:
 
 
 def result(expression: str) -> int:
-    """The value modulo 10, from left to right."""
+    """The value modulo `BASE`, from left to right."""
     value = int(expression[0])
     for sign, digit in zip(expression[1::2], expression[2::2], strict=True):
         value += int(digit) if sign == "+" else -int(digit)
-    return value % 10
+    return value % BASE
 
 
 def first_mistake(expression: str, steps: list[str]) -> str:
@@ -239,8 +241,8 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     )
     model = LlamaForCausalLM(config).to(default_device()).train()
     verdicts = VerdictWriter(None, tokenizer, Sampling())  # only writes prompts here
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=arguments.base_steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=arguments.base_steps)
     task = progress.add_task("base model", total=arguments.base_steps)
     for step in range(arguments.base_steps):
         # Verify steps have long prompts, and batches of their own.
