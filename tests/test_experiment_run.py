@@ -390,6 +390,7 @@ def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path:
     path = write_experiment(tmp_path, bench, launch=f"{sys.executable} {launcher}", measure={})
 
     def experiment() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's jobs in the background ignore it
         with said.open("w") as stream, contextlib.redirect_stderr(stream):
             sys.exit(main(["experiment", str(path)]))
 

@@ -8,10 +8,10 @@ from scipy import stats
 
 from rolewise.evaluation.accuracy import compare_runs
 from rolewise.evaluation.statistics import Interval
-from rolewise.experiment.plan import Labelling, Plan, Run
 from rolewise.experiment.plots import draw_curves, draw_sweep
 from rolewise.experiment.report import _interval
 from rolewise.experiment.results import Measure, Measurement, Results, cell
+from rolewise.experiment.runs import Labelling, Plan, Run
 from rolewise.experiment.series import Line, Panel, loss_panels
 
 LOSS, SCORE = Measure("loss", "loss", True), Measure("suite", "suite", False)
@@ -120,9 +120,10 @@ def test_equal_plots_are_equal_files_and_other_numbers_another(tmp_path) -> None
 def test_curves_share_a_panel_only_where_their_roles_are_the_same() -> None:
     def run(method: str, labels: str, seed: int) -> Run:
         labelling = Labelling(f"labels/m/{labels}", "m", {})
-        return Run(f"{method}-{seed}", "m", method, method.upper(), "", "", seed, labelling, {})
+        name = f"{method}-{seed}"
+        return Run(name, "m", method, method.upper(), "", seed=seed, command="sft", labelling=labelling)
 
-    plan = Plan([], [run("sft", "shad", 0), run("sft", "shad", 1), run("rft", "shad", 0), run("regex", "regex", 0)])
+    plan = Plan([run("sft", "shad", 0), run("sft", "shad", 1), run("rft", "shad", 0), run("regex", "regex", 0)])
     log = [{"step": n, "loss_token_mean": 2.0 / n, "loss_reasoning": 3.0 / n} for n in (1, 2)]
     higher = [{**entry, "loss_reasoning": entry["loss_reasoning"] + 1} for entry in log]
     results = Results([], logs={r.directory: higher if r.seed else log for r in plan.runs})
