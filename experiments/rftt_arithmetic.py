@@ -3,7 +3,7 @@
     python experiments/rftt_arithmetic.py             # minutes to an hour on two cores, from nothing
 
 A question is an expression of digits below 5, computed modulo 5 from left to right; a step takes its first two operands
-together and writes the rest down again. The base is a small model made here, trained on steps that are wrong now and
+together, as in `3+4-1` to `3+4=2-1`. The base is a small model made here, trained on steps that are wrong now and
 then, in the very prompts that a search by prompts uses, so that it can be searched. Then
 
 - search by prompts on training questions, warm-up data out of the trees, and fine-tuning on them: once with functional
@@ -102,15 +102,14 @@ class Arithmetic:
         if self.chance.random() < wrong:
             value = (value + self.chance.randrange(1, BASE)) % BASE
         left = f"{value}{expression[3:]}"
-        return rf"\boxed{{{left}}}" if len(left) == 1 else left
+        return f"{expression[:3]}=" + (rf"\boxed{{{left}}}" if len(left) == 1 else left)
 
     def steps(self, expression: str, wrong: float = 0.0) -> list[str]:
         """All steps to the answer."""
         steps = []
         while len(expression) > 1:
-            expression = self.step(expression, wrong)
-            steps.append(expression)
-            expression = expression.removeprefix(r"\boxed{").removesuffix("}")
+            steps.append(self.step(expression, wrong))
+            expression = left_after(steps[-1])
         return steps
 
 
@@ -122,13 +121,18 @@ def result(expression: str) -> int:
     return value % BASE
 
 
+def left_after(step: str) -> str:
+    """The expression that a step leaves."""
+    return step.partition("=")[2].removeprefix(r"\boxed{").removesuffix("}")
+
+
 def first_mistake(expression: str, steps: list[str]) -> str:
     """The first of the steps that does not follow, as a verify step names it."""
     for step in steps:
-        bare = step.removeprefix(r"\boxed{").removesuffix("}")
-        if bare != f"{result(expression[:3])}{expression[3:]}":
-            return f"wrong: {expression[:3]} is not {bare[0]}"
-        expression = bare
+        left = left_after(step)
+        if left != f"{result(expression[:3])}{expression[3:]}":
+            return f"wrong: {expression[:3]} is not {left[0]}"
+        expression = left
     return "nothing wrong"
 
 
@@ -183,7 +187,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-steps", type=int, default=1500, help="of 64 samples")
+    parser.add_argument("--base-steps", type=int, default=1000, help="of 64 samples")
     parser.add_argument("--train", type=int, default=200, help="questions to search")
     parser.add_argument("--held-out", type=int, default=200, help="questions")
     parser.add_argument("--rollouts", type=int, default=16)
