@@ -1,11 +1,10 @@
 """`rolewise grpo`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
-from rolewise.cli.training_flags import read_training, training_parser
+from rolewise.cli.training_flags import flag_names, read_training, say_trained, shown_help, training_parser
 from rolewise.jobs.grpo_options import OF_THE_TRAINER, GRPOOptions
 from rolewise.jobs.options import WITHOUT_EFFECT
 
@@ -45,15 +44,10 @@ HOUSE_DEFAULTS = ["--save_steps=20", "--save_total_limit=2", "--logging_steps=1"
 def run(argv: Sequence[str]) -> None:
     """Parse, train, print."""
     parser = build_parser("rolewise grpo", DESCRIPTION, GRPOOptions, EPILOG)
-    if {"-h", "--help"} & set(argv):
-        parser.print_help()
+    if shown_help(argv, parser, _training_parser):
         return
 
-    if "--help-all" in argv:
-        _training_parser().print_help()
-        return
-
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, progress, quieten_libraries, show
     from rolewise.jobs.grpo import train_grpo
     from rolewise.jobs.grpo_data import load_prompts
     from rolewise.jobs.grpo_report import regions_table, rewards_table
@@ -67,9 +61,7 @@ def run(argv: Sequence[str]) -> None:
         result = train_grpo(options, training, bars, data, say=lambda text: note(f"note: {text}"))
     show(rewards_table(result.log))
     show(regions_table(result.log))
-    if result.was_finished:
-        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
-    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+    say_trained(result)
 
 
 def read(argv: Sequence[str]) -> tuple[GRPOOptions, Any]:
@@ -84,7 +76,7 @@ def read(argv: Sequence[str]) -> tuple[GRPOOptions, Any]:
     from rolewise.training.grpo import WeightedGRPOConfig
 
     decided = {*WITHOUT_EFFECT, *OF_THE_TRAINER}
-    names = [f.name for f in dataclasses.fields(WeightedGRPOConfig) if f.init and f.name not in decided]
+    names = flag_names(WeightedGRPOConfig, decided)
     parser = build_parser("rolewise grpo", DESCRIPTION, GRPOOptions, EPILOG)
     options, flags = parse(parser, GRPOOptions, argv, other_names=names)
     load_plugins(split_list(options.plugin or ""))  # a plugin's weighting has a name only then

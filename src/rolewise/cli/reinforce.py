@@ -1,11 +1,10 @@
 """`rolewise reinforce`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
-from rolewise.cli.training_flags import read_training, training_parser
+from rolewise.cli.training_flags import flag_names, read_training, say_trained, shown_help, training_parser
 from rolewise.jobs.options import WITHOUT_EFFECT
 from rolewise.jobs.reinforce_options import OF_THE_TRAINER, ReinforceOptions
 
@@ -46,15 +45,10 @@ HOUSE_DEFAULTS = ["--save_steps=20", "--save_total_limit=2", "--logging_steps=1"
 def run(argv: Sequence[str]) -> None:
     """Parse, train, print."""
     parser = build_parser("rolewise reinforce", DESCRIPTION, ReinforceOptions, EPILOG)
-    if {"-h", "--help"} & set(argv):
-        parser.print_help()
+    if shown_help(argv, parser, _training_parser):
         return
 
-    if "--help-all" in argv:
-        _training_parser().print_help()
-        return
-
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, progress, quieten_libraries, show
     from rolewise.jobs.reinforce import reinforce
     from rolewise.jobs.reinforce_data import load_questions
     from rolewise.jobs.reinforce_report import behaviours_table, numbers_table
@@ -68,9 +62,7 @@ def run(argv: Sequence[str]) -> None:
         result = reinforce(options, training, bars, data, say=lambda text: note(f"note: {text}"))
     show(numbers_table(result.log))
     show(behaviours_table(result.log))
-    if result.was_finished:
-        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
-    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+    say_trained(result)
 
 
 def read(argv: Sequence[str]) -> tuple[ReinforceOptions, Any]:
@@ -85,7 +77,7 @@ def read(argv: Sequence[str]) -> tuple[ReinforceOptions, Any]:
     from rolewise.training.reinforce import ReinforceConfig
 
     decided = {*WITHOUT_EFFECT, *OF_THE_TRAINER}
-    names = [f.name for f in dataclasses.fields(ReinforceConfig) if f.init and f.name not in decided]
+    names = flag_names(ReinforceConfig, decided)
     parser = build_parser("rolewise reinforce", DESCRIPTION, ReinforceOptions, EPILOG)
     options, flags = parse(parser, ReinforceOptions, argv, other_names=names)
     load_plugins(split_list(options.plugin or ""))  # a plugin's value has a name only then

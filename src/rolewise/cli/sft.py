@@ -1,11 +1,10 @@
 """`rolewise sft`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
-from rolewise.cli.training_flags import read_training, training_parser
+from rolewise.cli.training_flags import flag_names, read_training, say_trained, training_parser
 from rolewise.jobs.options import MAX_LENGTH, WITHOUT_EFFECT, SFTOptions
 
 DESCRIPTION = """Fine-tune a model on labelled data, each token weighted by its role.
@@ -49,10 +48,10 @@ def run(argv: Sequence[str]) -> None:
     if "--help-all" in argv:
         training_parser.print_help()
         return
-    names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name not in WITHOUT_EFFECT]
+    names = flag_names(WeightedSFTConfig, WITHOUT_EFFECT)
     options, rest = parse(parser, SFTOptions, argv, other_names=names)
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, progress, quieten_libraries, show
     from rolewise.jobs.sft import check_training, fine_tune
     from rolewise.jobs.sft_data import load_training_data
     from rolewise.jobs.sft_report import roles_table
@@ -67,9 +66,7 @@ def run(argv: Sequence[str]) -> None:
         result = fine_tune(options, training, bars, data)
     show(roles_table(result.log))
     show(roles_table(result.log, "eval_"))
-    if result.was_finished:
-        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
-    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+    say_trained(result)
 
 
 def _training_parser(config: type) -> Any:

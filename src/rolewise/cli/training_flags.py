@@ -1,6 +1,7 @@
 """The fields of a trainer's config as flags, beside a command's own options."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 from rolewise.core.errors import InputError
@@ -30,3 +31,34 @@ def read_training(parser: Any, flags: Sequence[str]) -> Any:
     if unknown:
         raise InputError(f"{unknown[0]!r} is not an option; see --help")
     return config
+
+
+def flag_names(config: type, decided: Collection[str]) -> list[str]:
+    """Fields of a config dataclass that are flags of the command: all but those that it decides itself."""
+    return [field.name for field in dataclasses.fields(config) if field.init and field.name not in decided]
+
+
+def shown_help(argv: Sequence[str], parser: Any, training: Callable[[], Any]) -> bool:
+    """Whether help was asked for; then it was shown.
+
+    Args:
+        argv: the command line.
+        parser: of the command's own options, for `--help`.
+        training: makes the parser of the trainer's, which takes seconds of imports, for `--help-all`.
+    """
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+    elif "--help-all" in argv:
+        training().print_help()
+    else:
+        return False
+    return True
+
+
+def say_trained(result: Any) -> None:
+    """The last lines of a training command: where the result of `run_training` lies."""
+    from rolewise.cli.console import note, out
+
+    if result.was_finished:
+        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
+    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)

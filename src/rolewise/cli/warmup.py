@@ -1,11 +1,10 @@
 """`rolewise warmup`."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from rolewise.cli.parser import build_parser, parse
-from rolewise.cli.training_flags import read_training, training_parser
+from rolewise.cli.training_flags import flag_names, read_training, say_trained, shown_help, training_parser
 from rolewise.jobs.options import MAX_LENGTH, WITHOUT_EFFECT
 from rolewise.jobs.warmup_options import WarmupOptions
 
@@ -47,11 +46,7 @@ HOUSE_DEFAULTS = [
 def run(argv: Sequence[str]) -> None:
     """Parse, make the data, train, print."""
     parser = build_parser("rolewise warmup", DESCRIPTION, WarmupOptions, EPILOG)
-    if {"-h", "--help"} & set(argv):
-        parser.print_help()
-        return
-    if "--help-all" in argv:
-        _training_parser().print_help()
+    if shown_help(argv, parser, _training_parser):
         return
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
@@ -85,9 +80,7 @@ def run(argv: Sequence[str]) -> None:
     with progress() as bars:
         result = fine_tune(sft, training, bars, loaded)
     show(roles_table(result.log))
-    if result.was_finished:
-        note(f"{result.path}: was trained already, with these settings and data; nothing was done")
-    out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
+    say_trained(result)
 
 
 def read(argv: Sequence[str]) -> tuple[WarmupOptions, Any]:
@@ -99,7 +92,7 @@ def read(argv: Sequence[str]) -> tuple[WarmupOptions, Any]:
     from rolewise.training.sft import WeightedSFTConfig
 
     parser = build_parser("rolewise warmup", DESCRIPTION, WarmupOptions, EPILOG)
-    names = [f.name for f in dataclasses.fields(WeightedSFTConfig) if f.init and f.name not in WITHOUT_EFFECT]
+    names = flag_names(WeightedSFTConfig, WITHOUT_EFFECT)
     options, flags = parse(parser, WarmupOptions, argv, other_names=names)
     ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
     ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]

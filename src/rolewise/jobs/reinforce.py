@@ -19,7 +19,7 @@ from rolewise.jobs.grpo import check_grpo_trainer
 from rolewise.jobs.reinforce_data import QuestionData, load_questions
 from rolewise.jobs.reinforce_options import ReinforceOptions
 from rolewise.jobs.reinforce_report import REPORT_FILE, behaviours_table, numbers_table, write_reinforce_report
-from rolewise.jobs.reinforce_rollouts import check_values, make_rollouts, open_values, search_settings
+from rolewise.jobs.reinforce_rollouts import make_rollouts, search_settings
 from rolewise.jobs.training_run import (
     Generations,
     Log,
@@ -29,6 +29,7 @@ from rolewise.jobs.training_run import (
     told_by_libraries,
     without_printing,
 )
+from rolewise.jobs.values import check_values, open_values
 from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values

@@ -26,14 +26,12 @@ from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenize
 from rolewise.jobs.questions import Questions, read_questions
 from rolewise.jobs.search_options import SearchOptions
 from rolewise.jobs.served import check_finished, check_resumed
+from rolewise.jobs.values import check_values, open_values
 from rolewise.reporting.content import Table
 from rolewise.reporting.tree_html import write_tree_report
-from rolewise.rewards.process_reward_models import open_process_reward
 from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
 from rolewise.search.tree import Question, Tree, tree_from, write_trees
 from rolewise.search.tree_search import TreeSearch
-from rolewise.search.value_registry import MATH, make_values
-from rolewise.search.values import Values
 from rolewise.search.votes import vote
 
 TREES_FILE = "trees.jsonl"
@@ -131,9 +129,7 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
     tokenizer = open_tokenizer(options)
     behaviours = find_behaviours(options.behaviours or "rftt")
     policy, notes = _policy(options, tokenizer, behaviours)
-    if options.process_reward is not None and options.value != MATH:
-        raise InputError(f"value {options.value!r} is a function and asks no process_reward; leave that out")
-    make_values(options.value).close()  # an unknown name is said before any work
+    check_values(options)  # an unknown name is said before any work
     if questions is None:
         questions = read_questions(
             options.data, format=options.format, skip_invalid=options.skip_invalid, limit=options.limit
@@ -170,7 +166,7 @@ def grow(
     if len(done) < len(questions):
         bar = _Bar(progress, len(questions), settings.rollouts, begun, blind=blind)
         with ExitStack() as stack:
-            values = _open_values(options, blind)
+            values = open_values(options, blind=blind)
             stack.callback(values.close)
             engine = stack.enter_context(open_engine(options, prepared.tokenizer))
             if begun:
@@ -266,24 +262,6 @@ def _policy(
         return TokenPolicy(tokenizer, behaviours, options.chat_template), []
     said = "The model has no functional tokens: it is asked for each kind of step by a prompt (policy prompts)"
     return PromptPolicy(tokenizer, behaviours, options.chat_template), [said]
-
-
-def _open_values(options: SearchOptions, blind: bool) -> Values:
-    reward = None
-    if options.process_reward is not None:
-        reward = open_process_reward(
-            options.process_reward,
-            options.process_reward_format,
-            dtype=options.dtype,
-            trust_remote_code=options.trust_remote_code,
-        )
-    return make_values(
-        options.value,
-        process_reward=reward,
-        wrong_with_answer=options.wrong_with_answer,
-        numeric=options.numeric,
-        blind=blind,
-    )
 
 
 class _Keeper:
