@@ -1,5 +1,6 @@
 """Killed at any moment, the same command goes on and ends as if nothing had happened."""
 
+import contextlib
 import json
 import os
 import random
@@ -30,6 +31,14 @@ def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
         # A shell's background jobs ignore interrupts, and so would what they start.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+
+
+def any_finished_file(work: Path) -> bool:
+    """Whether something worth keeping is there: a file just opened, or not yet in its place, is not."""
+    written = (Path(folder) / name for folder, _, names in os.walk(work) for name in names if not name.endswith(".tmp"))
+    with contextlib.suppress(FileNotFoundError):
+        return any(path.stat().st_size for path in written)
+    return False
 
 
 def wait_for_work(process: subprocess.Popen[str], partial: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_killed_labelling_ends_byte_for_byte_as_an_undisturbed_one(label_argum
 def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
     process = start(label_arguments, tmp_path)
     work = tmp_path / "labelled.partial" / "work"
-    while process.poll() is None and not any(files for *_, files in os.walk(work)):
+    while process.poll() is None and not any_finished_file(work):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

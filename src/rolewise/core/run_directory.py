@@ -147,7 +147,8 @@ class RunDirectory:
             yield
         except BaseException:
             self._lock.release()
-            kept = (path for path in self.work.rglob("*") if path.is_file() and path.name not in not_worth_keeping)
+            files = (path for path in self.work.rglob("*") if path.is_file() and path.suffix != ".tmp")
+            kept = (path for path in files if path.name not in not_worth_keeping)
             if not any(path.stat().st_size for path in kept):
                 shutil.rmtree(self.partial, ignore_errors=True)
             raise
