@@ -12,7 +12,6 @@ from trl import GRPOTrainer
 from rolewise.training.trl_grpo_adapter import (
     clipped_tokens,
     loss_mask,
-    optimizer_steps_per_rollout,
     rollout_number,
     total_rollouts,
     with_empty_completions,
@@ -109,10 +108,11 @@ def test_clipped_tokens_are_those_that_trl_counts(
 
 
 @pytest.mark.parametrize(
-    ("generation", "accumulation", "iterations", "expected"), [(4, 4, 1, 1), (8, 2, 1, 4), (2, 4, 1, 1), (4, 4, 3, 3)]
+    ("generation", "accumulation", "iterations"),
+    [(4, 4, 1), (8, 2, 1), (2, 4, 1), (4, 4, 3), (6, 4, 1), (4, 6, 1), (3, 2, 3), (5, 3, 2)],
 )
 def test_rollouts_are_counted_by_optimizer_steps(
-    generation: int, accumulation: int, iterations: int, expected: int, chatml_tokenizer, tmp_path: Path
+    generation: int, accumulation: int, iterations: int, chatml_tokenizer, tmp_path: Path
 ) -> None:
     trainer = make_trainer(
         chatml_tokenizer,
@@ -121,11 +121,17 @@ def test_rollouts_are_counted_by_optimizer_steps(
         gradient_accumulation_steps=accumulation,
         num_iterations=iterations,
     )
-    assert optimizer_steps_per_rollout(trainer) == expected
     trainer.state.max_steps = 13
-    trainer.state.global_step = 7
-    assert rollout_number(trainer) == 7 // expected
-    assert total_rollouts(trainer) == -(-13 // expected)
+    counted = []
+    # As TRL goes through micro-batches: a rollout serves so many of them, wherever optimizer steps begin and end.
+    for micro_batch in range(0, 13 * accumulation, generation * iterations):
+        trainer.state.global_step = micro_batch // accumulation
+        counted.append((trainer.state.global_step, rollout_number(trainer)))
+    if generation * iterations >= accumulation:
+        assert [number for _, number in counted] == list(range(len(counted)))
+    else:
+        assert all(number == step for step, number in counted)
+    assert total_rollouts(trainer) == counted[-1][1] + 1
 
 
 def test_empty_completions_become_an_end_token_without_loss() -> None:

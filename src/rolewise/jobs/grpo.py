@@ -15,6 +15,7 @@ from trl import GRPOConfig
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
+from rolewise.core.rollouts import optimizer_steps_per_rollout
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.chat_template import template_text
 from rolewise.jobs.grpo_data import PromptData, load_prompts
@@ -156,7 +157,7 @@ def rewards(options: GRPOOptions, training: WeightedGRPOConfig) -> list[RewardFu
     micro_batches = (training.steps_per_generation or 1) * training.num_iterations
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     changed["call_format"] = options.call_format
-    changed["steps_per_rollout"] = max(1, micro_batches // training.gradient_accumulation_steps)
+    changed["steps_per_rollout"] = optimizer_steps_per_rollout(micro_batches, training.gradient_accumulation_steps)
 
     def rules(preset: ToolCallRules) -> ToolCallRules:
         return replace(preset, **changed)

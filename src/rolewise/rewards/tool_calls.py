@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from rolewise.core.errors import InputError
+from rolewise.core.rollouts import rollout_at
 from rolewise.data.tool_calls import CALL_FORMATS, calls_from_openai, parse_response, write_calls
 from rolewise.rewards.call_matching import GRANULARITIES, Granularity, correctness
 from rolewise.rewards.reference_calls import Reference, read_calls, read_reference
@@ -57,7 +59,7 @@ class ToolCallRules:
     correctness_max: float = 3.0
     length: Literal["none", "constant", "dynamic"] = "none"
     schedule_steps: int | None = None
-    steps_per_rollout: int = 1
+    steps_per_rollout: Fraction | int = 1
     call_format: str = "rlla"
     reference_column: str = "reference"
 
@@ -164,7 +166,7 @@ class _Reward(ABC):
             raise InputError(
                 f"the data has no column {rules.reference_column!r} with references; add it or name another column"
             )
-        step = getattr(columns.get("trainer_state"), "global_step", 0) // rules.steps_per_rollout
+        step = rollout_at(getattr(columns.get("trainer_state"), "global_step", 0), rules.steps_per_rollout)
         return [
             self.reward(completion_text(completion, rules.call_format), self._reference(reference), step)
             for completion, reference in zip(completions, references, strict=True)

@@ -16,6 +16,7 @@
 """
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.utils.data import Sampler
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from rolewise.core.rollouts import optimizer_steps_per_rollout, rollout_at
 from rolewise.data.tool_calls import opened_thought
 from rolewise.training.trl_adapter import fit_trained_rows
 
@@ -195,18 +197,17 @@ def rollout_number(trainer: GRPOTrainer) -> int:
 
     Several generation batches within one optimizer step come from the same policy and have the same number.
     """
-    return int(trainer.state.global_step) // optimizer_steps_per_rollout(trainer)
+    return rollout_at(int(trainer.state.global_step), _steps_per_rollout(trainer))
 
 
 def total_rollouts(trainer: GRPOTrainer) -> int:
     """How many rollouts the whole run has; at least 1."""
-    return max(1, -(-int(trainer.state.max_steps) // optimizer_steps_per_rollout(trainer)))
+    return rollout_at(max(1, int(trainer.state.max_steps)) - 1, _steps_per_rollout(trainer)) + 1
 
 
-def optimizer_steps_per_rollout(trainer: GRPOTrainer) -> int:
-    """For how many optimizer steps one rollout is trained on; at least 1."""
+def _steps_per_rollout(trainer: GRPOTrainer) -> Fraction:
     micro_batches = int(trainer.args.steps_per_generation * trainer.num_iterations)
-    return max(1, micro_batches // int(trainer.args.gradient_accumulation_steps))
+    return optimizer_steps_per_rollout(micro_batches, int(trainer.args.gradient_accumulation_steps))
 
 
 def with_empty_completions(rollout_func: RolloutFunc, eos_token_id: int) -> RolloutFunc:
