@@ -12,6 +12,7 @@ from statistics import fmean
 
 import pytest
 import yaml
+from reward_server import reward_server
 from scripted_search import ScriptedModel
 from workbench import command_line, environment, lasting_files_of
 
@@ -244,6 +245,23 @@ def test_a_process_reward_server_that_is_down_is_said_once(scripted, steps_model
     assert scripted[0].asked == scripted[1].asked
 
 
+@pytest.mark.usefixtures("scripted")
+def test_a_process_reward_server_gets_its_key_and_may_move(steps_models, questions, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    keyed = ["--process-reward-key", "JUDGE_KEY"]
+    with reward_server() as server:
+        given = arguments(steps_models, questions, tmp_path / "run", "--process-reward", server.url, *keyed)
+        assert main(given) == 0
+        assert set(server.keys) == {"Bearer secret"}
+    capsys.readouterr()
+    elsewhere = arguments(steps_models, questions, tmp_path / "run", "--process-reward", "http://127.0.0.1:1/score")
+    assert main(elsewhere) == 0
+    assert "was searched already" in said(capsys)
+    without = arguments(steps_models, questions, tmp_path / "run")
+    assert main(without) == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
+
+
 def test_what_a_stopped_search_has_done_is_not_asked_again(scripted, steps_models, questions, tmp_path, monkeypatch):
     assert main(arguments(steps_models, questions, tmp_path / "undisturbed")) == 0
     given = arguments(steps_models, questions, tmp_path / "run")
@@ -347,6 +365,11 @@ def test_what_cannot_be_searched_is_one_line(steps_models, questions, tmp_path, 
         ("--limit", 0): "limit is 0; it must be at least 1",
         ("--wrong-with-answer", 2): "wrong_with_answer is 2.0",
         ("--process-reward-format", "qwen"): "give that too, or leave it out",
+        ("--process-reward-key", "JUDGE_KEY"): "process_reward_key is of a server; give its URL",
+        (
+            *("--process-reward", "http://127.0.0.1:1/score"),
+            *("--process-reward-key", "JUDGE_KEY"),
+        ): "process_reward_key names the environment variable JUDGE_KEY, which is not set",
         ("--value", "mine", "--process-reward", "judge"): "is a function and asks no process_reward",
         ("--served-model", "m"): "served_model needs server",
         ("--server", "http://127.0.0.1:1/v1"): "can't be reached",

@@ -160,8 +160,12 @@ def _as_base_of(adapter: str, base: str) -> Iterator[None]:
         ) from error
 
 
-def read_key(variable: str | None) -> str | None:
+def read_key(variable: str | None, option: str = "api_key") -> str | None:
     """The server's key out of the environment; None if no variable is named.
+
+    Args:
+        variable: that holds it.
+        option: that names the variable.
 
     Raises:
         InputError: for a variable that is not set, or what is no variable's name.
@@ -170,9 +174,9 @@ def read_key(variable: str | None) -> str | None:
         return None
     if not variable.isidentifier():
         # It may be the key itself, which must not be shown.
-        raise InputError("api_key must be the name of an environment variable that holds the key")
+        raise InputError(f"{option} must be the name of an environment variable that holds the key")
     if not os.environ.get(variable):
-        raise InputError(f"api_key names the environment variable {variable}, which is not set; export it first")
+        raise InputError(f"{option} names the environment variable {variable}, which is not set; export it first")
     return os.environ[variable]
 
 

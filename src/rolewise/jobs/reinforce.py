@@ -29,7 +29,7 @@ from rolewise.jobs.training_run import (
     told_by_libraries,
     without_printing,
 )
-from rolewise.jobs.values import check_values, open_values
+from rolewise.jobs.values import check_values, open_values, values_identity
 from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values
@@ -96,7 +96,7 @@ def reinforce(
             logged=("reward", "eval_reward"),
             finish=partial(_finish, options, data, told),
             tables=lambda log: [numbers_table(log), behaviours_table(log)],
-            identity={"behaviours": data.behaviours.as_record()},
+            identity={"behaviours": data.behaviours.as_record(), **values_identity(options)},
         )
         return run_training(job, progress)
 

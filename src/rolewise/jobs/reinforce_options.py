@@ -6,6 +6,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
 from rolewise.jobs.eval_options import check_server
 from rolewise.jobs.options import DTYPES, FORMAT_HELP
+from rolewise.jobs.search_options import check_process_reward
 
 ROLLOUTS_FROM = ("tree", "samples", "grpo")
 OF_THE_TRAINER = ("train_choices",)
@@ -51,6 +52,9 @@ class ReinforceOptions:
     process_reward_format: str | None = option(
         None, "How that model reads solutions: qwen, shepherd or trl; chosen by the model unless given.", group="reward"
     )
+    process_reward_key: str | None = option(
+        None, "Name of the environment variable with that server's key, if it wants one.", group="reward"
+    )
 
     eval_data: str | None = option(None, "Questions whose reward is measured while training.", group="data")
     format: str | None = option(None, FORMAT_HELP, group="data")
@@ -91,8 +95,7 @@ class ReinforceOptions:
             raise InputError("merge joins an adapter with its base; without --lora there is nothing to merge")
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
-        if self.process_reward_format is not None and self.process_reward is None:
-            raise InputError("process_reward_format says how a process_reward reads; give that too, or leave it out")
+        check_process_reward(self)
         if self.rollouts_from == "grpo" and (self.server is not None or self.batch_size is not None):
             raise InputError("server and batch_size are of rollouts from tree or samples; for grpo see use_vllm")
         least = {"rank": 1, "max_prompt_length": 1, "generations": 0, "limit": 1, "batch_size": 1, "concurrency": 1}

@@ -26,7 +26,7 @@ from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenize
 from rolewise.jobs.questions import Questions, read_questions
 from rolewise.jobs.search_options import SearchOptions
 from rolewise.jobs.served import check_finished, check_resumed
-from rolewise.jobs.values import check_values, open_values
+from rolewise.jobs.values import check_values, open_values, values_identity
 from rolewise.reporting.content import Table
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
@@ -141,7 +141,8 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
         "template": digest(template_text(tokenizer, options.chat_template)),
         "questions": digest([asdict(question) for question in questions.questions]),
         "behaviours": digest(behaviours.as_record()),
-        "settings": {**settings, "policy": policy.kind, "behaviours": None, "chat_template": None},
+        "settings": {**settings, "policy": policy.kind, "behaviours": None, "chat_template": None}
+        | values_identity(options),
         "plugins": plugin_digests(split_list(options.plugin or "")),
         "version": __version__,
     }

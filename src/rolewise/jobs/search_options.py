@@ -1,6 +1,7 @@
 """The options of `rolewise search` and `rolewise solve`. Imports nothing heavy, so that `--help` answers at once."""
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
@@ -56,6 +57,9 @@ class SearchOptions:
     process_reward_format: str | None = option(
         None, "How that model reads solutions: qwen, shepherd or trl; chosen by the model unless given.", group="values"
     )
+    process_reward_key: str | None = option(
+        None, "Name of the environment variable with that server's key, if it wants one.", group="values"
+    )
 
     format: str | None = option(None, FORMAT_HELP, group="data")
     limit: int | None = option(None, "Take the first so many questions only.", group="data")
@@ -87,8 +91,7 @@ class SearchOptions:
                 raise InputError(f"{name} is {value}; it must be at least 1")
         if not 0 <= self.wrong_with_answer <= 1:
             raise InputError(f"wrong_with_answer is {self.wrong_with_answer}; it must be from 0 to 1")
-        if self.process_reward_format is not None and self.process_reward is None:
-            raise InputError("process_reward_format says how a process_reward reads; give that too, or leave it out")
+        check_process_reward(self)
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
         check_server(self)
@@ -101,6 +104,27 @@ class SearchOptions:
             InputError: for one that is out of range.
         """
         return SearchSettings(**{f.name: getattr(self, f.name) for f in fields(SearchSettings)})
+
+
+class ProcessRewardOptions(Protocol):
+    """What commands that may ask a process-reward model have in common."""
+
+    process_reward: str | None
+    process_reward_format: str | None
+    process_reward_key: str | None
+
+
+def check_process_reward(options: ProcessRewardOptions) -> None:
+    """Refuse what is said of a process-reward model that is not asked.
+
+    Raises:
+        InputError: naming the option.
+    """
+    where = options.process_reward
+    if options.process_reward_format is not None and where is None:
+        raise InputError("process_reward_format says how a process_reward reads; give that too, or leave it out")
+    if options.process_reward_key is not None and "://" not in (where or ""):
+        raise InputError("process_reward_key is of a server; give its URL as process_reward, or leave it out")
 
 
 @dataclass(kw_only=True)

@@ -31,9 +31,12 @@ from rolewise.training.models import load_model, model_fingerprint, write_merged
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
 CHECKPOINTS = "checkpoints"
-ELSEWHERE = ("model", "data", "eval_data", "output", "plugin", "report_to", "behaviours", "shad_model")
+ELSEWHERE = (
+    *("model", "data", "eval_data", "output", "plugin", "report_to"),
+    *("behaviours", "shad_model", "process_reward"),
+)
 """Options that say where inputs and outputs lie, whose content counts, and who is told of the progress."""
-HOW_FAST = ("batch_size", "concurrency", "server", "api_key")
+HOW_FAST = ("batch_size", "concurrency", "server", "api_key", "process_reward_key")
 """Options that say who generates and how much at once, which changes nothing in the result up to rounding."""
 
 Log = list[dict[str, Any]]
