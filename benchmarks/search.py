@@ -8,7 +8,10 @@ All ways search the same questions with the same model, seeds and budget, so the
 - `together`: all questions in one `TreeSearch`.
 - `one by one`: a `TreeSearch` for each question after the other. As each tree has one rollout under way, what is asked
   at once is what one node of it needs: its children by prompts, one step by functional tokens.
-- `nothing reused`: as `together`, with an engine that reads every prompt from the start; not with a server.
+- `several in a tree`: as `together`, with `--in-flight` rollouts at once in each tree, which gives up that a seed fixes
+  the tree; only where that is above 1.
+- `nothing reused`: as `together`, with an engine that reads every prompt from the start; not with a server, nor with
+  `--no-rereading`.
 
 The ways take turns, the order changing from round to round; a round's ratio is of generated tokens per second. Every
 way begins a round with nothing known of the questions (a server remembers what it likes). The model is loaded and
@@ -21,6 +24,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ from rolewise.training.functional_tokens import add_functional_tokens
 from rolewise.training.models import default_device, load_model, load_tokenizer
 
 TOGETHER, ONE_BY_ONE, NOTHING_REUSED = "together", "one by one", "nothing reused"
+SEVERAL = "several in a tree"
 
 
 class LastNumber:
@@ -77,19 +82,23 @@ def find_questions(count: int) -> tuple[str, list[Question]]:
 
 def open_engines(options: argparse.Namespace, tokenizer: Any, model: Any) -> dict[str, Engine]:
     """The engine of each way."""
+    ways = [TOGETHER, ONE_BY_ONE, *([SEVERAL] if options.in_flight > 1 else [])]
     if options.server is not None:
         served = ServerEngine([options.server], tokenizer, model=options.served_model, concurrency=options.concurrency)
-        return {TOGETHER: served, ONE_BY_ONE: served}
+        return dict.fromkeys(ways, served)
     engine = TransformersEngine(model, tokenizer, batch_size=options.batch_size)
-    rereading = TransformersEngine(model, tokenizer, batch_size=options.batch_size, prefix_mib=0)
-    return {TOGETHER: engine, ONE_BY_ONE: engine, NOTHING_REUSED: rereading}
+    engines: dict[str, Engine] = dict.fromkeys(ways, engine)
+    if options.rereading:
+        engines[NOTHING_REUSED] = TransformersEngine(model, tokenizer, batch_size=options.batch_size, prefix_mib=0)
+    return engines
 
 
 def search(
     way: str, engine: Engine, policy: Policy, questions: Sequence[Question], settings: SearchSettings
 ) -> list[Tree]:
     """The trees of all questions, in their order."""
-    searching = TreeSearch(engine, policy, LastNumber(), settings)
+    in_flight = settings.in_flight if way == SEVERAL else 1
+    searching = TreeSearch(engine, policy, LastNumber(), replace(settings, in_flight=in_flight))
     calls = [[question] for question in questions] if way == ONE_BY_ONE else [questions]
     trees = {tree.question.id: tree for call in calls for tree in searching.run(call)}
     return [trees[question.id] for question in questions]
@@ -106,7 +115,11 @@ def measure(
 ) -> dict[str, Any]:
     """Timings and counts of one policy, as JSON values."""
     settings = SearchSettings(
-        rollouts=options.rollouts, max_depth=options.depth, step_tokens=options.tokens, seed=options.seed
+        rollouts=options.rollouts,
+        max_depth=options.depth,
+        step_tokens=options.tokens,
+        seed=options.seed,
+        in_flight=options.in_flight,
     )
     seconds: dict[str, list[float]] = {way: [] for way in engines}
     trees: dict[str, list[Tree]] = {}
@@ -128,7 +141,7 @@ def measure(
 
     tokens = {way: sum(tree.tokens for tree in found) for way, found in trees.items()}
     per_token = {way: [spent / tokens[way] for spent in rounds] for way, rounds in seconds.items()}
-    others = [way for way in engines if way != TOGETHER]
+    others = [way for way in engines if way not in (TOGETHER, SEVERAL)]
     results: dict[str, Any] = {"ways": {}, "throughput_ratio": {}, "same_trees": {}}
     for way, rounds in seconds.items():
         middle = sorted(rounds)[len(rounds) // 2]
@@ -145,6 +158,9 @@ def measure(
             ratio_interval(per_token[way], per_token[TOGETHER], seed=options.seed)
         )
         results["same_trees"][way] = sum(map(same, trees[TOGETHER], trees[way]))
+    if SEVERAL in engines:
+        ratio = ratio_interval(per_token[ONE_BY_ONE], per_token[SEVERAL], seed=options.seed)
+        results["several_over_one_by_one"] = as_json(ratio)
     return results
 
 
@@ -167,6 +183,10 @@ def show(console: Console, kind: str, results: dict[str, Any], questions: int) -
             f"{TOGETHER} over {way}: {ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] times the tokens "
             f"per second; the same trees for {results['same_trees'][way]} of {questions} questions"
         )
+    if (ratio := results.get("several_over_one_by_one")) is not None:
+        console.print(
+            f"{SEVERAL} over {ONE_BY_ONE}: {ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] times"
+        )
 
 
 def main() -> None:
@@ -179,6 +199,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="at most so many for each step")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--in-flight", type=int, default=1, help="rollouts at once in a tree, as a way of its own")
+    parser.add_argument("--no-rereading", dest="rereading", action="store_false")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--server", help="URL of a server to ask instead, as http://localhost:8000/v1")
     parser.add_argument("--served-model", help="its name there, where the server has several")

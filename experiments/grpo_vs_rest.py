@@ -2,13 +2,14 @@
 
     python experiments/grpo_vs_rest.py                              # a small model made here: minutes on two cores
     python experiments/grpo_vs_rest.py --model MODEL_DIRECTORY --conversations 256 --held-out 128 --sft-steps 60 \
-        --steps 60 --prompts 8 --samples 16 --tokens 160 --learning-rate 1e-5 --bf16             # a GPU
+        --trained-on 256 --steps 60 --prompts 8 --samples 16 --tokens 160 --learning-rate 1e-5 --bf16     # a GPU
 
 One model is fine-tuned on the generator's conversations (rlla's format) until it calls tools, but not surely. From
 there each arm trains with each seed on the same prompts: GRPO, ResT, ResT as its published code weighs, and ResT's
-first weights held throughout. Schedules are scaled to the length of the run. Greedy answers are then held against the
-reference, every argument exact, for prompts that were trained on and for held-out ones; the intervals of these shares
-take the answers of all seeds as independent, and are too narrow.
+first weights held throughout. On the small model every rollout takes all of the few prompts that are trained on, so
+that the curves are of the policy and not of the prompts drawn. Schedules are scaled to the length of the run.
+Greedy answers are then held against the reference, every argument exact, for prompts that were trained on and for
+held-out ones; the intervals of these shares take the answers of all seeds as independent, and are too narrow.
 
 Writes results/grpo_vs_rest.json and docs/figures/grpo_vs_rest.png; what `--work` holds already is not computed again.
 """
@@ -54,8 +55,10 @@ def main() -> None:
     """Run what is missing, print the table, draw the figure."""
     arguments = parse()
     start = time.perf_counter()
-    splits = {"trained on": "train", "held out": "held-out"}
-    write_conversations(generate(arguments.conversations, seed=0, formats=("rlla",)), data_of(arguments, "train"))
+    splits = {"trained on": "trained-on", "held out": "held-out"}
+    conversations = generate(arguments.conversations, seed=0, formats=("rlla",))
+    write_conversations(conversations, data_of(arguments, "train"))
+    write_conversations(conversations[: arguments.trained_on], data_of(arguments, "trained-on"))
     held_out = generate(arguments.held_out, seed=1, formats=("rlla",))
     write_conversations(held_out, data_of(arguments, "held-out"))
     with Progress(console=Console(stderr=True)) as progress:
@@ -97,13 +100,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="model directory; by default a small model is made here")
     parser.add_argument("--conversations", type=int, default=16)
+    parser.add_argument("--trained-on", type=int, default=5, help="the first of them, for reinforcement")
     parser.add_argument("--held-out", type=int, default=16, help="conversations")
     parser.add_argument("--sft-steps", type=int, default=150, help="of 8 conversations")
     parser.add_argument("--sft-learning-rate", type=float, help="default: 3e-3 for the small model, else 2e-5")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=24, help="rollouts")
+    parser.add_argument("--steps", type=int, default=30, help="rollouts")
     parser.add_argument("--prompts", type=int, default=4, help="prompts of a rollout")
-    parser.add_argument("--samples", type=int, default=16, help="responses to each")
+    parser.add_argument("--samples", type=int, default=32, help="responses to each")
     parser.add_argument("--tokens", type=int, default=80, help="tokens of a response at most")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--bf16", action="store_true")
@@ -201,7 +205,7 @@ def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, pro
     )
     options = GRPOOptions(
         model=str(model),
-        data=str(data_of(arguments, "train")),
+        data=str(data_of(arguments, "trained-on")),
         output=str(arguments.work / f"{list(ARMS).index(arm)}-{seed}"),
         weighting=ARMS[arm],
         gradient_variance=True,
