@@ -14,9 +14,13 @@ from workbench import lasting_files_of
 
 from rolewise import InputError, WarmupOptions, make_warmup_data
 from rolewise.cli.main import main
-from rolewise.core.behaviour import RFTT, find_behaviours
+from rolewise.core.behaviour import RFTT, behaviours_of, find_behaviours
 from rolewise.jobs import warmup as job
 from rolewise.jobs.questions import read_questions
+from rolewise.jobs.reinforce_data import load_questions
+from rolewise.jobs.reinforce_options import ReinforceOptions
+from rolewise.jobs.search import prepare
+from rolewise.jobs.search_options import SearchOptions
 from rolewise.search.tree import Node, Question, Tree, write_trees
 from rolewise.search.verdicts import VerdictWriter
 from rolewise.training.functional_tokens import functional_token_ids
@@ -308,6 +312,16 @@ def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, t
     more = training("--data", tmp_path / "data" / "conversations.jsonl", "--behaviours", house)
     assert main(arguments(steps_models, tmp_path / "warm", *more)) == 0
     assert "no functional token stands in these conversations" in said(capsys)
+    # The model remembers whose tokens it has, and other commands need not be told.
+    assert behaviours_of(str(tmp_path / "warm"), None).as_record() == find_behaviours(str(house)).as_record()
+    assert behaviours_of(str(tmp_path / "warm"), "rftt") is RFTT
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "1 + 1?", "answer": "2"}\n', encoding="utf-8")
+    taught = {"model": str(tmp_path / "warm"), "data": str(questions), "output": str(tmp_path / "out")}
+    assert prepare(SearchOptions(**taught)).policy.kind == "tokens"
+    with pytest.raises(InputError, match="has no functional token <clarify>"):
+        prepare(SearchOptions(**taught, policy="tokens", behaviours="rftt"))
+    assert load_questions(ReinforceOptions(**taught)).functional.keys() == {"think", "answer"}
 
 
 def test_several_processes_do_not_make_data(steps_models, trees, tmp_path, monkeypatch, capsys):

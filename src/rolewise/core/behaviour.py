@@ -8,6 +8,10 @@ from typing import Any
 import yaml
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import write_text
+
+BEHAVIOURS_FILE = "behaviours.yaml"
+"""Lies in a model's directory."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,24 @@ def find_behaviours(name: str) -> BehaviourSet:
         InputError: as `read_behaviours`.
     """
     return RFTT if name == "rftt" else read_behaviours(name)
+
+
+def behaviours_of(model: str, name: str | None) -> BehaviourSet:
+    """The set that an option names; without one, what the model's directory says it was taught, else RFTT's.
+
+    Raises:
+        InputError: as `read_behaviours`.
+    """
+    taught = Path(model) / BEHAVIOURS_FILE
+    if name is None and taught.is_file():
+        return read_behaviours(taught)
+    return find_behaviours(name or "rftt")
+
+
+def write_behaviours(behaviours: BehaviourSet, directory: Path) -> None:
+    """Leave word in a model's directory of what its functional tokens are."""
+    text = yaml.safe_dump(behaviours.as_record(), sort_keys=False, allow_unicode=True)
+    write_text(directory / BEHAVIOURS_FILE, text)
 
 
 def _fits(key: str, value: Any) -> bool:

@@ -97,6 +97,7 @@ def reinforce(
             finish=partial(_finish, options, data, told),
             tables=lambda log: [numbers_table(log), behaviours_table(log)],
             identity={"behaviours": data.behaviours.as_record(), **values_identity(options)},
+            behaviours=data.behaviours if data.functional else None,
         )
         return run_training(job, progress)
 

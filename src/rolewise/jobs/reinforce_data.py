@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from rolewise.core.behaviour import RFTT, BehaviourSet, read_behaviours
+from rolewise.core.behaviour import BehaviourSet, behaviours_of
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.options import split_list
@@ -55,7 +55,7 @@ def load_questions(options: ReinforceOptions) -> QuestionData:
             no question is left.
     """
     load_plugins(split_list(options.plugin or ""))
-    behaviours = RFTT if options.behaviours is None else read_behaviours(options.behaviours)
+    behaviours = behaviours_of(options.model, options.behaviours)
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -41,7 +41,9 @@ class ReinforceOptions:
         "Train on opening tokens too, which the search chose, not only on what was sampled.",
         group="tree",
     )
-    behaviours: str | None = option(None, "YAML file of behaviours; RFTT's eight unless given.", group="tree")
+    behaviours: str | None = option(
+        None, "rftt or a YAML file; what the model was taught, or else rftt, unless given.", group="tree"
+    )
 
     value: str = option("math", "Who judges paths: math, or a plugin's.", group="reward")
     wrong_with_answer: float = option(0.1, "math: what a wrong answer is worth.", group="reward")

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase
 
 from rolewise import __version__
-from rolewise.core.behaviour import BehaviourSet, find_behaviours
+from rolewise.core.behaviour import BehaviourSet, behaviours_of
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
@@ -127,7 +127,7 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
     """
     load_plugins(split_list(options.plugin or ""))
     tokenizer = open_tokenizer(options)
-    behaviours = find_behaviours(options.behaviours or "rftt")
+    behaviours = behaviours_of(options.model, options.behaviours)
     policy, notes = _policy(options, tokenizer, behaviours)
     check_values(options)  # an unknown name is said before any work
     if questions is None:

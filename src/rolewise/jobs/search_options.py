@@ -46,7 +46,11 @@ class SearchOptions:
         choices=("never", "right", "decided"),
         group="search",
     )
-    behaviours: str | None = option(None, "Whose steps: rftt (unless given) or a YAML file.", group="search")
+    behaviours: str | None = option(
+        None,
+        "Whose steps: rftt or a YAML file; those that the model was taught, or else rftt, unless given.",
+        group="search",
+    )
 
     value: str = option("math", "Who judges paths: math, or a plugin's.", group="values")
     wrong_with_answer: float = option(0.0, "math: what a wrong answer is worth.", group="values")

@@ -69,7 +69,7 @@ def fine_tune(
         )
     progress = progress or Progress(disable=True)
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
-    behaviours = find_behaviours(options.behaviours).as_record() if options.behaviours is not None else None
+    behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
     job = TrainingRun(
         command="sft",
         options=options,
@@ -81,7 +81,8 @@ def fine_tune(
         logged=("loss", "eval_loss"),
         finish=lambda run, log, generations: write_sft_report(run.results / REPORT_FILE, options, log, generations),
         tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
-        identity={"behaviours": behaviours},
+        identity={"behaviours": None if behaviours is None else behaviours.as_record()},
+        behaviours=behaviours,
     )
     return run_training(job, progress)
 

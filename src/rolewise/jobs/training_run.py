@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from rolewise import __version__
+from rolewise.core.behaviour import BehaviourSet, write_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json, write_text
 from rolewise.core.options import split_list
@@ -69,6 +70,7 @@ class TrainingRun:
         finish: writes the report, and what else belongs to the results, from the log and the answers.
         tables: of the log, for the model's card.
         identity: what else makes it this run and no other, as JSON values.
+        behaviours: whose functional tokens the model has when it is trained; None if it was given none.
     """
 
     command: str
@@ -82,6 +84,7 @@ class TrainingRun:
     finish: Callable[[RunDirectory, Log, Generations], None]
     tables: Callable[[Log], Sequence[Table | None]]
     identity: Mapping[str, Any] = field(default_factory=dict)
+    behaviours: BehaviourSet | None = None
 
 
 def start_processes(options: Any) -> None:
@@ -159,6 +162,9 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     gc.collect()
     if job.options.merge:
         _merge(job.options, job.data.tokenizer, run.results, stops)
+    if job.behaviours is not None:
+        for directory in [run.results, *([run.results / "merged"] if job.options.merge else [])]:
+            write_behaviours(job.behaviours, directory)
     write_rejected(job.data.rejected, run.results)
     job.finish(run, log, generations)
     write_model_cards(run.results, job.command, job.options, job.training, job.data, job.tables(log))
