@@ -3,8 +3,9 @@
     python experiments/rftt_arithmetic.py             # minutes to an hour on two cores, from nothing
 
 A question is an expression of digits below 5, computed modulo 5 from left to right; a step takes its first two operands
-together, as in `3+4-1` to `3+4=2-1`. The base is a small model made here, trained on steps that are wrong now and
-then, in the very prompts that a search by prompts uses, so that it can be searched. Then
+together, as in `3+4-1` to `3+4=2-1`. The base is a small model made here, trained on steps in the very prompts that a
+search by prompts uses, so that it can be searched. It is taught some of the fifty sums wrong most of the time, so that
+no vote mends them, but search that knows the answers can find the way round. Then
 
 - search by prompts on training questions, warm-up data out of the trees, and fine-tuning on them: once with functional
   tokens, once on the same right paths as plain text;
@@ -75,8 +76,13 @@ BEHAVIOURS = BehaviourSet(
 )
 BASE = 5
 """Of the arithmetic: digits are below it."""
-WRONG = 0.12
-"""Share of steps in the base's training data that are wrong, and so about as many of its own."""
+SUMS = [f"{a}{sign}{b}" for a in range(BASE) for sign in "+-" for b in range(BASE)]
+MISTAKEN = frozenset(random.Random(0).sample(SUMS, 8))
+"""The sums that the base is taught wrong, always by the same wrong value."""
+WRONG = 0.7
+"""Share of their occurrences in the base's training data that are."""
+SLIP = 0.02
+"""Share of all other sums there that are wrong, by any value."""
 TEMPERATURE = 0.8
 
 
@@ -91,24 +97,33 @@ class Arithmetic:
         self.chance = random.Random(seed)
 
     def expression(self) -> str:
-        """Such as `3+8-4+9`."""
-        length = self.chance.randint(4, 6)
+        """Such as `3+1-4+2`."""
+        length = self.chance.randint(3, 5)
         digits = [str(self.chance.randrange(BASE)) for _ in range(length)]
         return digits[0] + "".join(self.chance.choice("+-") + digit for digit in digits[1:])
 
-    def step(self, expression: str, wrong: float = 0.0) -> str:
-        """What is left after the next step, in a box where that is the answer."""
+    def step(self, expression: str, slip: float = 0.0, *, mistaken: bool = False) -> str:
+        """What is left after the next step, in a box where that is the answer.
+
+        Args:
+            expression: before it.
+            slip: chance of any wrong value.
+            mistaken: as the base is taught.
+        """
         value = result(expression[:3])
-        if self.chance.random() < wrong:
+        if mistaken and expression[:3] in MISTAKEN:
+            if self.chance.random() < WRONG:
+                value = (value + 1) % BASE
+        elif self.chance.random() < slip:
             value = (value + self.chance.randrange(1, BASE)) % BASE
         left = f"{value}{expression[3:]}"
         return f"{expression[:3]}=" + (rf"\boxed{{{left}}}" if len(left) == 1 else left)
 
-    def steps(self, expression: str, wrong: float = 0.0) -> list[str]:
+    def steps(self, expression: str, slip: float = 0.0, *, mistaken: bool = False) -> list[str]:
         """All steps to the answer."""
         steps = []
         while len(expression) > 1:
-            steps.append(self.step(expression, wrong))
+            steps.append(self.step(expression, slip, mistaken=mistaken))
             expression = left_after(steps[-1])
         return steps
 
@@ -187,14 +202,14 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-steps", type=int, default=1000, help="of 64 samples")
+    parser.add_argument("--base-steps", type=int, default=1500, help="of 64 samples")
     parser.add_argument("--train", type=int, default=200, help="questions to search")
     parser.add_argument("--held-out", type=int, default=200, help="questions")
     parser.add_argument("--rollouts", type=int, default=16)
     parser.add_argument("--warmup-steps", type=int, default=150, help="optimizer steps of 16 samples")
     parser.add_argument("--reinforce-steps", type=int, default=30)
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of reinforcement")
-    parser.add_argument("--seeds", type=int, default=2, help="of reinforcement")
+    parser.add_argument("--seeds", type=int, default=3, help="of reinforcement")
     parser.add_argument("--work", type=Path, default=Path("runs/rftt_arithmetic"))
     parser.add_argument("--output", type=Path, default=Path("results/rftt_arithmetic.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/rftt_arithmetic.png"))
@@ -226,7 +241,7 @@ def write_questions(arguments: argparse.Namespace) -> None:
 
 
 def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) -> None:
-    """A Llama of two layers that answers the search's prompts, wrong now and then."""
+    """A Llama of two layers that answers the search's prompts, with its mistakes."""
     set_seed(0)
     arithmetic = Arithmetic(seed=0)
     tokenizer = make_tokenizer()
@@ -279,7 +294,7 @@ def step_example(arithmetic: Arithmetic, policy: PromptPolicy) -> tuple[str, str
     """A prompt as the search writes it, and an answer."""
     text = arithmetic.expression()
     question = Question(text, text, str(result(text)))
-    steps = arithmetic.steps(text, WRONG)
+    steps = arithmetic.steps(text, SLIP, mistaken=True)
     done = arithmetic.chance.randrange(len(steps))
     before = as_steps(steps[:done])
     if arithmetic.chance.random() < 0.7:
@@ -292,7 +307,7 @@ def verdict_example(arithmetic: Arithmetic, verdicts: VerdictWriter) -> tuple[st
     text = arithmetic.expression()
     right = wrong = arithmetic.steps(text)
     while wrong == right:
-        wrong = arithmetic.steps(text, 3 * WRONG)
+        wrong = arithmetic.steps(text, 0.4)
     shared = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
     pair = Pair(
         Question(text, text, str(result(text))),
