@@ -23,12 +23,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from small_model import small_llama, train_tokenizer
+from transformers import set_seed
 
 from rolewise.core.files import write_json
 from rolewise.core.versions import package_versions
-from rolewise.data.chat_template import CHATML
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 from rolewise.evaluation.statistics import Interval, paired_interval, wilson
@@ -125,30 +124,9 @@ def small_model(folder: Path) -> None:
     """A Llama of two layers with random weights, and a byte-pair tokenizer of the generator's texts."""
     set_seed(0)
     texts = [m["content"] for c in generate(64, seed=0, formats=("rlla",)) for m in c.messages]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=special, initial_alphabet=alphabet)
-    backend.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
-    )
-    tokenizer.chat_template = CHATML
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = train_tokenizer(texts, 1500)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 2, "max_position_embeddings": 2048}
+    small_llama(tokenizer, **sizes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -4,8 +4,9 @@
 
 A question is an expression of digits below 5, computed modulo 5 from left to right; a step takes its first two operands
 together, as in `3+4-1` to `3+4=2-1`. The base is a small model made here, trained on steps in the very prompts that a
-search by prompts uses, so that it can be searched. It is taught some of the fifty sums wrong most of the time, so that
-no vote mends them, but search that knows the answers can find the way round. Then
+search by prompts uses, so that it can be searched, and on whole answers to plain questions. It is taught some of the
+fifty sums wrong most of the time, so that no vote mends them, but search that knows the answers can find the way round.
+Then
 
 - search by prompts on training questions, warm-up data out of the trees, and fine-tuning on them: once with functional
   tokens, once on the same right paths as plain text;
@@ -32,13 +33,12 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from small_model import small_llama, train_tokenizer
+from transformers import PreTrainedTokenizerFast, set_seed
 
 from rolewise.core.behaviour import Behaviour, BehaviourSet
 from rolewise.core.files import write_json, write_text
 from rolewise.core.versions import package_versions
-from rolewise.data.chat_template import CHATML
 from rolewise.engines.base import Sampling
 from rolewise.evaluation.statistics import wilson
 from rolewise.jobs.options import SFTOptions
@@ -172,6 +172,7 @@ def main() -> None:
         )
         tuned = {"with tokens": with_tokens(arguments, base, progress), "without": without(arguments, base, progress)}
         curves = {"base, prompts": [solved(arguments, base, "base", progress)]}
+        curves["base, sampled"] = [sampled(arguments, base, "base", progress)]
         curves["warm-up"] = [solved(arguments, tuned["with tokens"], "warm", progress)]
         curves["warm-up, without tokens"] = [sampled(arguments, tuned["without"], "plain", progress)]
         for seed in range(arguments.seeds):
@@ -202,11 +203,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-steps", type=int, default=1500, help="of 64 samples")
-    parser.add_argument("--train", type=int, default=200, help="questions to search")
+    parser.add_argument("--base-steps", type=int, default=1800, help="of 64 samples")
+    parser.add_argument("--train", type=int, default=400, help="questions to search")
     parser.add_argument("--held-out", type=int, default=200, help="questions")
     parser.add_argument("--rollouts", type=int, default=16)
     parser.add_argument("--warmup-steps", type=int, default=150, help="optimizer steps of 16 samples")
+    parser.add_argument("--warmup-rate", type=float, default=5e-4, help="learning rate of warm-up")
     parser.add_argument("--reinforce-steps", type=int, default=30)
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of reinforcement")
     parser.add_argument("--seeds", type=int, default=3, help="of reinforcement")
@@ -246,19 +248,8 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     arithmetic = Arithmetic(seed=0)
     tokenizer = make_tokenizer()
     policy = PromptPolicy(tokenizer, BEHAVIOURS)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).to(default_device()).train()
+    sizes = {"hidden_size": 96, "intermediate_size": 256, "num_key_value_heads": 4, "max_position_embeddings": 512}
+    model = small_llama(tokenizer, **sizes).to(default_device()).train()
     verdicts = VerdictWriter(None, tokenizer, Sampling())  # only writes prompts here
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=arguments.base_steps)
@@ -266,7 +257,7 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     for step in range(arguments.base_steps):
         # Verify steps have long prompts, and batches of their own.
         rows = [
-            verdict_example(arithmetic, verdicts) if step % 8 == 7 else step_example(arithmetic, policy)
+            verdict_example(arithmetic, verdicts) if step % 8 == 7 else step_example(arithmetic, policy, tokenizer)
             for _ in range(64)
         ]
         ids = [
@@ -290,16 +281,21 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     model.eval().save_pretrained(folder)
 
 
-def step_example(arithmetic: Arithmetic, policy: PromptPolicy) -> tuple[str, str]:
-    """A prompt as the search writes it, and an answer."""
+def step_example(arithmetic: Arithmetic, policy: PromptPolicy, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+    """A prompt as the search writes it, or a plain question, and an answer."""
     text = arithmetic.expression()
     question = Question(text, text, str(result(text)))
     steps = arithmetic.steps(text, SLIP, mistaken=True)
     done = arithmetic.chance.randrange(len(steps))
     before = as_steps(steps[:done])
-    if arithmetic.chance.random() < 0.7:
+    form = arithmetic.chance.random()
+    if form < 0.4:
         return policy.prompt(question, before, "next_step"), steps[done]
-    return policy.prompt(question, before, "direct_answer"), " ".join(steps[done:])
+    if form < 0.6:
+        return policy.prompt(question, before, "direct_answer"), " ".join(steps[done:])
+    asked = [{"role": "user", "content": text}]
+    prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    return prompt, "\n".join(steps)
 
 
 def verdict_example(arithmetic: Arithmetic, verdicts: VerdictWriter) -> tuple[str, str]:
@@ -325,29 +321,12 @@ def as_steps(texts: list[str]) -> tuple[Step, ...]:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Single tokens for digits, whole words for what prompts say."""
-    letters = trained_tokenizer([""])
+    letters = train_tokenizer([""], 600, single_digits=True)
     arithmetic = Arithmetic(seed=2)
     policy, verdicts = PromptPolicy(letters, BEHAVIOURS), VerdictWriter(None, letters, Sampling())
-    examples = [step_example(arithmetic, policy) for _ in range(400)]
+    examples = [step_example(arithmetic, policy, letters) for _ in range(400)]
     examples += [verdict_example(arithmetic, verdicts) for _ in range(100)]
-    return trained_tokenizer(["".join(pair) for pair in examples])
-
-
-def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet)
-    backend.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", clean_up_tokenization_spaces=False
-    )
-    tokenizer.chat_template = CHATML
-    return tokenizer
+    return train_tokenizer(["".join(pair) for pair in examples], 600, single_digits=True)
 
 
 def with_tokens(arguments: argparse.Namespace, base: Path, progress: Progress) -> Path:
@@ -393,7 +372,7 @@ def sft_config(arguments: argparse.Namespace) -> WeightedSFTConfig:
         output_dir="",
         weighting="none",
         max_steps=arguments.warmup_steps,
-        learning_rate=1e-3,
+        learning_rate=arguments.warmup_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=10,
         per_device_train_batch_size=16,
