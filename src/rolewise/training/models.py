@@ -171,7 +171,7 @@ def _refuse_adapter(name: str) -> None:
     if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
         raise InputError(
             f"{name}: an adapter, not a whole model; give the model with the adapter merged in "
-            f"({directory / 'merged'}, which rolewise sft writes with --merge)"
+            f"({directory / 'merged'}, which the command that trained it writes with --merge)"
         )
 
 
