@@ -16,9 +16,8 @@ from rolewise.core.region import Region
 from rolewise.core.role import Role
 from rolewise.training.gradient_variance import GradientVariance
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
-from rolewise.training.grpo_config import call_regions
 from rolewise.training.models import lora_config
-from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles
+from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles, call_regions
 from rolewise.training.trl_grpo_adapter import loss_mask
 from rolewise.weighting import AlphaFT
 from rolewise.weighting.ramp import Ramp

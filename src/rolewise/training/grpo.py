@@ -13,9 +13,9 @@ from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.training.gradient_variance import GradientVariance
-from rolewise.training.grpo_config import WeightedGRPOConfig, call_regions, make_rollout_weighting
+from rolewise.training.grpo_config import WeightedGRPOConfig, make_rollout_weighting
 from rolewise.training.region_meter import RegionMeter
-from rolewise.training.rollout_roles import FormatCheck, RolloutRoles, label_rollout
+from rolewise.training.rollout_roles import FormatCheck, RolloutRoles, call_regions, label_rollout
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
 from rolewise.training.trl_grpo_adapter import (
     GRPOSeams,

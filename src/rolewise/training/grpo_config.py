@@ -1,21 +1,15 @@
 """Settings of GRPO with token weights, and what they name."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.core.role import Role
-from rolewise.data.token_text import token_table
-from rolewise.data.tool_calls import CALL_FORMATS, opened_thought
-from rolewise.roles.regions import label_regions
-from rolewise.training.rollout_roles import RolloutRoles
+from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
 from rolewise.weighting import WEIGHTINGS, make_weighting
 from rolewise.weighting.ramp import Ramp
@@ -24,9 +18,6 @@ from rolewise.weighting.rest import REGION_WEIGHTINGS, RegionWeighting, make_reg
 ROLES = ("regions", "shad")
 ROLE_WEIGHTINGS = ("rest", "rft", "alpha")
 """Weightings of reasoning and boilerplate, beside none and registered ones."""
-_LONGEST_OPENING = 12
-"""Tokens of a thought's opening tag at most, with the line breaks behind it."""
-_CALL_REGIONS = (Region.TOOL_NAME, Region.ARGUMENTS, Region.ARGUMENT_NAME, Region.ARGUMENT_VALUE)
 
 
 Code = TypeVar("Code", Region, Role)
@@ -152,28 +143,3 @@ def read_weights(text: str, kind: type[Code]) -> dict[Code, tuple[float, float]]
         except ValueError:
             raise InputError(f"region_weights: {entry!r} is not of the form think=0.2:1 or think=0.5") from None
     return points
-
-
-def call_regions(tokenizer: Any, call_format: str | None) -> RolloutRoles:
-    """The regions of tool calls, found in the sampled ids themselves."""
-
-    def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
-        # A thought that the prompt opened is one from its first token on, also if the response never closes it.
-        openings = [_opening(ids, tokenizer) for ids in before]
-        whole = [[*opening, *ids] for opening, ids in zip(openings, responses, strict=True)]
-        labelled = label_regions(whole, tokenizer, call_format)
-        return [regions_T[len(opening) :] for regions_T, opening in zip(labelled, openings, strict=True)]
-
-    return RolloutRoles(
-        label=label,
-        names={int(region): region.label for region in Region},
-        of_calls=frozenset(map(int, _CALL_REGIONS)),
-    )
-
-
-def _opening(before: Sequence[int], tokenizer: Any) -> list[int]:
-    """The last tokens of a prompt, as far as they open a thought."""
-    tail = list(before[-_LONGEST_OPENING:])
-    text, start_T, _ = token_table(tokenizer).text(tail)
-    tag = opened_thought(text)
-    return [i for i, start in zip(tail, start_T, strict=True) if start >= len(text) - len(tag)] if tag else []

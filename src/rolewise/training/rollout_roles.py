@@ -1,4 +1,4 @@
-"""Roles of the tokens that a policy has sampled, labelled by their own ids.
+"""Roles of the tokens that a policy has sampled, labelled by their own ids. Of use beside any trainer: no TRL here.
 
 Shapes: B responses, T tokens of the longest one.
 """
@@ -12,9 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from rolewise.core.errors import InputError
+from rolewise.core.region import Region
+from rolewise.data.token_text import token_table
+from rolewise.data.tool_calls import opened_thought
+from rolewise.roles.regions import label_regions
 
 Labeller = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[NDArray[np.uint8]]]
 """(ids that came before each response, ids of each response) → the role of each token of the response, a number."""
+
+_LONGEST_OPENING = 12
+"""Tokens of a thought's opening tag at most, with the line breaks behind it."""
+_CALL_REGIONS = (Region.TOOL_NAME, Region.ARGUMENTS, Region.ARGUMENT_NAME, Region.ARGUMENT_VALUE)
 
 ROLLOUTS_LOOKED_AT = 5
 """Rollouts without a single call after which the user is told that the format is never used."""
@@ -37,11 +45,36 @@ class RolloutRoles:
     outside: int = 0
 
 
+def call_regions(tokenizer: Any, call_format: str | None) -> RolloutRoles:
+    """The regions of tool calls, found in the sampled ids themselves."""
+
+    def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
+        # A thought that the prompt opened is one from its first token on, also if the response never closes it.
+        openings = [_opening(ids, tokenizer) for ids in before]
+        whole = [[*opening, *ids] for opening, ids in zip(openings, responses, strict=True)]
+        labelled = label_regions(whole, tokenizer, call_format)
+        return [regions_T[len(opening) :] for regions_T, opening in zip(labelled, openings, strict=True)]
+
+    return RolloutRoles(
+        label=label,
+        names={int(region): region.label for region in Region},
+        of_calls=frozenset(map(int, _CALL_REGIONS)),
+    )
+
+
+def _opening(before: Sequence[int], tokenizer: Any) -> list[int]:
+    """The last tokens of a prompt, as far as they open a thought."""
+    tail = list(before[-_LONGEST_OPENING:])
+    text, start_T, _ = token_table(tokenizer).text(tail)
+    tag = opened_thought(text)
+    return [i for i, start in zip(tail, start_T, strict=True) if start >= len(text) - len(tag)] if tag else []
+
+
 def label_rollout(rollout: dict[str, Any], mask_BT: torch.Tensor, roles: RolloutRoles) -> torch.Tensor:
     """Roles of a rollout's completions, uint8 (B, T); each stretch of the policy's own tokens is a response of its own.
 
     Args:
-        rollout: TRL's scored generation batch.
+        rollout: has `completion_ids` of that shape, `prompt_ids` and `prompt_mask`, as TRL's scored generation batch.
         mask_BT: bool, true for the policy's own tokens.
         roles: where roles come from.
 
