@@ -51,7 +51,7 @@ ROLLOUT = [
     [*call("Paris"), ("<result>18</result>", ENVIRONMENT), ("<think>", Region.TAG), (" warm", Region.THINK)],
     [("No call at all.", Region.OTHER)],
     call("Rome"),
-    [("in Rome", Region.THINK), ("</think>", Region.TAG), ("\n", Region.OTHER)],  # its prompt opened the thought
+    [("in Rome", Region.THINK)],  # its prompt opened the thought
 ]
 PROMPTS = ["Where?", "Where?", "And how is Rome?", "And how is Rome?<think>"]
 REWARDS = [1.0, 0.0, 0.25, 2.0]
@@ -278,7 +278,7 @@ def test_verls_loss_becomes_the_weighted_mean_of_the_clipped_loss(queue, rows_at
                 loss = torch.minimum(loss, torch.tensor(-1.5 * advantage))
             by_hand = by_hand + weight * loss
     by_hand = by_hand / sum(weight for row in weights for weight in row)
-    assert float(found) == pytest.approx(float(by_hand), rel=1e-5)
+    assert found.item() == pytest.approx(by_hand.item(), rel=1e-5)
     expected = torch.autograd.grad(by_hand, logps, retain_graph=True)
     for gradient, of_row in zip(torch.autograd.grad(found, logps), expected, strict=True):
         torch.testing.assert_close(gradient, of_row, rtol=1e-4, atol=1e-7)
