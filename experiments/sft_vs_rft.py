@@ -93,7 +93,7 @@ def main() -> None:
     }
     write_json(arguments.output, result)
     print_tables(result)
-    draw(logs, arguments.seeds, arguments.figure)
+    draw(result, arguments.figure)
 
 
 def label_split(arguments, split, progress):
@@ -211,21 +211,24 @@ def print_tables(result):
         print(f"{'  each seed by itself':32}" + "".join(f"{cell:>24}" for cell in alone))
 
 
-def draw(logs, seeds, path):
-    """Training loss by role (SHAD's labels) over steps, mean over seeds."""
+def draw(result, path):
+    """Each arm less SFT on held-out samples, by the truth and by SHAD's labels; small points are single seeds."""
+    columns = list(next(iter(result["differences"].values())))
+    figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    for number, (arm, row) in enumerate(result["differences"].items()):
+        places = np.arange(len(columns)) + 0.2 * (number - 1)
+        estimates = np.array([row[column]["estimate"] for column in columns])
+        ends = np.array([[row[column]["low"], row[column]["high"]] for column in columns]).T
+        axis.errorbar(places, estimates, yerr=np.abs(ends - estimates), fmt="o", capsize=3, label=arm)
+        for place, column in zip(places, columns, strict=True):
+            alone = row[column]["by_seed"]
+            axis.plot([place + 0.05] * len(alone), alone, ".", color=f"C{number}", markersize=4, alpha=0.5)
+    axis.axhline(0, color="grey", linewidth=0.8)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_ylabel("held-out loss less SFT's\n(nats per token)")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharex=True)
-    titles = {"token_mean": "all tokens", "reasoning": "reasoning", "boilerplate": "boilerplate"}
-    for axis, (key, title) in zip(axes, titles.items(), strict=True):
-        for arm in ARMS:
-            curves = [[(line["step"], line[f"loss_{key}"]) for line in logs[arm, s]] for s in range(seeds)]
-            steps = [step for step, _ in curves[0]]
-            axis.plot(steps, np.mean([[loss for _, loss in curve] for curve in curves], axis=0), label=arm)
-        axis.set(title=title, xlabel="optimizer step")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("training loss (nats per token)")
-    axes[0].legend(fontsize=8)
-    figure.tight_layout()
     figure.savefig(path, dpi=140)
 
 

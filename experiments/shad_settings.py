@@ -4,7 +4,7 @@
 
 Labels the generator's evaluation split with each setting and writes AUROC of LD against the truth (with an interval
 from resampling whole samples), beside base loss alone and the regex, to results/shad_settings.json. A setting that
-the file already holds is skipped, so a stopped run goes on.
+the file already holds is skipped, so a stopped run goes on. docs/figures/shad_settings.png shows all that it holds.
 
 With `--adapt N` the base model is first fine-tuned, plainly, on N conversations of the training split (whose phrases
 are not those of the evaluation split), so that it knows the formats and has learnt to read its prompt.
@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
@@ -37,6 +38,9 @@ from rolewise.labelling.shad import SHAD, SHADConfig
 from rolewise.training.models import load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # after the backend is chosen
+
 SETTINGS = {
     "lora, lr 1e-3, batch 2 (default)": {},
     "lora, lr 1e-3, batch 2, 2 epochs": {"epochs": 2},
@@ -49,13 +53,14 @@ SETTINGS = {
 
 
 def main() -> None:
-    """Run the settings that are missing and print the table."""
+    """Run the settings that are missing, print the table, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
     parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/figures/shad_settings.png"))
     parser.add_argument("--adapt", type=int, default=0, help="conversations that the base is fine-tuned on first")
     parser.add_argument("--work", type=Path, default=Path("runs/shad_settings"), help="where that model is left")
     parser.add_argument("--keep", type=Path, help="directory in which each setting's losses are left, as .npz")
@@ -104,6 +109,7 @@ def main() -> None:
         }
         write_json(arguments.output, results)
         print_table(results)
+    draw(results, arguments.figure)
 
 
 def auroc_where_reasoning_begins(samples: list[LabelledSample]) -> Interval:
@@ -154,6 +160,38 @@ def print_table(results: dict) -> None:
         base, regex = (result["auroc"][name]["estimate"] for name in ("base loss", "regex"))
         error = result["format_error"]["estimate"]
         print(f"{key:80} {cells[0]:>20} {cells[1]:>22} {base:10.3f} {regex:6.3f} {error:10.1%}", flush=True)
+
+
+def draw(results: dict, path: Path) -> None:
+    """AUROC of every setting with its interval, of the base as it is and adapted, beside that of the regex."""
+    rows = sorted(
+        {(result["config"]["seed"], result["setting"]) for result in results.values()},
+        key=lambda row: (row[0], list(SETTINGS).index(row[1])),
+    )
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True)
+    figure.subplots_adjust(left=0.21, right=0.99, top=0.92, bottom=0.23, wspace=0.05)
+    for number, adapted_on in enumerate(sorted({result["adapted_on"] for result in results.values()})):
+        runs = [result for result in results.values() if result["adapted_on"] == adapted_on]
+        places = [rows.index((run["config"]["seed"], run["setting"])) + 0.16 * number for run in runs]
+        label = f"LD, base adapted on {adapted_on} conversations" if adapted_on else "LD, base as it is"
+        columns = [run["auroc"]["LD"] for run in runs], [run["auroc_where_reasoning_begins"] for run in runs]
+        for axis, intervals in zip(axes, columns, strict=True):
+            estimates = np.array([interval["estimate"] for interval in intervals])
+            ends = np.array([[interval["low"], interval["high"]] for interval in intervals]).T
+            axis.errorbar(
+                estimates, places, xerr=np.abs(ends - estimates), fmt="o", markersize=4, capsize=2, label=label
+            )
+    regex = np.mean([result["auroc"]["regex"]["estimate"] for result in results.values()])
+    axes[0].axvline(regex, color="C2", linestyle="--", label="regex")
+    axes[0].set_yticks(range(len(rows)), [f"{setting}, seed {seed}" for seed, setting in rows], fontsize=8)
+    axes[0].invert_yaxis()
+    for axis, title in zip(axes, ("all tokens", "where reasoning begins"), strict=True):
+        axis.axvline(0.5, color="grey", linestyle=":", label="chance")
+        axis.set(title=title, xlabel="AUROC, 95 % interval")
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
