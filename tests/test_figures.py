@@ -73,6 +73,9 @@ def test_a_method_s_page_ends_with_its_verdict_and_states_equations(name: str) -
     verdict = text.rpartition("## ")[2]
     assert re.search(r"\d \[.?\d.*, .?\d.*\]|\d % \[\d+, \d+\]", verdict), "no number with its interval"
     assert "results/README.md#" in verdict
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    # GitHub reads a backslash before punctuation as Markdown's own, in a line of text.
+    assert not [formula for formula in re.findall(r"\$([^$]+)\$", prose) if re.search(r"\\[^\w\s]", formula)]
     formulas = re.findall(r"^```math\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert formulas
     for formula in formulas:
