@@ -15,7 +15,7 @@ Writes results/grpo_vs_rest.json and docs/figures/grpo_vs_rest.png; what `--work
 """
 
 import argparse
-import time
+import json
 from pathlib import Path
 
 import matplotlib
@@ -47,13 +47,12 @@ import matplotlib.pyplot as plt  # after the backend is chosen
 ARMS = {"GRPO": "none", "ResT": "rest", "ResT, official": "rest-official", "ResT, static": "rest-static"}
 CURVES = {"reward": "reward", "entropy": "entropy, nats", "policy_gradient/variance": "variance of the policy gradient"}
 LAST = 8
-"""Rollouts at the end whose mean reward is compared."""
+"""Rollouts at the end (of regions, at the beginning too) whose mean is taken."""
 
 
 def main() -> None:
     """Run what is missing, print the table, draw the figure."""
     arguments = parse()
-    start = time.perf_counter()
     splits = {"trained on": "trained-on", "held out": "held-out"}
     conversations = generate(arguments.conversations, seed=0, formats=("rlla",))
     write_conversations(conversations, data_of(arguments, "train"))
@@ -82,8 +81,9 @@ def main() -> None:
             arm: [{name: curve(runs[arm, seed].log, name) for name in CURVES} for seed in range(arguments.seeds)]
             for arm in ARMS
         },
+        "regions": {arm: regions([runs[arm, seed].log for seed in range(arguments.seeds)]) for arm in ARMS},
         "versions": package_versions(),
-        "seconds": round(time.perf_counter() - start, 1),
+        "training_seconds": {arm: [seconds(runs[arm, seed].path) for seed in range(arguments.seeds)] for arm in ARMS},
     }
     result["against_grpo"] = {
         arm: vars(paired_interval(np.subtract(result["reward"][arm], result["reward"]["GRPO"])))
@@ -215,6 +215,23 @@ def exact(arguments: argparse.Namespace, model: Path, split: str) -> dict[str, f
 def curve(log: list[dict], name: str) -> list[float]:
     """A number of the log, rollout by rollout."""
     return [float(entry[name]) for entry in log if name in entry]
+
+
+def regions(logs: list[list[dict]]) -> dict[str, dict[str, list[float]]]:
+    """Each region's share of the sampled tokens and its weight, at the first rollouts and the last, over all seeds."""
+    names = sorted({name for log in logs for entry in log for name in entry if name.startswith(("share/", "weight/"))})
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in names:
+        kind, _, region = name.partition("/")
+        curves = [curve(log, name) for log in logs]
+        ends = [float(np.mean([values[part] for values in curves])) for part in (slice(LAST), slice(-LAST, None))]
+        found.setdefault(region, {})[kind] = ends
+    return found
+
+
+def seconds(run: Path) -> float:
+    """Of its training, whenever that was."""
+    return float(json.loads((run / "run.json").read_text(encoding="utf-8"))["seconds"]["train"])
 
 
 def final_reward(log: list[dict]) -> float:
