@@ -8,8 +8,8 @@ search by prompts uses, so that it can be searched, and on whole answers to plai
 fifty sums wrong most of the time, so that no vote mends them, but search that knows the answers can find the way round.
 Then
 
-- search by prompts on training questions, warm-up data out of the trees, and fine-tuning on them: once with functional
-  tokens, once on the same right paths as plain text;
+- search by prompts on training questions, warm-up data out of the trees, and fine-tuning on them: with functional
+  tokens, with them on the right paths alone, and on the same right paths as plain text;
 - reinforcement of both: with tokens by tree search and by plain sampling, without tokens by plain sampling;
 - held-out questions: with tokens solved by tree search that never sees the answers, without by as many samples. A
   majority votes.
@@ -21,7 +21,6 @@ again.
 import argparse
 import json
 import random
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -154,7 +153,6 @@ def first_mistake(expression: str, steps: list[str]) -> str:
 def main() -> None:
     """Run what is missing, print the table, draw the figure."""
     arguments = parse()
-    start = time.perf_counter()
     write_questions(arguments)
     with Progress(console=Console(stderr=True)) as progress:
         base = arguments.work / "base"
@@ -171,9 +169,11 @@ def main() -> None:
             progress,
         )
         tuned = {"with tokens": with_tokens(arguments, base, progress), "without": without(arguments, base, progress)}
+        unmerged = with_tokens(arguments, base, progress, name="unmerged", merged=0)
         curves = {"base, prompts": [solved(arguments, base, "base", progress)]}
         curves["base, sampled"] = [sampled(arguments, base, "base", progress)]
         curves["warm-up"] = [solved(arguments, tuned["with tokens"], "warm", progress)]
+        curves["warm-up, right paths alone"] = [solved(arguments, unmerged, "unmerged", progress)]
         curves["warm-up, without tokens"] = [sampled(arguments, tuned["without"], "plain", progress)]
         for seed in range(arguments.seeds):
             for name, start_from, source, measure in (
@@ -194,7 +194,6 @@ def main() -> None:
         },
         "accuracy": curves,
         "versions": package_versions(),
-        "seconds": round(time.perf_counter() - start, 1),
     }
     write_json(arguments.output, summary)
     show(summary)
@@ -203,13 +202,13 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base-steps", type=int, default=1800, help="of 64 samples")
-    parser.add_argument("--train", type=int, default=400, help="questions to search")
+    parser.add_argument("--base-steps", type=int, default=2500, help="of 64 samples")
+    parser.add_argument("--train", type=int, default=300, help="questions to search")
     parser.add_argument("--held-out", type=int, default=200, help="questions")
-    parser.add_argument("--rollouts", type=int, default=16)
-    parser.add_argument("--warmup-steps", type=int, default=150, help="optimizer steps of 16 samples")
-    parser.add_argument("--warmup-rate", type=float, default=5e-4, help="learning rate of warm-up")
-    parser.add_argument("--reinforce-steps", type=int, default=30)
+    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument("--warmup-steps", type=int, default=500, help="optimizer steps of 16 samples")
+    parser.add_argument("--warmup-rate", type=float, default=1e-3, help="learning rate of warm-up")
+    parser.add_argument("--reinforce-steps", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="of reinforcement")
     parser.add_argument("--seeds", type=int, default=3, help="of reinforcement")
     parser.add_argument("--work", type=Path, default=Path("runs/rftt_arithmetic"))
@@ -329,12 +328,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(["".join(pair) for pair in examples], 600, single_digits=True)
 
 
-def with_tokens(arguments: argparse.Namespace, base: Path, progress: Progress) -> Path:
-    """The base tuned on warm-up data with functional tokens."""
+def with_tokens(
+    arguments: argparse.Namespace, base: Path, progress: Progress, *, name: str = "warm", merged: int = 1
+) -> Path:
+    """The base tuned on warm-up data with functional tokens, with or without wrong branches that are mended."""
     options = WarmupOptions(
         model=str(base),
         trees=str(arguments.work / "searched" / "trees.jsonl"),
-        output=str(arguments.work / "warm"),
+        output=str(arguments.work / name),
+        merged=merged,
         behaviours=str(arguments.work / "behaviours.yaml"),
         verify_tokens=24,
         temperature=0.0,
