@@ -480,7 +480,7 @@ def show(summary: dict) -> None:
 
 def draw(summary: dict, path: Path) -> None:
     """Accuracy over rollouts: means over seeds, with the Wilson intervals of a single run's questions."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.4, 5.0), layout="constrained")
     for number, (name, runs) in enumerate(summary["accuracy"].items()):
         rollouts = [point["rollouts"] for point in runs[0]]
         ends = ("low", "estimate", "high")
@@ -489,7 +489,7 @@ def draw(summary: dict, path: Path) -> None:
         axis.fill_between(rollouts, low, high, color=f"C{number}", alpha=0.1, linewidth=0)
     axis.set(xlabel="rollouts (or samples) for each question", ylabel="held-out questions right")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
