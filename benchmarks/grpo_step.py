@@ -2,34 +2,31 @@
 
     python benchmarks/grpo_step.py --model MODEL_DIRECTORY
 
-Two trainers with a model copy each take steps on the same rollouts in turn, each pair in the opposite order of the one
-before. A step is: score a rollout (rewards and advantages, and on our side regions and weights), then `training_step`
-on it (forward and backward), `optimizer.step`, `zero_grad`. Sampling is the same for both and would hide what is
-measured, so the responses are given: tool calls of the generator's conversations, some cut short, some repeated.
-Ratios of seconds are paired step by step. Rows: the weighting, and `variance`, ResT with the estimate of the policy
-gradient's variance.
+Two trainers with a model copy each take steps on the same rollouts in turn, and with them the floor under both (see
+`steps.py`), the order changing from pair to pair. A step is: score a rollout (rewards and advantages, and on our side
+regions and weights), then `training_step` on it (forward and backward), `optimizer.step`, `zero_grad`. Sampling is the
+same for both and would hide what is measured, so the responses are given: tool calls of the generator's conversations,
+some cut short, some repeated. Ratios of seconds are paired step by step. Rows: the weighting, and `variance`, ResT with
+the estimate of the policy gradient's variance.
 """
 
 import argparse
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from record import as_json, seconds_of, write_record
-from rich.console import Console
-from rich.table import Table
+from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from rolewise.data.generator import generate
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import default_device, load_model, load_tokenizer
 
 ROWS = ("rest", "rest-official", "rest-entropy", "none", "variance")
+PROMPTS = 64
 
 
 def responses(tokenizer: PreTrainedTokenizerBase, count: int, tokens: int, seed: int) -> list[list[int]]:
@@ -58,33 +55,47 @@ class Stepper:
         trainer.model.zero_grad()
 
 
+class Rollout:
+    """Gives a rollout's responses without sampling: which ones, the number at the prompt's end tells."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], batch: int):
+        self._tokenizer, self._ids, self._batch = tokenizer, ids, batch
+
+    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
+        first = int(prompts[0].split()[-1]) * self._batch
+        chosen = [self._ids[(first + place) % len(self._ids)] for place in range(len(prompts))]
+        prompt_ids = self._tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        return {"prompt_ids": prompt_ids, "completion_ids": chosen, "logprobs": None}
+
+    def batch(self, prompts: list[str], device: str) -> dict[str, torch.Tensor]:
+        """Prompts and responses as a batch of tokens (B, T), padded on the right, with the responses as labels."""
+        found = self(prompts, None)
+        pairs = list(zip(found["prompt_ids"], found["completion_ids"], strict=True))
+        width = max(len(prompt) + len(response) for prompt, response in pairs)
+        ids_BT, mask_BT = torch.zeros(len(pairs), width, dtype=torch.long), torch.zeros(len(pairs), width)
+        labels_BT = torch.full_like(ids_BT, -100)
+        for row, (prompt, response) in enumerate(pairs):
+            end = len(prompt) + len(response)
+            ids_BT[row, :end] = torch.tensor(prompt + response)
+            mask_BT[row, :end] = 1
+            labels_BT[row, len(prompt) : end] = torch.tensor(response)
+        batch = {"input_ids": ids_BT, "attention_mask": mask_BT.long(), "labels": labels_BT}
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
 def make_trainer(
-    row: str | None, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]], work: str
+    row: str | None, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, rollout: Rollout, work: str
 ) -> GRPOTrainer:
     """Ours with the weighting of `row`, or TRL's own trainer for None."""
     common = {
-        "output_dir": work,
-        "per_device_train_batch_size": options.batch,
+        **trainer_settings(options, work),
         "num_generations": options.batch,
         "max_completion_length": options.tokens,
-        "learning_rate": 1e-6,
-        "bf16": options.dtype == "bfloat16",
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "report_to": "none",
-        "seed": options.seed,
-        "use_cpu": default_device() == "cpu",
     }
-
-    def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
-        first = int(prompts[0].split()[-1]) * options.batch
-        chosen = [ids[(first + place) % len(ids)] for place in range(len(prompts))]
-        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        return {"prompt_ids": prompt_ids, "completion_ids": chosen, "logprobs": None}
-
     given: dict[str, Any] = {
         "model": load_model(options.model, dtype=options.dtype, device=default_device()),
         "reward_funcs": lambda completion_ids, **_: [float(len(row) % 7) for row in completion_ids],
-        "train_dataset": Dataset.from_dict({"prompt": [f"{'a word ' * 32}{n}" for n in range(64)]}),
+        "train_dataset": Dataset.from_dict({"prompt": [f"{'a word ' * 32}{n}" for n in range(PROMPTS)]}),
         "processing_class": tokenizer,
         "rollout_func": rollout,
     }
@@ -95,53 +106,34 @@ def make_trainer(
     return WeightedGRPOTrainer(args=args, **given)
 
 
-def measure(
-    row: str, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, ids: list[list[int]]
-) -> tuple[list[float], list[float]]:
-    """Seconds of each of our steps and of TRL's, pair by pair."""
-    ours: list[float] = []
-    trls: list[float] = []
+def measure_row(
+    row: str, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, rollout: Rollout
+) -> dict[str, list[float]]:
+    """Seconds of our steps, of TRL's and of the floor, pair by pair."""
     with tempfile.TemporaryDirectory() as work:
-        steppers = [Stepper(make_trainer(name, options, tokenizer, ids, work)) for name in (row, None)]
-        for pair in range(-options.warmup, options.pairs):
-            example = dict(steppers[0].trainer.train_dataset[pair % 64])
-            turns = list(zip(steppers, (ours, trls), strict=True))
-            for stepper, times in turns if pair % 2 else reversed(turns):
-                rows = [dict(example) for _ in range(options.batch)]
-                seconds = seconds_of(lambda stepper=stepper, rows=rows: stepper.step(rows))
-                if pair >= 0:
-                    times.append(seconds)
-    return ours, trls
+        ours, trls = (Stepper(make_trainer(name, options, tokenizer, rollout, work)) for name in (row, None))
+
+        def turns_of(pair: int) -> list[Turn]:
+            example = dict(ours.trainer.train_dataset[pair % PROMPTS])
+            our_rows, trl_rows = ([dict(example) for _ in range(options.batch)] for _ in range(2))
+            batch = rollout.batch([example["prompt"]] * options.batch, default_device())
+            return [
+                [(OURS, lambda: ours.step(our_rows))],
+                [(TRLS, lambda: trls.step(trl_rows))],
+                floor_turn(trls.trainer, [batch]),
+            ]
+
+        return measure(turns_of, options.pairs, options.warmup)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model directory")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["rest"])
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=2, help="pairs off the clock")
-    parser.add_argument("--batch", type=int, default=4, help="responses per rollout, one group")
-    parser.add_argument("--tokens", type=int, default=128, help="per response, at most")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark-grpo-step.json"))
+    add_options(parser, tokens=128, batch=4, rows=ROWS, output="results/benchmark-grpo-step.json")
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = load_tokenizer(options.model)
-    ids = responses(tokenizer, 64, options.tokens, options.seed)
-
-    console = Console()
-    table = Table("weighting", "ours, s/step", "TRL's GRPO, s/step", "ours over TRL's")
-    results = {}
-    for row in options.rows:
-        ours, trls = measure(row, options, tokenizer, ids)
-        ratio = ratio_interval(ours, trls, seed=options.seed)
-        table.add_row(row, f"{np.median(ours):.3f}", f"{np.median(trls):.3f}", f"{ratio:.3f}")
-        results[row] = {"ratio": as_json(ratio), "our_seconds": ours, "trl_seconds": trls}
-    console.print(table)
-    write_record(options, default_device(), {"rows": results})
-    console.print(f"written to {options.output}")
+    rollout = Rollout(tokenizer, responses(tokenizer, 64, options.tokens, options.seed), options.batch)
+    report(options, {row: measure_row(row, options, tokenizer, rollout) for row in options.rows}, "TRL's GRPO")
 
 
 if __name__ == "__main__":

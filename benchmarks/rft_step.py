@@ -2,10 +2,10 @@
 
     python benchmarks/rft_step.py --model MODEL_DIRECTORY
 
-Two trainers with a model copy each take steps on the same micro-batches in turn, each pair in the opposite order of the
-one before. A step is: fetch the micro-batches (`get_batch_samples`, which counts what the loss is divided by),
-`training_step` on each (forward and backward), `optimizer.step`, `zero_grad`. Collating, clipping and logging are off
-the clock. Ratios of seconds are paired step by step.
+Two trainers with a model copy each take steps on the same micro-batches in turn, and with them the floor under both
+(see `steps.py`), the order changing from pair to pair. A step is: fetch the micro-batches (`get_batch_samples`, which
+counts what the loss is divided by), `training_step` on each (forward and backward), `optimizer.step`, `zero_grad`.
+Collating, clipping and logging are off the clock. Ratios of seconds are paired step by step.
 
 Rows:
 - `fused`: RFT with TRL's fused LM head, as on a GPU by default, over TRL's SFT with the same head: RFT's own cost.
@@ -15,21 +15,18 @@ Rows:
 import argparse
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from record import as_json, rendered_samples, seconds_of, write_record
-from rich.console import Console
-from rich.table import Table
+from record import rendered_samples
+from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
 
@@ -76,17 +73,7 @@ def make_trainer(
     row: str | None, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, dataset: Dataset, work: str
 ) -> SFTTrainer:
     """RFT with the head of `row`, or TRL's own trainer for None."""
-    common = {
-        "output_dir": work,
-        "per_device_train_batch_size": options.batch,
-        "gradient_accumulation_steps": options.accumulation,
-        "learning_rate": 1e-6,
-        "bf16": options.dtype == "bfloat16",
-        "gradient_checkpointing": options.gradient_checkpointing,
-        "report_to": "none",
-        "seed": options.seed,
-        "use_cpu": default_device() == "cpu",
-    }
+    common = {**trainer_settings(options, work), "gradient_accumulation_steps": options.accumulation}
     model = load_model(options.model, dtype=options.dtype, device=default_device())
     if row is not None:
         args = WeightedSFTConfig(weighting="rft", lm_head=row, **common)
@@ -95,60 +82,40 @@ def make_trainer(
     return SFTTrainer(model, args, train_dataset=dataset.remove_columns("token_roles"), processing_class=tokenizer)
 
 
-def measure(
+def measure_row(
     row: str, options: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, dataset: Dataset
-) -> tuple[list[float], list[float]]:
-    """Seconds of each of our steps and of TRL's, pair by pair."""
+) -> dict[str, list[float]]:
+    """Seconds of our steps, of TRL's and of the floor, pair by pair."""
     per_step = options.batch * options.accumulation
     rng = np.random.default_rng(options.seed)
-    ours: list[float] = []
-    trls: list[float] = []
     with tempfile.TemporaryDirectory() as work:
-        steppers = [Stepper(make_trainer(name, options, tokenizer, dataset, work)) for name in (row, None)]
-        for pair in range(-options.warmup, options.pairs):
+        ours, trls = (Stepper(make_trainer(name, options, tokenizer, dataset, work)) for name in (row, None))
+
+        def turns_of(_: int) -> list[Turn]:
             rows = rng.choice(len(dataset), per_step, replace=False).tolist()
             examples = [dataset[i] for i in rows]
             micro_batches = [examples[i : i + options.batch] for i in range(0, per_step, options.batch)]
-            turns = list(zip(steppers, (ours, trls), strict=True))
-            for stepper, times in turns if pair % 2 else reversed(turns):
-                batches = stepper.collate(micro_batches)
-                seconds = seconds_of(lambda stepper=stepper, batches=batches: stepper.step(batches))
-                if pair >= 0:
-                    times.append(seconds)
-    return ours, trls
+            our_batches, trl_batches = ours.collate(micro_batches), trls.collate(micro_batches)
+            return [
+                [(OURS, lambda: ours.step(our_batches))],
+                [(TRLS, lambda: trls.step(trl_batches))],
+                floor_turn(trls.trainer, trl_batches),
+            ]
+
+        return measure(turns_of, options.pairs, options.warmup)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="model directory")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=["fused"])
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=2, help="pairs off the clock")
-    parser.add_argument("--batch", type=int, default=2, help="samples per micro-batch")
+    add_options(parser, tokens=200, batch=2, rows=ROWS, output="results/benchmark-rft-step.json")
     parser.add_argument("--accumulation", type=int, default=1, help="micro-batches per step")
-    parser.add_argument("--tokens", type=int, default=200, help="per sample, at most")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--gradient-checkpointing", action="store_true")
     parser.add_argument("--chat-template", help="for a model without one: chatml, or a file")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("results/benchmark-rft-step.json"))
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     tokenizer = load_tokenizer(options.model)
     count = max(32, options.batch * options.accumulation)
     dataset = labelled_dataset(rendered_samples(tokenizer, count, options.seed, options.chat_template), options.tokens)
-
-    console = Console()
-    table = Table("head", "RFT, s/step", "TRL's SFT (fused), s/step", "RFT over SFT")
-    results = {}
-    for row in options.rows:
-        ours, trls = measure(row, options, tokenizer, dataset)
-        ratio = ratio_interval(ours, trls, seed=options.seed)
-        table.add_row(row, f"{np.median(ours):.3f}", f"{np.median(trls):.3f}", f"{ratio:.3f}")
-        results[row] = {"ratio": as_json(ratio), "rft_seconds": ours, "sft_seconds": trls}
-    console.print(table)
-    write_record(options, default_device(), {"rows": results})
-    console.print(f"written to {options.output}")
+    report(options, {row: measure_row(row, options, tokenizer, dataset) for row in options.rows}, "TRL's SFT (fused)")
 
 
 if __name__ == "__main__":
