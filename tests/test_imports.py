@@ -1,6 +1,7 @@
 """Imports run one way, down the floors; and asking for help loads nothing heavy."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,21 @@ def test_help_is_quick_because_nothing_heavy_is_loaded(module):
     code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.split() == []
+
+
+def test_commands_that_ask_a_model_load_neither_data_sets_nor_trainers():
+    modules = ("cli.console", "jobs.search", "jobs.evaluate")
+    heavy = ("datasets", "pandas", "trl", "matplotlib")
+    code = f"""if True:
+        import importlib, sys
+        for name in {modules!r}:
+            importlib.import_module("rolewise." + name)
+        sys.modules["rolewise.cli.console"].quieten_libraries()
+        print(*[name for name in {heavy!r} if name in sys.modules])
+        import datasets
+        print(datasets.are_progress_bars_disabled())"""
+    environment = {k: v for k, v in os.environ.items() if k != "HF_DATASETS_DISABLE_PROGRESS_BARS"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600, env=environment
+    )
+    assert result.stdout.split("\n") == ["", "True", ""]

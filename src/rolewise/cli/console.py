@@ -3,11 +3,11 @@
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from typing import Any
 
-import datasets
 import transformers
 from rich.console import Console
 from rich.progress import (
@@ -121,7 +121,10 @@ def show(table: Table | None) -> None:
 def quieten_libraries() -> None:
     """Switch off what libraries print that tells a user nothing; their other warnings stay."""
     transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    # Read when datasets is imported; to import it for this would delay the commands that do without.
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
     warnings.filterwarnings("ignore", category=FutureWarning)  # addressed to programmers, and raised among libraries
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")
     warnings.filterwarnings("ignore", message="You are using 'rollout_func'")  # what TRL calls experimental we pin
