@@ -72,6 +72,21 @@ def test_closing_leaves_no_process(toy):
     assert toy.ask_all(echoes("c"))[0]["value"] == "c"
 
 
+def test_started_early_they_get_ready_meanwhile_and_are_no_more_than_needed(toy):
+    toy.start(1)
+    toy.start(1)
+    assert len(toy._workers) == 1
+    toy.start(5)
+    early = {worker.process.pid for worker in toy._workers}
+    assert len(early) == 2
+    waited = time.monotonic()
+    while toy._replies.qsize() < 2 and time.monotonic() - waited < 60:
+        time.sleep(0.01)
+    for worker in toy._workers:
+        worker.deadline = time.monotonic() - 1  # they were ready in time, whenever somebody asks
+    assert {reply["pid"] for reply in toy.ask_all(echoes("ab", sleep=0.2))} == early
+
+
 def test_threads_wait_for_one_another(toy):
     replies = {}
 

@@ -33,7 +33,8 @@ class MathVerdict:
 
 
 class MathJudge:
-    """Judges answers in processes of its own, which start with the first question. Close it, or use it with `with`.
+    """Judges answers in processes of its own, which start with the first question unless `start` is called before.
+    Close it, or use it with `with`.
 
     It may be called from several threads; one waits for the other.
     """
@@ -46,6 +47,10 @@ class MathJudge:
         """
         self._limit = limit
         self._pool = WorkerPool("rolewise.rewards.math_worker", workers=workers, limit=limit)
+
+    def start(self, texts: int = 1) -> None:
+        """Start the processes for so many texts at once, a second's work that would else hold up the first verdict."""
+        self._pool.start(texts)
 
     def judge(self, text: str, reference: str, *, numeric: bool = False) -> MathVerdict:
         """The verdict on one text; see `judge_all`."""

@@ -94,6 +94,11 @@ class WorkerPool:
         self._lock = threading.Lock()
         weakref.finalize(self, _stop_all, self._workers)
 
+    def start(self, requests: int) -> None:
+        """Start the processes that so many requests at once will need, without waiting until they are ready."""
+        with self._lock:
+            self._start_for(requests)
+
     def ask_all(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
         """The reply to each request, in order, or the exception (`LateReply`, `DeadWorker`) that stands for it.
 
@@ -117,8 +122,7 @@ class WorkerPool:
         waiting = list(range(len(requests)))[::-1]
         open_tasks = len(requests)
         while open_tasks:
-            while len(self._workers) < min(self._size, open_tasks):
-                self._workers.append(_Worker(self._module, self._replies))
+            self._start_for(open_tasks)
             for worker in self._workers:
                 if worker.ready and worker.task is None and waiting:
                     task = waiting.pop()
@@ -127,6 +131,10 @@ class WorkerPool:
                 results[task] = result
                 open_tasks -= 1
         return results
+
+    def _start_for(self, requests: int) -> None:
+        while len(self._workers) < min(self._size, requests):
+            self._workers.append(_Worker(self._module, self._replies))
 
     def _next_results(self) -> list[tuple[int, Any]]:
         """Wait for the next reply, death or deadline, and return the tasks that this ends."""

@@ -198,6 +198,7 @@ class MathSuite(Suite):
     def play(self, example: Example) -> Play:
         question = f"{example.data['problem']}\n\n{_INSTRUCTION}"
         samples = self._settings.samples
+        self._judge.start(samples)  # they get ready while the model answers
         answer = yield Ask(messages=[{"role": "user", "content": question}], max_new_tokens=_MAX_NEW_TOKENS, n=samples)
         verdicts = self._verdicts(answer, example.data["reference"])
         right = [verdict.right for verdict in verdicts]
