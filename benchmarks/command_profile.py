@@ -44,6 +44,7 @@ START_UP = {
     "load_trainable": "model",
     "open_model": "model",
     "model_fingerprint": "hash of the model",
+    "tokenizer_fingerprint": "hash of the tokenizer",
 }
 """Functions whose time is start-up, and what it is called."""
 LIBRARIES = ("trl", "transformers", "accelerate", "datasets", "peft")

@@ -50,7 +50,8 @@ def command_lines(options: argparse.Namespace, work: Path) -> dict[str, list[str
     batch = f"--per-device-train-batch-size={options.batch}"
     lines = {
         "label": f"--data {conversations} --min-pairs {options.pairs}",
-        "sft": f"--data {work / 'label'} --weighting rft --max-steps {options.sft_steps} {batch}",
+        "sft": f"--data {work / 'label'} --weighting rft --max-steps {options.sft_steps} {batch} "
+        f"--generation-tokens {options.tokens}",
         "grpo": f"--data {conversations} --weighting rest --max-steps {options.grpo_steps} {batch} "
         f"--num-generations {options.batch} --max-completion-length {options.tokens}",
         "search": f"--data {questions} --numeric --rollouts {options.rollouts} --max-depth {options.depth} "

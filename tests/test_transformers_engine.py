@@ -17,6 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3NextConfig,
     Qwen3NextForCausalLM,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
 )
 
 from rolewise.core.errors import InputError
@@ -342,6 +345,30 @@ def test_draws_follow_the_distribution(top_k, top_p):
     drawn = torch.bincount(choose(logits.expand(20000, 6), samples), minlength=6) / 20000
     assert drawn.tolist() == pytest.approx(expected, abs=0.015)
     assert all(share == 0 for share, i in zip(drawn.tolist(), expected, strict=True) if i == 0)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_draw_among_the_likeliest_is_the_draw_from_the_whole_vocabulary(tied, top_p):
+    """Against Transformers' warpers over all logits, and the inverse of the whole cumulative distribution."""
+    rows, vocabulary, top_k, temperature = 53, 127, 5, 0.8
+    logits_RV = torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(3)) * 2
+    if tied:
+        logits_RV[7] = logits_RV[7].round()  # many tokens share the last place
+        assert (logits_RV[7] >= logits_RV[7].topk(top_k).values[-1]).sum() > top_k
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+
+    def samples():
+        return [GrowingSample([row], sampling, 0, frozenset(), StopTexts(None, ()), 1) for row in range(rows)]
+
+    warped_RV = logits_RV
+    for warper in (TemperatureLogitsWarper(temperature), TopKLogitsWarper(top_k), TopPLogitsWarper(top_p)):
+        warped_RV = warper(torch.zeros(rows, 1), warped_RV)
+    cumulative_RV = warped_RV.double().softmax(-1).cumsum(-1)
+    drawn_R = torch.tensor([sample.uniform() for sample in samples()])
+    expected = [int((cumulative_RV[row] <= drawn_R[row]).sum()) for row in range(rows)]
+    assert choose(logits_RV, samples()).tolist() == expected
+    assert len(set(expected)) > 20
 
 
 def test_different_prompts_draw_different_numbers():

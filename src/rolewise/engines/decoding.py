@@ -4,7 +4,7 @@ The forward passes, positions and caches are those of Transformers' `generate`, 
 is chosen and when to stop is decided here, because `generate` draws for the whole batch from one stream of random
 numbers, and goes on with finished rows until the last one ends.
 
-Shapes: B rows of the batch, each a sample, R samples, T tokens, V vocabulary.
+Shapes: B rows of the batch, each a sample, R samples, T tokens, V vocabulary, K of its tokens.
 """
 
 import zlib
@@ -108,14 +108,31 @@ def choose(logits_RV: torch.Tensor, samples: Sequence[GrowingSample]) -> torch.T
         if settings.temperature > 0:
             alike[settings.temperature, settings.top_k, settings.top_p].append(row)
     for (temperature, top_k, top_p), rows in alike.items():
-        scores_RV = _warpers(temperature, top_k, top_p)(tokens_R[rows, None], logits_RV[rows])
-        cumulative_RV = scores_RV.softmax(dim=-1).cumsum(dim=-1)
+        scores_RK, ids_RK = _candidates(logits_RV[rows], top_k)
+        scores_RK = _warpers(temperature, top_k, top_p)(tokens_R[rows, None], scores_RK)
+        cumulative_RK = scores_RK.softmax(dim=-1).cumsum(dim=-1)
         uniform_R1 = logits_RV.new_tensor([[samples[row].uniform()] for row in rows])
-        total_R1 = cumulative_RV[:, -1:]
+        total_R1 = cumulative_RK[:, -1:]
         # Strictly below the total, so that rounding can't choose a token beyond the last possible one.
-        place_R1 = torch.minimum(uniform_R1 * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
-        tokens_R[rows] = torch.searchsorted(cumulative_RV, place_R1, right=True)[:, 0]
+        point_R1 = torch.minimum(uniform_R1 * total_R1, total_R1.nextafter(torch.zeros_like(total_R1)))
+        place_R1 = torch.searchsorted(cumulative_RK, point_R1, right=True)
+        tokens_R[rows] = ids_RK.gather(1, place_R1)[:, 0]
     return tokens_R
+
+
+def _candidates(logits_RV: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits that top-k leaves and whose they are, (R, K) both, in the order of the vocabulary.
+
+    Top-p sorts what it is given, and the whole vocabulary is a thousand times as long. All of it (K = V) is given back
+    where `top_k` is 0, and where several tokens tie for the last place: Transformers' top-k keeps them all.
+    """
+    rows, vocabulary = logits_RV.shape
+    if 0 < top_k < vocabulary:
+        ids_RK = logits_RV.topk(top_k).indices.sort(dim=-1).values
+        kept_RK = logits_RV.gather(1, ids_RK)
+        if int((logits_RV >= kept_RK.amin(dim=-1, keepdim=True)).sum()) == rows * top_k:
+            return kept_RK, ids_RK
+    return logits_RV, torch.arange(vocabulary, device=logits_RV.device).expand(rows, -1)
 
 
 class Batch:
