@@ -31,6 +31,7 @@ from unittest import mock
 
 import psutil
 import torch
+from clock import undisturbed_seconds
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from rolewise.cli.main import main as rolewise
@@ -50,14 +51,6 @@ START_UP = {
 LIBRARIES = ("trl", "transformers", "accelerate", "datasets", "peft")
 SECONDS_BETWEEN_LOOKS = 0.01
 SHOWN = 5
-SCHEDULER_FILE = "/proc/self/schedstat"
-
-
-def undisturbed_seconds() -> float:
-    """A clock that stands still while the main thread is ready to run and has no core."""
-    with open(SCHEDULER_FILE, encoding="ascii") as stream:  # noqa: PTH123 - Path costs as much as reading it
-        queued_nanoseconds = int(stream.read().split()[1])
-    return time.perf_counter() - queued_nanoseconds / 1e9
 
 
 class ModelClock:

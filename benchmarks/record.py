@@ -3,12 +3,12 @@
 import argparse
 import os
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from clock import undisturbed_seconds
 from transformers import PreTrainedTokenizerBase
 
 from rolewise.core.files import write_json
@@ -28,12 +28,12 @@ def rendered_samples(
 
 
 def seconds_of(work: Callable[[], Any]) -> float:
-    """Wall-clock seconds of `work`, an accelerator's queue drained before and after."""
+    """Seconds of `work` (see `clock.py`), an accelerator's queue drained before and after."""
     _drain()
-    start = time.perf_counter()
+    start = undisturbed_seconds()
     work()
     _drain()
-    return time.perf_counter() - start
+    return undisturbed_seconds() - start
 
 
 def write_record(options: argparse.Namespace, device: str, results: dict[str, Any]) -> None:
