@@ -18,7 +18,7 @@ from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.data.sources import parse_sources
-from rolewise.jobs.options import MAX_LENGTH, SFTOptions
+from rolewise.jobs.options import MAX_LENGTH, WEIGHTINGS, SFTOptions
 from rolewise.labelling.labellers import PLANNED
 from rolewise.roles.functional import functional_roles
 from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
@@ -166,13 +166,24 @@ def _rows(
 
 
 def _check_scores(path: str, labelled: LabelledData, options: SFTOptions) -> None:
-    """Refuse losses that mean something else, or that nobody measured."""
-    method = labelled.info.method
-    other = method in (*PLANNED, "regex", "transfer") and method != options.weighting
+    """Refuse losses that nobody measured, or that mean something else to a weighting of ours.
+
+    A plugin's weighting may read the losses of any method, SHAD's too.
+    """
+    method, weighting = labelled.info.method, options.weighting
     losses = labelled.rows.select_columns("tuned_loss").with_format("numpy")
-    if other or all(np.isnan(row["tuned_loss"]).all() for row in losses):
+    measured = not all(np.isnan(row["tuned_loss"]).all() for row in losses)
+    if weighting not in WEIGHTINGS:
+        if not measured:
+            raise InputError(
+                f"{path}: labelled by {method}, which measures no losses, but weighting {weighting} reads them; label "
+                "with --method shad, rho or reward"
+            )
+        return
+    other = method in (*PLANNED, "regex", "transfer") and method != weighting
+    if other or not measured:
         raise InputError(
-            f"{path}: labelled by {method}, which gives no token rewards for weighting {options.weighting}; label with "
+            f"{path}: labelled by {method}, which gives no token rewards for weighting {weighting}; label with "
             "--method reward"
         )
 
