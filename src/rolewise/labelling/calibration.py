@@ -1,0 +1,61 @@
+"""The threshold that keeps format tokens apart, from the format tokens that rules know beyond doubt.
+
+SHAD's threshold of 0 (arXiv 2412.14780, eq. 2) presumes that tuning makes format cheaper. Where the base model gives it
+next to no loss already, it can only rise, if by a hair: then 0 calls most of it reasoning, though the order of the
+differences is sound. No annotation is needed to see how far the threshold has to move.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from rolewise.core.errors import InputError
+from rolewise.data.labelled import LabelledSample
+from rolewise.roles.regex import sure_format_mask
+
+STEP = 1000
+"""Thresholds are rounded up to whole thousandths of a nat, which is how finely the report's page tells losses apart."""
+
+
+def threshold_by_format_error(samples: Iterable[LabelledSample], share: float) -> float:
+    """The lowest threshold (nats, in thousandths) that calls at most this share of the sure format tokens reasoning.
+
+    Samples that the labeller was tuned on and tokens without losses are left out.
+
+    Args:
+        samples: with both losses of their tokens.
+        share: 0 to below 1.
+
+    Raises:
+        InputError: for another share, or samples without a sure format token that has losses.
+    """
+    check_format_error(share)
+    differences_N = np.sort(np.concatenate([np.empty(0, np.float32), *map(_sure_differences, samples)]))[::-1]
+    if not differences_N.size:
+        raise InputError(
+            "no token with losses is format beyond doubt (JSON of a call, tags, fields), so there is nothing to "
+            "calibrate the threshold on; give a threshold instead"
+        )
+    allowed = math.floor(round(share * differences_N.size, 6))  # 0.07 · 100 lies a hair above 7, others below
+    return math.ceil(float(differences_N[allowed]) * STEP) / STEP + 0.0  # no −0
+
+
+def check_format_error(share: float) -> None:
+    """Check a share of format tokens before any work is done with it.
+
+    Raises:
+        InputError: for a share outside 0 to below 1.
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"format_error is {share}; it is a share from 0 to below 1")
+
+
+def _sure_differences(sample: LabelledSample) -> np.ndarray:
+    """LD of a sample's sure format tokens, float32."""
+    difference_T = sample.tuned_loss_T - sample.base_loss_T
+    known_T = sample.mask_T & ~np.isnan(difference_T)
+    if sample.excluded or not known_T.any():
+        return np.empty(0, np.float32)
+    sure_T = sure_format_mask(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)
+    return np.asarray(difference_T[known_T & sure_T])
