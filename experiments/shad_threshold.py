@@ -12,7 +12,7 @@ without them, too. Data without known truth is judged by its format error alone.
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledSample, load_labelled
 from rolewise.evaluation.statistics import Interval
-from rolewise.labelling.calibration import threshold_by_format_error
+from rolewise.labelling.calibration import lowest_threshold
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import sure_format_mask
 
@@ -31,12 +31,8 @@ THRESHOLDS = (-0.1, -0.01, 0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 GROUPS = ("format", "reasoning", "boilerplate", "other boilerplate")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One sample: the LD of its tokens (nats) by group; boilerplate's are a union of the other kinds'."""
-
-    sample: LabelledSample
-    differences: dict[str, np.ndarray]
+Judged = dict[str, np.ndarray]
+"""One sample: LD (nats) of the tokens of each group."""
 
 
 def main() -> None:
@@ -62,7 +58,7 @@ def judge(path: Path, shares: Sequence[float], halvings: int) -> dict[str, Any]:
     for share in shares:
         counts, thresholds = cross_calibrated(judged, share, halvings)
         calibrated[str(share)] = {
-            "threshold": float(threshold_by_format_error([one.sample for one in judged], share)),
+            "threshold": format_threshold(judged, share),
             "thresholds_of_halves": [float(np.quantile(thresholds, q)) for q in (0, 0.5, 1)],
             **measures(counts),
             "gain_over_0": gains(at_zero, counts),
@@ -81,13 +77,13 @@ def by_group(sample: LabelledSample) -> Judged:
     truth_T = np.zeros_like(sample.roles_T) if sample.true_roles_T is None else sample.true_roles_T
     boilerplate_T = is_boilerplate(truth_T)
     members = (sure_T, truth_T == Role.REASONING, boilerplate_T, boilerplate_T & ~sure_T)
-    return Judged(sample, {name: difference_T[known_T & at_T] for name, at_T in zip(GROUPS, members, strict=True)})
+    return {name: difference_T[known_T & at_T] for name, at_T in zip(GROUPS, members, strict=True)}
 
 
 def counts_above(judged: Sequence[Judged], thresholds: Sequence[float]) -> np.ndarray:
     """Per sample and group the tokens above the sample's threshold, and all of them; shape (S, groups, 2)."""
     rows = [
-        [((values > threshold).sum(), values.size) for values in one.differences.values()]
+        [((values > threshold).sum(), values.size) for values in one.values()]
         for one, threshold in zip(judged, thresholds, strict=True)
     ]
     return np.array(rows, dtype=np.float64)
@@ -99,13 +95,16 @@ def cross_calibrated(judged: Sequence[Judged], share: float, halvings: int) -> t
     counts, thresholds = [], []
     for _ in range(halvings):
         half = generator.permutation(len(judged)) % 2
-        of_half = [
-            threshold_by_format_error([one.sample for one, h in zip(judged, half, strict=True) if h == side], share)
-            for side in (0, 1)
-        ]
+        sides = [[one for one, h in zip(judged, half, strict=True) if h == side] for side in (0, 1)]
+        of_half = [format_threshold(side, share) for side in sides]
         counts.append(counts_above(judged, [of_half[1 - side] for side in half]))
         thresholds += of_half
     return np.mean(counts, axis=0), thresholds
+
+
+def format_threshold(judged: Sequence[Judged], share: float) -> float:
+    """The lowest threshold above which at most this share of the samples' sure format tokens lies."""
+    return lowest_threshold(np.concatenate([one["format"] for one in judged]), share)
 
 
 def rates(counts: np.ndarray) -> dict[str, float]:
@@ -151,7 +150,7 @@ def interval_of(
 
 def best_threshold(judged: Sequence[Judged]) -> dict[str, float]:
     """The threshold of the highest balanced accuracy, found on the very tokens that it is judged on."""
-    candidates = np.unique(np.concatenate([one.differences[name] for one in judged for name in GROUPS]))
+    candidates = np.unique(np.concatenate([one[name] for one in judged for name in GROUPS]))
     grid = np.unique(np.quantile(candidates, np.linspace(0, 1, 401)))
     scores = [rates(counts_above(judged, [value] * len(judged)).sum(axis=0))["balanced accuracy"] for value in grid]
     return {"threshold": float(grid[int(np.argmax(scores))]), "balanced accuracy": float(max(scores))}
@@ -159,7 +158,7 @@ def best_threshold(judged: Sequence[Judged]) -> dict[str, float]:
 
 def totals(judged: Sequence[Judged]) -> dict[str, int]:
     """Tokens of each group."""
-    return {name: sum(one.differences[name].size for one in judged) for name in GROUPS}
+    return {name: sum(one[name].size for one in judged) for name in GROUPS}
 
 
 def print_table(name: str, result: dict[str, Any]) -> None:

@@ -30,25 +30,27 @@ def threshold_by_format_error(samples: Iterable[LabelledSample], share: float) -
     Raises:
         InputError: for another share, or samples without a sure format token that has losses.
     """
-    check_format_error(share)
-    differences_N = np.sort(np.concatenate([np.empty(0, np.float32), *map(_sure_differences, samples)]))[::-1]
+    if not 0 <= share < 1:
+        raise InputError(f"format_error is {share}; it is a share from 0 to below 1")
+    differences_N = np.concatenate([np.empty(0, np.float32), *map(_sure_differences, samples)])
     if not differences_N.size:
         raise InputError(
             "no token with losses is format beyond doubt (JSON of a call, tags, fields), so there is nothing to "
             "calibrate the threshold on; give a threshold instead"
         )
-    allowed = math.floor(round(share * differences_N.size, 6))  # 0.07 · 100 lies a hair above 7, others below
-    return math.ceil(float(differences_N[allowed]) * STEP) / STEP + 0.0  # no −0
+    return lowest_threshold(differences_N, share)
 
 
-def check_format_error(share: float) -> None:
-    """Check a share of format tokens before any work is done with it.
+def lowest_threshold(differences_N: np.ndarray, share: float) -> float:
+    """The lowest threshold (nats, in thousandths) that at most this share of the differences lies above.
 
-    Raises:
-        InputError: for a share outside 0 to below 1.
+    Args:
+        differences_N: float, at least one.
+        share: 0 to below 1.
     """
-    if not 0 <= share < 1:
-        raise InputError(f"format_error is {share}; it is a share from 0 to below 1")
+    descending_N = np.sort(differences_N)[::-1]
+    allowed = math.floor(round(share * descending_N.size, 6))  # 0.07 · 100 lies a hair above 7, other products below
+    return math.ceil(float(descending_N[allowed]) * STEP) / STEP + 0.0  # no −0
 
 
 def _sure_differences(sample: LabelledSample) -> np.ndarray:
