@@ -246,6 +246,8 @@ class TestOptions:
         assert refused("view", "--data", labelled, "--inv-tau", -1).startswith("inv_tau is -1.0; ")
         relabel = ("relabel", "--data", labelled, "--output", "out")
         assert refused(*relabel, "--threshold", NAN).startswith("threshold is nan; ")
+        assert refused(*relabel, "--format-error", 1).startswith(f"{labelled}: format_error is 1.0; ")
+        assert refused(*relabel, "--format-error", 0.1, "--threshold", 0).startswith("give threshold or format_error")
         assert refused(*relabel, "--format-quantile", 2).startswith("format_quantile is 2.0; ")
 
     def test_what_is_missing_is_listed(self, refused):

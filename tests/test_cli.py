@@ -213,6 +213,10 @@ class TestConfigFiles:
         assert main(["relabel", "--config", "all/config.yaml"]) == 0
         assert "nothing was done" in capsys.readouterr().err
 
+        assert main(["relabel", "--data", str(workshop / "labelled"), "--format-error", "0.1", "--output", "by"]) == 0
+        assert main(["relabel", "--config", "by/config.yaml"]) == 0
+        assert "nothing was done" in capsys.readouterr().err
+
     def test_of_sft(self, bench, workshop, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         settings = {

@@ -18,6 +18,7 @@ from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import LabelOptions
+from rolewise.labelling.checks import check_labels
 from rolewise.labelling.classify import classify
 
 
@@ -178,6 +179,24 @@ class TestRelabel:
         with pytest.raises(InputError, match="holds a run with other settings"):
             relabel(labelled, tmp_path / "out", threshold=0.2)
         assert files_of(tmp_path / "out") == before
+
+    def test_by_a_share_of_the_format_tokens(self, labelled, tmp_path):
+        found = relabel(labelled, tmp_path / "found", format_error=0.05)
+        check = check_labels(load_labelled(found.path))[0]
+        assert check.errors <= 0.05 * check.tokens < check.errors + 1
+        assert check.errors == found.format_check.errors
+        settings = found.info.settings
+        assert (settings["format_error"], settings["threshold"]) == (0.05, found.info.threshold)
+        assert "at most 5.0% of the sure format tokens above it" in (found.path / "report.html").read_text("utf-8")
+
+        by_hand = relabel(labelled, tmp_path / "by-hand", threshold=found.info.threshold)
+        assert load_from_disk(str(by_hand.path))["token_roles"] == load_from_disk(str(found.path))["token_roles"]
+        assert "format_error" not in by_hand.info.settings
+        assert relabel(found.path, tmp_path / "split", format_quantile=None).info.settings["format_error"] == 0.05
+        assert "format_error" not in relabel(found.path, tmp_path / "moved", threshold=0.0).info.settings
+        with pytest.raises(InputError, match="give threshold or format_error, not both"):
+            relabel(labelled, tmp_path / "both", threshold=0.0, format_error=0.05)
+        assert not (tmp_path / "both").exists()
 
     def test_without_losses_there_is_nothing_to_do(self, bench, tmp_path):
         regex = run_label(bench, tmp_path / "regex", method="regex").path

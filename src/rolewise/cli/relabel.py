@@ -12,6 +12,7 @@ No model is needed. The page of `rolewise view` has a slider that shows what a t
 and saves corrections made by hand as a patch file. Corrections outlive a new threshold.
 
   rolewise relabel --data labelled --output relabelled --threshold 0.1
+  rolewise relabel --data labelled --output relabelled --format-error 0.1
   rolewise relabel --data labelled --output corrected --patch patch.json
 """
 
@@ -28,6 +29,7 @@ def run(argv: Sequence[str]) -> None:
         options.data,
         options.output,
         threshold=options.threshold,
+        format_error=options.format_error,
         format_quantile=options.quantile(),
         patches=options.patch,
     )

@@ -11,11 +11,19 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
-from rolewise.data.labelled import INFO_FILE, LabelledData, count_by_role, labelled_fingerprint, load_labelled
+from rolewise.data.labelled import (
+    INFO_FILE,
+    LabelledData,
+    LabelledInfo,
+    count_by_role,
+    labelled_fingerprint,
+    load_labelled,
+)
 from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import KEEP
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.labelling.calibration import threshold_by_format_error
 from rolewise.labelling.classify import LossLabels, check_classification
 
 
@@ -24,6 +32,7 @@ def relabel(
     output: str | Path,
     *,
     threshold: float | None = None,
+    format_error: float | None = None,
     format_quantile: float | str | None = KEEP,
     patches: Sequence[str | Path] = (),
 ) -> LabelResult:
@@ -37,24 +46,28 @@ def relabel(
             patches can be applied.
         output: directory to make, of the same kind.
         threshold: LD above it is reasoning, in nats; None: the data set's own.
+        format_error: instead of it: the lowest threshold that calls at most this share of the sure format tokens
+            reasoning; see `labelling.calibration`.
         format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
             split; "keep": the data set's own.
         patches: files as `rolewise.data.patch` describes.
 
     Raises:
-        InputError: if there is no such data set or it holds no losses to classify, for a threshold or quantile that is
-            no finite number in its range, a patch that does not fit, or an output that can't be written or holds
-            something else.
+        InputError: if there is no such data set or it holds no losses to classify, for a threshold, share or quantile
+            that is no finite number in its range, two ways to say the threshold, data without sure format tokens where
+            they are to decide it, a patch that does not fit, or an output that can't be written or holds something
+            else.
     """
     labelled = load_labelled(path)
     has_losses = labelled.info.threshold is not None
-    if not has_losses and (threshold is not None or format_quantile != KEEP or not patches):
+    asked_anew = threshold is not None or format_error is not None or format_quantile != KEEP
+    if not has_losses and (asked_anew or not patches):
         lacks = "has no threshold to move" if labelled.info.model_hash else "measures no losses"
         raise InputError(
             f"{path}: labelled by {labelled.info.method}, which {lacks}; there is nothing to classify anew"
         )
     choices: dict[str, Any] = {
-        "threshold": labelled.info.threshold if threshold is None else threshold,
+        "threshold": _threshold(labelled, threshold, format_error),
         "format_quantile": labelled.info.format_quantile if format_quantile == KEEP else format_quantile,
     }
     if has_losses:
@@ -63,11 +76,15 @@ def relabel(
     new_patches = [read_patch(patch, fingerprint) for patch in patches]
     applied = [PatchRecord.from_json(record) for record in labelled.info.patches] + new_patches
     source = digest(asdict(labelled.info))
+    calibrated = {} if format_error is None else {"format_error": format_error}
     run = RunDirectory(
         output,
         "relabel",
-        {"data": str(path), "output": str(output), **_as_options(choices), "patch": list(map(str, patches))},
-        {"data": source, "settings": choices, "patches": [patch.sha256 for patch in new_patches]},
+        {
+            **{"data": str(path), "output": str(output), **_as_options(choices, format_error)},
+            "patch": list(map(str, patches)),
+        },
+        {"data": source, "settings": choices | calibrated, "patches": [patch.sha256 for patch in new_patches]},
     )
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
@@ -78,7 +95,7 @@ def relabel(
             labelled.info,
             **choices,
             counts={**labelled.info.counts, **count_by_role(roles)},
-            settings={**labelled.info.settings, **(choices if has_losses else {})},
+            settings=_settings(labelled.info, choices, calibrated) if has_losses else labelled.info.settings,
             versions=package_versions(),
             patches=[patch.as_json() for patch in applied],
         )
@@ -92,12 +109,33 @@ def relabel(
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 
-def _as_options(choices: dict[str, Any]) -> dict[str, Any]:
+def _threshold(labelled: LabelledData, threshold: float | None, format_error: float | None) -> float | None:
+    """The threshold that is asked for, one way or the other, or the data set's own."""
+    if format_error is None:
+        return labelled.info.threshold if threshold is None else threshold
+    if threshold is not None:
+        raise InputError("give threshold or format_error, not both: the share decides the threshold")
+    try:
+        return threshold_by_format_error(labelled.samples(), format_error)
+    except InputError as error:
+        raise InputError(f"{labelled.path}: {error}") from error
+
+
+def _settings(info: LabelledInfo, choices: dict[str, Any], calibrated: dict[str, Any]) -> dict[str, Any]:
+    """The data set's settings with those that were chosen; a share goes with the threshold that it gave."""
+    settings = {**info.settings, **choices, **calibrated}
+    if not calibrated and choices["threshold"] != info.threshold:
+        settings.pop("format_error", None)
+    return settings
+
+
+def _as_options(choices: dict[str, Any], format_error: float | None) -> dict[str, Any]:
     """The settings as the command takes them; a data set without losses has none."""
     if choices["threshold"] is None:
         return {}
     quantile = choices["format_quantile"]
-    return {"threshold": choices["threshold"], "format_quantile": None if quantile is None else str(quantile)}
+    asked = {"threshold": choices["threshold"]} if format_error is None else {"format_error": format_error}
+    return {**asked, "format_quantile": None if quantile is None else str(quantile)}
 
 
 def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:

@@ -64,6 +64,9 @@ def settings_table(info: LabelledInfo) -> Table:
     rows: list[list[str | float]] = [["method", info.method], ["model", info.model]]
     if info.threshold is not None:
         rows.append(["threshold (nats)", str(info.threshold)])
+    if "format_error" in info.settings:
+        share = f"{info.settings['format_error']:.1%}"
+        rows.append(["threshold found by", f"at most {share} of the sure format tokens above it"])
     if info.model_hash:  # it was tuned
         names = ["tuning", "learning_rate", "rank", "pairs", "samples", "epochs", "cross_fit", "dtype", "seed"]
         names += {"rho": ["keep_share"], "reward": ["beta"]}.get(info.method, [])
