@@ -1,7 +1,7 @@
 """Weights per token instead of per group: each token's from its own difference of losses, LD = tuned − base.
 
 A plugin, for `rolewise sft --plugin experiments/difference_weights.py --weighting difference-sigmoid`, or -softmax, on
-data that SHAD has labelled. `experiments/token_weights.yaml` compares both with SFT and RFT; what came out stands in
+data that SHAD has labelled. `experiments/token_weights.py` compares both with SFT and RFT; what came out stands in
 results/README.md.
 """
 

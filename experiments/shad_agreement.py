@@ -1,12 +1,14 @@
 """How far SHAD's labels agree from seed to seed and from model to model, on conversations whose truth is known.
 
-    python experiments/shad_agreement.py --models SmolLM2=DIR Adapted=DIR Gemma=DIR --templates Gemma=FILE
+    python experiments/shad_agreement.py --models SmolLM2=DIR Adapted=DIR Gemma=DIR --templates Gemma=FILE \\
+        --seeds SmolLM2=2
 
-Labels the same conversations of the generator's evaluation split with every model and every seed (of folds, shuffled
-pairs and tuning), then compares each two labellings on the tokens of the first model, onto which a labelling in other
-tokens is carried by `rolewise transfer`. Two thresholds are tried: 0, and for each labelling the one that calls as many
-tokens reasoning as truly are, so that what is left is how they rank tokens. Writes shares and Cohen's κ with intervals
-from resampling whole conversations to results/shad_agreement.json. What is finished is not done again.
+Labels the same conversations of the generator's evaluation split with every model and its seeds (of folds, shuffled
+pairs and tuning; 0 alone unless given), then compares each two labellings on the tokens of the first model, onto which
+a labelling in other tokens is carried by `rolewise transfer`. Two thresholds are tried: 0, and for each labelling the
+one that calls as many tokens reasoning as truly are, so that what is left is how they rank tokens. Writes shares and
+Cohen's κ with intervals from resampling whole conversations to results/shad_agreement.json. What is finished is not
+done again.
 """
 
 import argparse
@@ -49,20 +51,18 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True, metavar="NAME=DIRECTORY")
     parser.add_argument("--templates", nargs="*", default=[], metavar="NAME=FILE", help="chat templates of models")
     parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", nargs="*", default=[], metavar="NAME=NUMBER", help="of models, how many")
     parser.add_argument("--work", type=Path, default=Path("runs/shad_agreement"), help="where the labellings are left")
     parser.add_argument("--output", type=Path, default=Path("results/shad_agreement.json"))
     arguments = parser.parse_args()
 
-    models, templates = (
-        dict(text.split("=", 1) for text in given) for given in (arguments.models, arguments.templates)
-    )
+    models, templates, seeds = map(by_name, (arguments.models, arguments.templates, arguments.seeds))
     data = arguments.work / "conversations.jsonl"
     write_conversations(generate(arguments.samples, seed=0, split="eval"), data)
     found: dict[str, LabelResult] = {}
     with Progress(console=Console(stderr=True)) as progress:
-        for seed in range(arguments.seeds):
-            for name, model in models.items():
+        for name, model in models.items():
+            for seed in range(int(seeds.get(name, 1))):
                 options = LabelOptions(
                     model=model,
                     data=str(data),
@@ -86,6 +86,11 @@ def main() -> None:
     }
     write_json(arguments.output, result)
     print_tables(result)
+
+
+def by_name(given: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` of the command line."""
+    return dict(text.split("=", 1) for text in given)
 
 
 def on_tokens_of(model: str, result: LabelResult, rule: str) -> list[LabelledSample]:
@@ -185,7 +190,7 @@ def print_tables(result: dict[str, Any]) -> None:
         area = Interval(**row["auroc"]["LD"])
         begins = Interval(**row["auroc_where_reasoning_begins"])
         error = Interval(**row["format_error"])
-        print(f"{key:24} LD {area}  begins {begins}  format error {error:.1%}  {row['seconds']:.0f} s")
+        print(f"{key:24} LD {area:.3f}  begins {begins:.3f}  format error {error:.1%}  {row['seconds']:.0f} s")
     for key, row in result["pairs"].items():
         rank = f"  rank {row['rank_correlation']:.2f}" if "rank_correlation" in row else ""
         print(f"{key:60} share {Interval(**row['share']):.1%}  κ {Interval(**row['kappa']):.2f}{rank}")

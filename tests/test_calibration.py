@@ -32,7 +32,7 @@ def errors_at(samples: list[LabelledSample], threshold: float) -> tuple[int, int
     return check.errors, check.tokens
 
 
-@pytest.mark.parametrize("share", [0, 0.02, 0.07, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0, 0.02, 0.07, 0.3])
 def test_it_is_the_lowest_thousandth_that_keeps_the_share(samples: list[LabelledSample], share: float) -> None:
     threshold = threshold_by_format_error(samples, share)
     errors, tokens = errors_at(samples, threshold)
@@ -40,6 +40,12 @@ def test_it_is_the_lowest_thousandth_that_keeps_the_share(samples: list[Labelled
     thousandth = round(threshold * 1000)
     assert threshold == thousandth / 1000
     assert errors_at(samples, (thousandth - 1) / 1000)[0] > share * tokens
+
+
+def test_where_0_keeps_the_share_it_stays(samples: list[LabelledSample]) -> None:
+    errors, tokens = errors_at(samples, 0)
+    assert threshold_by_format_error(samples, (errors + 1) / tokens) == 0
+    assert threshold_by_format_error(samples, 0.999) == 0
 
 
 def test_a_share_that_is_a_whole_number_of_tokens_is_used_up(samples: list[LabelledSample]) -> None:

@@ -1,4 +1,4 @@
-"""The plugin of experiments/token_weights.yaml: weights per token from SHAD's losses, by hand and as a command."""
+"""The plugin of experiments/token_weights.py: weights per token from SHAD's losses, by hand and as a command."""
 
 import json
 from pathlib import Path

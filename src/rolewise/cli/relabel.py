@@ -12,7 +12,7 @@ No model is needed. The page of `rolewise view` has a slider that shows what a t
 and saves corrections made by hand as a patch file. Corrections outlive a new threshold.
 
   rolewise relabel --data labelled --output relabelled --threshold 0.1
-  rolewise relabel --data labelled --output relabelled --format-error 0.1
+  rolewise relabel --data labelled --output relabelled --format-error 0.2
   rolewise relabel --data labelled --output corrected --patch patch.json
 """
 

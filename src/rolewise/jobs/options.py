@@ -154,7 +154,7 @@ class RelabelOptions:
         None, "A loss that rises by more than this (nats) means reasoning; default: the data set's own."
     )
     format_error: float | None = option(
-        None, "Or: the lowest threshold that calls at most this share of the sure format tokens reasoning."
+        None, "Or: the lowest threshold from 0 on that calls at most this share of the sure format tokens reasoning."
     )
     format_quantile: str | None = option(
         KEEP, "Boilerplate with a base loss below this quantile is format, the rest template; none: no split."

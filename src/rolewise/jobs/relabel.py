@@ -46,8 +46,8 @@ def relabel(
             patches can be applied.
         output: directory to make, of the same kind.
         threshold: LD above it is reasoning, in nats; None: the data set's own.
-        format_error: instead of it: the lowest threshold that calls at most this share of the sure format tokens
-            reasoning; see `labelling.calibration`.
+        format_error: instead of it: the lowest threshold from 0 on that calls at most this share of the sure format
+            tokens reasoning; see `labelling.calibration`.
         format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
             split; "keep": the data set's own.
         patches: files as `rolewise.data.patch` describes.

@@ -19,9 +19,10 @@ STEP = 1000
 
 
 def threshold_by_format_error(samples: Iterable[LabelledSample], share: float) -> float:
-    """The lowest threshold (nats, in thousandths) that calls at most this share of the sure format tokens reasoning.
+    """The lowest threshold from 0 on that calls at most this share of the sure format tokens reasoning.
 
-    Samples that the labeller was tuned on and tokens without losses are left out.
+    In nats, whole thousandths. Not below 0: a token that tuning made cheaper is boilerplate whatever the share. Left
+    out are samples that the labeller was tuned on, and tokens without losses.
 
     Args:
         samples: with both losses of their tokens.
@@ -42,7 +43,7 @@ def threshold_by_format_error(samples: Iterable[LabelledSample], share: float) -
 
 
 def lowest_threshold(differences_N: np.ndarray, share: float) -> float:
-    """The lowest threshold (nats, in thousandths) that at most this share of the differences lies above.
+    """The lowest threshold from 0 on (nats, whole thousandths) that at most this share of the differences lies above.
 
     Args:
         differences_N: float, at least one.
@@ -50,7 +51,7 @@ def lowest_threshold(differences_N: np.ndarray, share: float) -> float:
     """
     descending_N = np.sort(differences_N)[::-1]
     allowed = math.floor(round(share * descending_N.size, 6))  # 0.07 · 100 lies a hair above 7, other products below
-    return math.ceil(float(descending_N[allowed]) * STEP) / STEP + 0.0  # no −0
+    return max(0.0, math.ceil(float(descending_N[allowed]) * STEP) / STEP)
 
 
 def _sure_differences(sample: LabelledSample) -> np.ndarray:
