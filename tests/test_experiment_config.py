@@ -14,6 +14,7 @@ from rolewise.core.errors import InputError
 from rolewise.experiment.config import UNTRAINED, read_experiment, slug
 from rolewise.experiment.inputs import check_inputs, fingerprint, missing_inputs
 from rolewise.experiment.plan import Plan, plan_experiment, plan_table, reference_row
+from rolewise.experiment.steps import Steps
 
 BASE: dict[str, Any] = {
     "output": "out",
@@ -105,6 +106,36 @@ def test_a_model_is_measured_as_it_was_if_anything_is_measured(tmp_path: Path) -
     assert not [
         run for run in plan(tmp_path, measure={"suites": ["gsm8k"], "untrained": False}).runs if run.seed is None
     ]
+
+
+def test_an_entry_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    methods = ["sft", {"name": "dft", "seeds": [1]}, {"name": "shad-rft", "seeds": 0, "inv_tau": [0, 1]}, "sft+grpo"]
+    planned = plan(tmp_path, methods=methods, seeds=[0, 1, 2])
+    seeds: dict[tuple[str, str], list[int | None]] = {}
+    for run in planned.runs:
+        seeds.setdefault((run.method, run.setting), []).append(run.seed)
+    assert seeds == {
+        ("sft", ""): [0, 1, 2],
+        ("dft", ""): [1],
+        ("shad-rft", "inv_tau=0"): [0],
+        ("shad-rft", "inv_tau=1"): [0],
+        ("sft+grpo", ""): [0, 1, 2],
+    }
+
+
+def test_losses_by_role_are_measured_on_every_data_set_that_is_named(tmp_path: Path) -> None:
+    assert read(tmp_path, measure={"role_losses": "a.jsonl"}).role_losses == {"": "a.jsonl"}
+    assert read(tmp_path, measure={"role_losses": {"data": "a.jsonl"}}).role_losses == {"": "a.jsonl"}
+    assert read(tmp_path).role_losses == {}
+    named = {"known format": "a.jsonl", "other format": ["b.jsonl", "c.jsonl"]}
+    experiment = read(tmp_path, measure={"role_losses": named})
+    assert experiment.role_losses == {"known format": "a.jsonl", "other format": '["b.jsonl", "c.jsonl"]'}
+    planned = plan_experiment(experiment)
+    places = [stage.place for stage in Steps(experiment).measures(planned.runs[0])]
+    folder = f"{planned.runs[0].directory}/role_losses"
+    assert places == [f"{folder}-known_format", f"{folder}-other_format"]
+    note = plan_table(experiment, planned).note
+    assert "measured by: losses by role (known format), losses by role (other format);" in note
 
 
 def test_rows_are_compared_within_their_model_and_shared_settings(tmp_path: Path) -> None:
@@ -212,6 +243,11 @@ MISTAKES = [
     ({"measure": {"suites": ["gsm8k"]}, "evaluation": {"temperature": float("nan")}}, "evaluation.temperature is nan"),
     ({"measure": {"suites": {"gsm8k": {"limit": 0}}}}, "measure.suites.gsm8k.limit is 0"),
     ({"measure": {"role_losses": ""}}, "measure.role_losses is ''"),
+    ({"measure": {"role_losses": {"a": "a.jsonl", "b": 3}}}, "measure.role_losses.b is 3"),
+    ({"measure": {"role_losses": {"a b": "x", "a_b": "y"}}}, "measure.role_losses: 'a b' and 'a_b' would lie in one"),
+    ({"measure": {"suites": ["calls:a/b", "calls:a_b"]}}, "measure.suites: 'calls:a/b' and 'calls:a_b' would lie in"),
+    ({"methods": ["sft", {"name": "dft", "seeds": [-1]}]}, r"methods\[1\].seeds\[0\] is -1"),
+    ({"methods": ["sft", {"name": "dft", "seeds": []}]}, r"methods\[1\].seeds names none"),
     ({"compare_with": "rho"}, "compare_with: 'rho' is not among the methods"),
     (
         {"compare_with": "sft", "methods": [{"name": "sft", "learning_rate": [1e-5, 1e-4]}, "shad-rft"]},
@@ -246,13 +282,14 @@ def test_inputs_that_are_not_there_are_told_with_their_keys(tmp_path: Path) -> N
         tmp_path,
         models={"hub": "owner/name", "lost": "./nowhere"},
         data={"train": [str(here), "gone.jsonl"], "general": "owner/chat:train"},
-        measure={"role_losses": {"data": "held.jsonl"}},
+        measure={"role_losses": {"here": str(here), "there": "held.jsonl"}, "suites": ["calls:asked.jsonl"]},
         plugin=["p.py"],
         methods=["sft", {"name": "reward", "label": {"preferences": "pairs.jsonl"}}],
     )
     assert [line.split(": ")[0] for line in missing_inputs(experiment)] == [
         "data.train",
-        "measure.role_losses.data",
+        "measure.role_losses.there",
+        "measure.suites.calls:asked.jsonl",
         "methods[1].label.preferences",
         "models.lost",
         "plugin[0]",
@@ -282,6 +319,9 @@ def test_long_names_that_begin_alike_have_directories_of_their_own(tmp_path: Pat
         ({"data": {"train": "{good}", "tool_format": "none"}}, "data: unknown tool format 'none'"),
         ({"data": {"train": "{good}", "general": "{pairs}"}}, "data.general: .*preference pairs"),
         ({"measure": {"role_losses": "{good}"}}, "measure.role_losses.data: .*true roles are not known"),
+        ({"measure": {"role_losses": {"mine": "{good}"}}}, "measure.role_losses.mine: .*true roles are not known"),
+        ({"measure": {"suites": ["calls:{empty}"]}}, "measure.suites.calls:.*the file is empty"),
+        ({"measure": {"suites": ["calls"]}}, "measure.suites.calls: .* needs conversations"),
         ({"training": {"eval_data": "gone.jsonl"}}, "training.eval_data: gone.jsonl: no such file"),
         ({"launch": {"training": "no-such-launcher --x"}}, "launch.training: no-such-launcher: no such command"),
     ],

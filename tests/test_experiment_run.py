@@ -23,7 +23,7 @@ from rolewise.cli.main import main
 from rolewise.core.errors import InputError
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
-from rolewise.experiment.config import read_experiment
+from rolewise.experiment.config import read_experiment, slug
 from rolewise.experiment.measuring import measure_role_losses
 from rolewise.experiment.run import ExperimentResult, run_experiment
 from rolewise.experiment.stages import run_command
@@ -125,6 +125,40 @@ def test_losses_by_role_are_the_models_own(finished, bench: Workbench, tmp_path:
     by_labels = measure_role_losses(str(bench.model), str(labelled.path), {})
     assert by_labels["all tokens"] == stored["all tokens"]
     assert by_labels["reasoning"] != stored["reasoning"]
+
+
+def test_several_held_out_sets_and_their_calls_are_columns_of_their_own(
+    bench: Workbench, tmp_path: Path, in_process: InProcess
+) -> None:
+    other = tmp_path / "other.jsonl"
+    write_conversations(generate(4, seed=9, split="eval", formats=("react",)), other)
+    losses = {"known": str(tmp_path / "held-out.jsonl"), "new format": str(other)}
+    suites = {f"calls:{other}": {"max_new_tokens": 3}}
+    measure = {"role_losses": losses, "suites": suites, "untrained": False}
+    path = write_experiment(tmp_path, bench, methods=["sft"], seeds=[0], measure=measure)
+    result = run_experiment(read_experiment(path))
+    assert result.failures == []
+    folder = result.path / "runs/tiny/sft/default/seed-0"
+    numbers = json.loads((result.path / "results.json").read_text())["runs"][0]["measures"]
+    for name, data in losses.items():
+        stored = json.loads((folder / f"role_losses-{slug(name)}" / "losses.json").read_text())
+        assert measure_role_losses(str(folder / "train"), data, {"max_length": 512}) == stored
+        for role in ("all tokens", "reasoning", "boilerplate"):
+            known = [loss for loss in stored[role] if loss is not None]
+            assert numbers[f"loss on {name}: {role}"][0] == pytest.approx(sum(known) / len(known), abs=1e-5)
+    assert len(numbers) == 7
+    assert numbers[f"calls:{other}"][0] == 0
+    table = (result.path / "table.md").read_text()
+    assert "new format: loss, reasoning" in table
+    assert "Calls, other" in table
+
+    write_conversations(generate(3, seed=9, split="eval", formats=("react",)), other)
+    with pytest.raises(InputError, match=r"made with other settings or inputs \(data\)"):
+        run_experiment(read_experiment(path))
+    del measure["role_losses"]
+    write_experiment(tmp_path, bench, methods=["sft"], seeds=[0], measure=measure)
+    with pytest.raises(InputError, match=r"eval-calls.*made with other settings or inputs \(data\)"):
+        run_experiment(read_experiment(path))
 
 
 def test_the_same_again_starts_nothing_and_writes_the_same(finished, in_process: InProcess) -> None:

@@ -46,11 +46,17 @@ class CallChecker(Checker):
     """
 
     def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
-        calls = question.reference.get("tool_calls")
-        wanted = calls_from_openai(calls) if calls else parse_response(question.reference["content"] or "").calls
-        if not wanted or not all(call.valid for call in wanted):
+        wanted = calls_of_reference(question)
+        if not wanted:
             return None
         return [_counted(parse_response(answer).calls) == _counted(wanted) for answer in answers]
+
+
+def calls_of_reference(question: Question) -> list[ParsedCall]:
+    """The calls of a question's reference; none if it only answers, or one of them can't be read."""
+    calls = question.reference.get("tool_calls")
+    wanted = calls_from_openai(calls) if calls else parse_response(question.reference["content"] or "").calls
+    return list(wanted) if all(call.valid for call in wanted) else []
 
 
 class MathChecker(Checker):

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,10 +72,12 @@ class MethodEntry:
 
     Attributes:
         method: what is done.
+        seeds: of training; None for the experiment's.
         sample, label, training, grpo: options of `rolewise sample`, `label`, `sft` and `grpo`.
     """
 
     method: Method
+    seeds: list[int] | None
     sample: dict[str, list[Any]]
     label: dict[str, list[Any]]
     training: dict[str, list[Any]]
@@ -95,7 +97,8 @@ class Experiment:
         seeds: of training.
         sample, label, training, grpo: shared options of each step as lists of values.
         evaluation: shared options of `rolewise eval`.
-        role_losses: conversations with true roles, or a labelled data set, to measure losses by role on.
+        role_losses: name → conversations with true roles, or a labelled data set, to measure losses by role on; a
+            single one may have the name "".
         suites: name → options of its own.
         untrained: whether the models are measured as they were, too.
         compare_with: name of the method that all others are compared with.
@@ -115,7 +118,7 @@ class Experiment:
     training: dict[str, list[Any]]
     grpo: dict[str, list[Any]]
     evaluation: dict[str, Any]
-    role_losses: str | None
+    role_losses: dict[str, str]
     suites: dict[str, dict[str, Any]]
     untrained: bool
     compare_with: str
@@ -176,7 +179,7 @@ def _experiment(content: Mapping[str, Any], stem: str) -> Experiment:
         models=_models(content["models"]),
         data=_data(content["data"]),
         methods=methods,
-        seeds=_seeds(content.get("seeds", [0])),
+        seeds=_seeds("seeds", content.get("seeds", [0])),
         sample=_lists("sample", SAMPLE, content.get("sample")),
         label=_shared_label(content.get("label")),
         training=_lists("training", TRAINING, content.get("training")),
@@ -232,6 +235,7 @@ def _method(where: str, value: Any) -> MethodEntry:
     """One entry: a name, or a mapping with `name`, options of fine-tuning, and those of other steps by section."""
     options = {"name": value} if isinstance(value, str) else dict(mapping(where, value))
     name = text(f"{where}.name", options.pop("name", None))
+    seeds = _seeds(f"{where}.seeds", options.pop("seeds")) if "seeds" in options else None
     given = {section for section in SECTIONS if section in options}
     sections = {section: dict(mapping(f"{where}.{section}", options.pop(section, None))) for section in SECTIONS}
     if "weighting" in options or "weighting" in sections["grpo"]:
@@ -257,7 +261,7 @@ def _method(where: str, value: Any) -> MethodEntry:
                 f"{where}.{option} is an option of {SECTIONS[other].command}; give it as {where}.{other}.{option}"
             )
     lists = {section: _lists(f"{where}.{section}", SECTIONS[section], own) for section, own in sections.items()}
-    return MethodEntry(method, training=_lists(where, TRAINING, options), **lists)
+    return MethodEntry(method, seeds, training=_lists(where, TRAINING, options), **lists)
 
 
 def _names_like(name: str) -> list[str]:
@@ -311,6 +315,7 @@ def _suites(value: Any, shared: Mapping[str, Any], has_plugins: bool) -> dict[st
     for name in suites:
         if name.partition(":")[0] not in SUITES and not has_plugins:
             raise InputError(f"measure.suites.{name}: {unknown('suite', name, SUITES)}")
+    _refuse_alike("measure.suites", suites)
     read = {name: _values(f"measure.suites.{name}", EVALUATION, options) for name, options in suites.items()}
     for name, options in read.items():
         _check_evaluation(name, shared, options)
@@ -327,22 +332,25 @@ def _check_evaluation(suite: str, shared: Mapping[str, Any], own: Mapping[str, A
         raise InputError(f"{place}.{error}") from error
 
 
-def _role_losses(value: Any) -> str | None:
-    if value is None:
-        return None
+def _role_losses(value: Any) -> dict[str, str]:
+    """Data sets by name; `{data: …}` and a text are one without a name."""
     if isinstance(value, str):
-        return text("measure.role_losses", value)
-    data = mapping("measure.role_losses", value, ("data",)).get("data")
-    return text("measure.role_losses.data", _DATA_KINDS.check("measure.role_losses.data", "data", data))
+        return {"": text("measure.role_losses", value)}
+    sets = {}
+    for name, entry in mapping("measure.role_losses", value).items():
+        where = f"measure.role_losses.{name}"
+        sets[text(where, name)] = text(where, _DATA_KINDS.check(where, "data", entry))
+    _refuse_alike("measure.role_losses", sets)
+    return {"": sets["data"]} if sets.keys() == {"data"} else sets
 
 
-def _seeds(value: Any) -> list[int]:
+def _seeds(where: str, value: Any) -> list[int]:
     seeds = value if isinstance(value, list) else [value]
     for number, seed in enumerate(seeds):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-            raise InputError(f"seeds[{number}] is {seed!r}; expected a whole number from 0 to 2³² − 1")
+            raise InputError(f"{where}[{number}] is {seed!r}; expected a whole number from 0 to 2³² − 1")
     if not seeds or len(set(seeds)) < len(seeds):
-        raise InputError("seeds names none, or one twice")
+        raise InputError(f"{where} names none, or one twice")
     return seeds
 
 
@@ -381,6 +389,15 @@ def _flag(where: str, value: Any) -> bool:
 def _texts(where: str, value: Any) -> list[str]:
     entries = value if isinstance(value, list) else [] if value is None else [value]
     return [text(f"{where}[{number}]", entry) for number, entry in enumerate(entries)]
+
+
+def _refuse_alike(where: str, names: Collection[str]) -> None:
+    """Refuse names whose results would lie in one directory."""
+    places: dict[str, str] = {}
+    for name in names:
+        other = places.setdefault(slug(name), name)
+        if other != name:
+            raise InputError(f"{where}: {other!r} and {name!r} would lie in one directory; give other names")
 
 
 def slug(name: str) -> str:

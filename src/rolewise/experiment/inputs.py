@@ -20,7 +20,7 @@ from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.data.tool_prompts import single_turn_steps
 from rolewise.evaluation.answer_checks import Checker, make_checker
 from rolewise.evaluation.rejection_sampling import question_of
-from rolewise.evaluation.suites import make_suite
+from rolewise.evaluation.suites import conversations_of, make_suite
 from rolewise.experiment.config import LAUNCHED, Experiment
 from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.evaluate import suite_settings
@@ -33,7 +33,9 @@ def missing_inputs(experiment: Experiment) -> list[str]:
     """A line for each input on this machine that is not there, with its place in the file; the hub is not asked."""
     lines = []
     named = {"data.train": experiment.data["data"], "data.general": experiment.data.get("general")}
-    for where, sources in {**named, "measure.role_losses.data": experiment.role_losses}.items():
+    named |= {_where_losses(name): sources for name, sources in experiment.role_losses.items()}
+    named |= {f"measure.suites.{name}": conversations_of(name) for name in experiment.suites}
+    for where, sources in named.items():
         for source in parse_sources(sources) if sources else ():
             if not _may_be_there(source.location):
                 lines.append(f"{where}: {source.location}: no such file or folder")
@@ -69,9 +71,10 @@ def check_inputs(experiment: Experiment) -> None:
     if data.get("general"):
         with _telling("data.general"):
             _check_conversations(data["general"], skip_invalid=skip_invalid)
-    if experiment.role_losses is not None and not is_labelled(experiment.role_losses):
-        with _telling("measure.role_losses.data"):
-            _check_conversations(experiment.role_losses, with_roles=True)
+    for name, sources in experiment.role_losses.items():
+        if not is_labelled(sources):
+            with _telling(_where_losses(name)):
+                _check_conversations(sources, with_roles=True)
     with _telling("data.train"):
         _check_questions(experiment)
     _check_suites(experiment)
@@ -87,6 +90,10 @@ def fingerprint(sources: str | None) -> str | None:
     if sources is None:
         return None
     return digest([[_content(Path(source.location)), source.share] for source in parse_sources(sources)])
+
+
+def _where_losses(name: str) -> str:
+    return f"measure.role_losses.{name or 'data'}"
 
 
 def _other_sources(experiment: Experiment) -> Iterator[tuple[str, list[str | None]]]:
@@ -108,6 +115,9 @@ def _check_suites(experiment: Experiment) -> None:
         options = EvalOptions(model="", suite=name, output="", **values)
         with _telling(f"measure.suites.{name}"):
             make_suite(name, suite_settings(options)).close()
+            sources = conversations_of(name)
+            if sources is not None:
+                _check_conversations(sources)
 
 
 def _check_questions(experiment: Experiment) -> None:

@@ -33,8 +33,8 @@ def measure(task: dict[str, Any], progress: Progress) -> dict[str, str]:
     """Take the measures of a task, and say of each that failed why.
 
     Args:
-        task: `model`; `plugin`, `trust_remote_code`; `role_losses` with `data`, `rendering` and `output`, or null;
-            `suites`, a list of options of `rolewise eval` by name, with `output`.
+        task: `model`; `plugin`, `trust_remote_code`; `role_losses`, a list of `data`, `rendering` and `output`
+            by name; `suites`, a list of options of `rolewise eval` by name, with `output`.
         progress: where to show it.
 
     Returns:
@@ -42,9 +42,7 @@ def measure(task: dict[str, Any], progress: Progress) -> dict[str, str]:
     """
     common = {"plugin": task["plugin"], "trust_remote_code": task["trust_remote_code"]}
     failures = {}
-    for options in [task["role_losses"], *task["suites"]]:
-        if options is None:
-            continue
+    for options in [*task["role_losses"], *task["suites"]]:
         try:
             if "suite" in options:
                 evaluate(EvalOptions(model=task["model"], **common, **options), progress)

@@ -65,7 +65,8 @@ def plan_table(experiment: Experiment, plan: Plan) -> Table:
     rows: dict[tuple[str, str, str], list[Run]] = {}
     for run in plan.runs:
         rows.setdefault(run.row, []).append(run)
-    measures = [*(["losses by role"] if experiment.role_losses else []), *experiment.suites]
+    losses = [f"losses by role ({name})" if name else "losses by role" for name in experiment.role_losses]
+    measures = [*losses, *experiment.suites]
     lines: list[list[str | float]] = [
         [
             model,
@@ -97,6 +98,10 @@ class _Combinations:
     def entry(self) -> MethodEntry:
         return self.experiment.methods[self.index]
 
+    @property
+    def seeds(self) -> list[int]:
+        return self.entry.seeds or self.experiment.seeds
+
     def runs(self) -> Iterator[Run]:
         if self.entry.method.grpo is None:
             yield from self.fine_tuned()
@@ -120,7 +125,7 @@ class _Combinations:
                 check_sft(experiment, training, self.index)
                 shared = {k: _value(training[k]) for k in swept}
                 setting = _joined(_written(training, swept), _written(training, own), label_setting)
-                for seed in experiment.seeds:
+                for seed in self.seeds:
                     yield Run(
                         f"{self.directory(name, setting)}/seed-{seed}",
                         self.model,
@@ -149,7 +154,7 @@ class _Combinations:
                 **(after.shared if after is not None else {}),
                 **{f"grpo.{k}": _value(training[k]) for k in swept},
             }
-            for seed in experiment.seeds if after is None else [after.seed]:
+            for seed in self.seeds if after is None else [after.seed]:
                 yield Run(
                     f"{self.directory(method.name, setting)}/seed-{seed}",
                     self.model,

@@ -133,9 +133,10 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
     notes: dict[str, None] = {}
     for run in plan.runs:
         measured = results.measured.setdefault(run.directory, {})
-        losses = output / losses_place(run) / LOSSES_FILE
-        if experiment.role_losses is not None and losses.exists():
-            measured |= read_losses(losses)
+        for name in experiment.role_losses:
+            losses = output / losses_place(run, name) / LOSSES_FILE
+            if losses.exists():
+                measured |= read_losses(losses, name)
         for name in experiment.suites:
             evaluated = output / suite_place(run, name)
             if not (evaluated / SUMMARY_FILE).exists():
@@ -156,16 +157,25 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
             with _whole(log):
                 lines = log.read_text(encoding="utf-8").splitlines()
                 results.logs[run.directory] = [json.loads(line) for line in lines]
-    if experiment.role_losses is not None:
-        results.measures.extend(Measure(f"loss: {role}", f"loss, {role}", True) for role in ROLES)
+    for name in experiment.role_losses:
+        titles_of = {role: f"{name}: loss, {role}" if name else f"loss, {role}" for role in ROLES}
+        results.measures.extend(Measure(_loss_name(role, name), title, True) for role, title in titles_of.items())
     results.measures.extend(Measure(name, titles[name] or name, False) for name in experiment.suites)
     results.notes.extend(notes)
     _compare(experiment, plan, results)
     return results
 
 
-def read_losses(path: Path) -> dict[str, Measurement]:
+def _loss_name(role: str, data: str) -> str:
+    return f"loss on {data}: {role}" if data else f"loss: {role}"
+
+
+def read_losses(path: Path, data: str = "") -> dict[str, Measurement]:
     """Mean over samples of the losses in a file of `measuring.measure_role_losses`, by measure's name.
+
+    Args:
+        path: the file.
+        data: name of the data set that they were measured on.
 
     Raises:
         InputError: for a file that holds something else.
@@ -176,7 +186,7 @@ def read_losses(path: Path) -> dict[str, Measurement]:
         for role in ROLES:
             examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
             if examples:
-                found[f"loss: {role}"] = Measurement(paired_interval(list(examples.values())), examples)
+                found[_loss_name(role, data)] = Measurement(paired_interval(list(examples.values())), examples)
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.core.plugins import plugin_digests
+from rolewise.evaluation.suites import conversations_of
 from rolewise.experiment.config import RENDERING_KEYS, Experiment, slug
 from rolewise.experiment.inputs import fingerprint
 from rolewise.experiment.measuring import LOSSES_FILE
@@ -154,17 +155,20 @@ class Steps:
 
     def measures(self, run: Run) -> list[Stage]:
         """What is measured of a run: losses by role, then each suite."""
-        losses = [] if self._experiment.role_losses is None else [self.losses(run)]
+        losses = [self.losses(run, name) for name in self._experiment.role_losses]
         return [*losses, *(self.suite(run, name) for name in self._experiment.suites)]
 
-    def losses(self, run: Run) -> Stage:
-        """Losses by role."""
-        data = {"data": self._fingerprint(self._experiment.role_losses), "rendering": self._rendering()}
-        return Stage(losses_place(run), {**self._measured(run), **data}, LOSSES_FILE)
+    def losses(self, run: Run, name: str) -> Stage:
+        """Losses by role on the data set of that name."""
+        data = {"data": self._fingerprint(self._experiment.role_losses[name]), "rendering": self._rendering()}
+        return Stage(losses_place(run, name), {**self._measured(run), **data}, LOSSES_FILE)
 
     def suite(self, run: Run, name: str) -> Stage:
         """An evaluation."""
         settings = {**self._measured(run), "options": self._suite_options(name), "plugins": self._plugins}
+        sources = conversations_of(name)
+        if sources is not None:
+            settings["data"] = self._fingerprint(sources)
         return Stage(suite_place(run, name), settings, SUMMARY_FILE)
 
     def label_options(self, labelling: Labelling) -> dict[str, Any]:
@@ -194,12 +198,15 @@ class Steps:
         """The task of `measuring.measure` that makes the wanted ones of `measures`."""
         places = [stage.place for stage in wanted]
         suites = {suite_place(run, name): self._suite_options(name) for name in self._experiment.suites}
-        losses = losses_place(run)
-        losses_task = {"data": self._experiment.role_losses, "rendering": self._rendering()}
+        losses = {losses_place(run, name): data for name, data in self._experiment.role_losses.items()}
         return {
             "model": self._model(run),
             **common(self._experiment),
-            "role_losses": {**losses_task, "output": self._path(losses)} if losses in places else None,
+            "role_losses": [
+                {"data": losses[place], "rendering": self._rendering(), "output": self._path(place)}
+                for place in losses
+                if place in places
+            ],
             "suites": [{**suites[place], "output": self._path(place)} for place in suites if place in places],
             "failed": str(failed),
         }
@@ -247,9 +254,9 @@ def merged_place(run: Run) -> str:
     return f"{run.directory}/merged"
 
 
-def losses_place(run: Run) -> str:
-    """Directory of a run's losses by role."""
-    return f"{run.directory}/role_losses"
+def losses_place(run: Run, name: str) -> str:
+    """Directory of a run's losses by role on the data set of that name."""
+    return f"{run.directory}/role_losses" + (f"-{slug(name)}" if name else "")
 
 
 def suite_place(run: Run, name: str) -> str:

@@ -18,7 +18,8 @@ class EvalOptions:
     )
     suite: str = required(
         "Suites: a,b (in YAML a list) of bfcl, api_bank, gsm8k, math500, aime, amc, olympiad, minerva, "
-        "stable_toolbench, t_eval, nexus, or a plugin's; some take parts, as in bfcl:simple_python+live_simple."
+        "stable_toolbench, t_eval, nexus, calls:FILE (conversations of your own), or a plugin's; some take parts, as "
+        "in bfcl:simple_python+live_simple."
     )
     output: str = required("Directory to make: answers, verdicts, summary and report.")
     limit: int | None = option(None, "So many examples of each suite, spread over its categories.")

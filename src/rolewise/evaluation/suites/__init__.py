@@ -20,10 +20,12 @@ _HOMES = {
     "stable_toolbench": "rolewise.evaluation.suites.stable_toolbench",
     "t_eval": "rolewise.evaluation.suites.t_eval",
     "nexus": "rolewise.evaluation.suites.nexus",
+    "calls": "rolewise.evaluation.suites.calls",
 }
 """Suite → module with `make(name, settings)`, which returns the suite of that name."""
 
 SUITES = tuple(_HOMES)
+_OF_CONVERSATIONS = "calls"
 
 _registered: dict[str, SuiteFactory] = {}
 
@@ -37,6 +39,12 @@ def register_suite(name: str, make: SuiteFactory) -> None:
     if name in _HOMES:
         raise ValueError(f"the name {name!r} is taken by a suite of Rolewise's own; choose another")
     _registered[name] = make
+
+
+def conversations_of(name: str) -> str | None:
+    """Where the conversations of the user's own lie that a suite plays, as in `calls:FILE`; None for other suites."""
+    base, _, source = name.partition(":")
+    return source if base == _OF_CONVERSATIONS and source else None
 
 
 def make_suite(name: str, settings: SuiteSettings) -> Suite:

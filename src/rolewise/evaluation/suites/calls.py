@@ -1,0 +1,118 @@
+"""Conversations with tool calls as a benchmark: does the model make the calls that stand in them?
+
+Every assistant turn that calls tools is an example, asked with all that stands before it; the model's own earlier
+answers don't count. Turns that only answer, and those whose calls can't be read, ask for nothing that could be checked
+and are left out.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rolewise.core.errors import InputError
+from rolewise.data.conversation import Conversation
+from rolewise.data.readers import iter_conversations
+from rolewise.data.readers.write import as_record
+from rolewise.data.tool_calls import ParsedCall, parse_response
+from rolewise.evaluation.accuracy import Score, mean_score, mean_scores
+from rolewise.evaluation.answer_checks import CallChecker, Question, calls_of_reference
+from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.rewards.call_matching import correctness
+from rolewise.rewards.reference_calls import Call
+
+NAME = "calls"
+PARTIAL = "partial credit"
+
+
+def make(name: str, settings: SuiteSettings) -> "Calls":
+    """The suite; where the conversations lie stands after a colon, as in `calls:held-out.jsonl`.
+
+    Raises:
+        InputError: if nothing does.
+    """
+    source = name.partition(":")[2]
+    if not source:
+        raise InputError(f"suite {name!r} needs conversations; name their file after a colon: {NAME}:held-out.jsonl")
+    return Calls(source)
+
+
+class Calls(Suite):
+    """Right is an answer with all calls of the turn and no other, each name and argument equal, in any order.
+
+    How the calls are written is the model's own choice, among the formats that Rolewise reads. Besides the accuracy
+    there is *partial credit*, ToolRL's correctness (arXiv 2504.13958) on [0, 1]: shares of names, of argument names and
+    of equal values; a call that can't be read, or none, gives 0.
+
+    Args:
+        source: conversations, as `iter_conversations` takes them.
+    """
+
+    name = NAME
+
+    def __init__(self, source: str) -> None:
+        self.title = f"Calls, {Path(source).stem}"
+        self._source = source
+        self._checker = CallChecker()
+
+    @cached_property
+    def _conversations(self) -> list[Conversation]:
+        return list(iter_conversations(self._source))
+
+    def examples(self) -> Sequence[Example]:
+        """See `Suite`."""
+        examples = []
+        for number, conversation in enumerate(self._conversations):
+            for turn, question in _turns(conversation):
+                wanted = calls_of_reference(question)
+                if wanted:
+                    category = "one call" if len(wanted) == 1 else "several calls"
+                    examples.append(Example(f"{number}/{turn}", category, question))
+        if not examples:
+            raise InputError(f"{self._source}: no assistant turn calls a tool; give conversations with tool calls")
+        return examples
+
+    def play(self, example: Example) -> Play:
+        """See `Suite`."""
+        question: Question = example.data
+        answer = yield Ask(messages=question.messages, tools=question.tools)
+        # A text that reached no end is no whole answer, whatever it holds.
+        if answer.error is not None or answer.samples[0].finish_reason != "stop":
+            return Verdict(0.0, answer.error or "the answer reached no end", {PARTIAL: 0.0})
+        calls = parse_response(answer.text).calls
+        right = self._checker.check(question, [answer.text]) == [True]
+        readable = bool(calls) and all(call.valid for call in calls)
+        partial = correctness(_named(calls_of_reference(question)), _named(calls)) if readable else 0.0
+        return Verdict(float(right), "" if right else _reason(calls), {PARTIAL: partial})
+
+    def summarise(self, results: Sequence[tuple[Example, Verdict]]) -> list[Score]:
+        """The accuracy over all, by the number of calls, and the mean of the partial credit."""
+        return [*mean_scores(results), mean_score(PARTIAL, [verdict.detail[PARTIAL] for _, verdict in results])]
+
+    def version(self) -> dict[str, Any]:
+        """See `Suite`."""
+        digest = hashlib.sha256()
+        for conversation in self._conversations:
+            digest.update(json.dumps(as_record(conversation), sort_keys=True, default=str).encode() + b"\n")
+        return {"data": digest.hexdigest()}
+
+
+def _turns(conversation: Conversation) -> Iterator[tuple[int, Question]]:
+    """Every assistant turn but a first message, which nobody asked for, with its place among the messages."""
+    messages = conversation.messages
+    for number, message in enumerate(messages):
+        if number and message["role"] == "assistant":
+            yield number, Question(messages[:number], conversation.tools, message, conversation.source)
+
+
+def _named(calls: Sequence[ParsedCall]) -> list[Call]:
+    return [Call(call.name or "", call.arguments or {}) for call in calls]
+
+
+def _reason(calls: Sequence[ParsedCall]) -> str:
+    if not calls:
+        return "no call"
+    broken = next((call for call in calls if not call.valid), None)
+    return "other calls than the reference's" if broken is None else f"a call can't be read: {broken.error}"
