@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ EXAMPLES = ROOT / "examples"
 FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
 BEHAVIOURS = "behaviours.yaml"
 EXPERIMENTS = {
+    "baselines.yaml": 60,
+    "baselines_small.yaml": 12,
     "rest.yaml": 21,
     "rest_small.yaml": 3,
     "shad_rft_table1.yaml": 14,
@@ -112,6 +115,27 @@ def test_the_inputs_of_the_small_experiments_are_those_that_they_read(
         experiment = read_experiment(EXAMPLES / "experiments" / name)
         assert missing_inputs(experiment) == []
         check_inputs(experiment)
+
+
+def test_the_inputs_of_the_baselines_are_those_that_they_read(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = tmp_path / "chat.jsonl"
+    records = [{"instruction": f"What is {n} and 1?", "input": "", "output": str(n + 1)} for n in range(20)]
+    chat.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    script = "examples/experiments/baselines_inputs.py"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rolewise.jobs.demo_model.fetch_demo_model", lambda folder: str(bench.model))
+    for name in ("baselines.yaml", "baselines_small.yaml"):
+        lines = (EXAMPLES / "experiments" / name).read_text(encoding="utf-8").splitlines()
+        words = next(line.removeprefix("#").split("python ")[1].split() for line in lines if "python " in line)
+        assert words[:2] == [script, "CHAT"]
+        smaller = ["--train", "9", "--held-out", "6"]
+        monkeypatch.setattr(sys, "argv", [script, str(chat), *words[2:], *smaller])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        experiment = read_experiment(EXAMPLES / "experiments" / name)
+        assert missing_inputs(experiment) == []
+        check_inputs(replace(experiment, models={"tiny": str(bench.model)}))
 
 
 @pytest.mark.parametrize("option", ["learning_rat: 1.0", "rank: many", "num_train_epochs: many", "lora: 1"])
