@@ -109,10 +109,12 @@ def test_what_reached_no_end_or_cannot_be_read_is_wrong(generated):
     example = suite.examples()[0]
     number, turn = map(int, example.id.split("/"))
     right = conversations[number].messages[turn]["content"]
+    [wanted] = [calls for calls in reference_calls(conversations[number]) if calls]
     assert play(suite, example, right)[1].score == 1
     cut = play(suite, example, right, "length")[1]
     assert (cut.score, cut.reason, cut.detail["partial credit"]) == (0, "the answer reached no end", 0)
-    broken = play(suite, example, '<tool_call>\n{"name": "f", "arguments": {"a": \n</tool_call>')[1]
+    half = '\n<tool_call>\n{"name": "f", "arguments": {"a": \n</tool_call>'
+    broken = play(suite, example, written(wanted, "hermes") + half)[1]
     assert (broken.score, broken.detail["partial credit"]) == (0, 0)
     assert "can't be read" in broken.reason
     playing = suite.play(example)
