@@ -16,6 +16,8 @@ from rolewise import InputError, WarmupOptions, make_warmup_data
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT, behaviours_of, find_behaviours
 from rolewise.jobs import warmup as job
+from rolewise.jobs.label import plan_labelling
+from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.questions import read_questions
 from rolewise.jobs.reinforce_data import load_questions
 from rolewise.jobs.reinforce_options import ReinforceOptions
@@ -322,6 +324,12 @@ def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, t
     with pytest.raises(InputError, match="has no functional token <clarify>"):
         prepare(SearchOptions(**taught, policy="tokens", behaviours="rftt"))
     assert load_questions(ReinforceOptions(**taught)).functional.keys() == {"think", "answer"}
+    made = str(tmp_path / "data" / "conversations.jsonl")
+    plan = plan_labelling(LabelOptions(**taught | {"data": made}, method="functional"))
+    assert [behaviour.name for behaviour in plan.behaviours] == ["think", "answer"]
+    command = ["sft", "--model", taught["model"], "--data", made, "--output", str(tmp_path / "on"), "--no-lora"]
+    assert main([*command, "--weighting", "none", "--max-steps", "1", "--generations", "0"]) == 0
+    assert behaviours_of(str(tmp_path / "on"), None).as_record() == find_behaviours(str(house)).as_record()
 
 
 def test_several_processes_do_not_make_data(steps_models, trees, tmp_path, monkeypatch, capsys):

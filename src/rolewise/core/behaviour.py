@@ -180,10 +180,18 @@ def behaviours_of(model: str, name: str | None) -> BehaviourSet:
     Raises:
         InputError: as `read_behaviours`.
     """
-    taught = Path(model) / BEHAVIOURS_FILE
-    if name is None and taught.is_file():
-        return read_behaviours(taught)
-    return find_behaviours(name or "rftt")
+    taught = taught_behaviours(model) if name is None else None
+    return find_behaviours(name or "rftt") if taught is None else taught
+
+
+def taught_behaviours(model: str) -> BehaviourSet | None:
+    """What a model's directory says it was taught; None if it says nothing.
+
+    Raises:
+        InputError: as `read_behaviours`.
+    """
+    file = Path(model) / BEHAVIOURS_FILE
+    return read_behaviours(file) if file.is_file() else None
 
 
 def write_behaviours(behaviours: BehaviourSet, directory: Path) -> None:

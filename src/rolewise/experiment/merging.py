@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from rolewise.core.behaviour import taught_behaviours, write_behaviours
 from rolewise.core.errors import InputError
 from rolewise.experiment.stages import partial
 from rolewise.jobs.engines import adapter_base, open_tokenizer
@@ -27,8 +28,11 @@ def merge(adapter: str, output: str, *, dtype: str, trust_remote_code: bool = Fa
         raise InputError(f"{adapter}: holds no adapter; remove it and run the same command again")
     options = EvalOptions(model=adapter, suite="", output="", trust_remote_code=trust_remote_code)
     tokenizer = open_tokenizer(options)
+    behaviours = taught_behaviours(adapter)
     working = partial(Path(output))
     shutil.rmtree(working, ignore_errors=True)
     model = load_model(base, dtype=dtype, trust_remote_code=trust_remote_code)
     write_merged(model, Path(adapter), working, tokenizer)
+    if behaviours is not None:
+        write_behaviours(behaviours, working)
     working.rename(output)

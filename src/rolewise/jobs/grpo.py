@@ -12,6 +12,7 @@ from rich.progress import Progress
 from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOConfig
 
+from rolewise.core.behaviour import taught_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
@@ -99,6 +100,7 @@ def train_grpo(
         finish=partial(_finish, options),
         tables=lambda log: [rewards_table(log), regions_table(log)],
         identity={"shad_model": model_fingerprint(options.shad_model) if options.shad_model else ""},
+        behaviours=taught_behaviours(options.model),
     )
     return run_training(job, progress)
 

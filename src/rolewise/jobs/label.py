@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from rolewise import __version__
-from rolewise.core.behaviour import RFTT, BehaviourSet, find_behaviours
+from rolewise.core.behaviour import RFTT, BehaviourSet, behaviours_of
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.role import Role
@@ -65,7 +65,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
     if options.method not in PLANNED:
         find_labeller(options.method)  # an unknown name is told before anything is read
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
-    behaviours = find_behaviours(options.behaviours or "rftt") if options.method == "functional" else None
+    behaviours = behaviours_of(options.model, options.behaviours) if options.method == "functional" else None
     added = [] if behaviours is None else add_to_tokenizer(tokenizer, behaviours)
     renderer = Renderer(
         tokenizer,

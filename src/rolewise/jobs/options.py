@@ -92,7 +92,8 @@ class LabelOptions:
 
     behaviours: str | None = option(
         None,
-        "Whose functional tokens, added to the tokenizer where they are missing: rftt (unless given) or a YAML file.",
+        "Whose functional tokens, added to the tokenizer where they are missing: rftt or a YAML file; those that the "
+        "model was taught, or else rftt, unless given.",
         group="functional",
     )
 

@@ -4,7 +4,7 @@ from datasets import Dataset
 from rich.progress import Progress
 from transformers.trainer_utils import IntervalStrategy
 
-from rolewise.core.behaviour import find_behaviours
+from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
@@ -82,7 +82,7 @@ def fine_tune(
         finish=lambda run, log, generations: write_sft_report(run.results / REPORT_FILE, options, log, generations),
         tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
         identity={"behaviours": None if behaviours is None else behaviours.as_record()},
-        behaviours=behaviours,
+        behaviours=behaviours or taught_behaviours(options.model),
     )
     return run_training(job, progress)
 

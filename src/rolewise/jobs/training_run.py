@@ -70,7 +70,7 @@ class TrainingRun:
         finish: writes the report, and what else belongs to the results, from the log and the answers.
         tables: of the log, for the model's card.
         identity: what else makes it this run and no other, as JSON values.
-        behaviours: whose functional tokens the model has when it is trained; None if it was given none.
+        behaviours: whose functional tokens the model has when it is trained, given now or before; None if it has none.
     """
 
     command: str
