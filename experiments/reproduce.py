@@ -4,7 +4,8 @@
 
 Labels 64 generated conversations with SHAD's defaults, for seeds 0 and 1, as `shad_settings.py` did for
 results/shad_settings.json. Every number that has an interval there must fall into its committed 95 % interval, and what
-says how large the experiment is must be equal. Says which number is out, and exits 1 if one is.
+says how large the experiment is must be equal. Says which number is out, and exits 1 if one is,
+2 if the experiment itself fails.
 
 The intervals are over conversations (that of the format error over tokens, too narrow), the conversations the same: a
 number that is out means another model, another version of what computes, or a change of the code, rather than chance.
@@ -51,7 +52,10 @@ def main() -> None:
     arguments = parser.parse_args()
     committed = json.loads(COMMITTED.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        results = run_anew(arguments.model, Path(folder))
+        try:
+            results = run_anew(arguments.model, Path(folder))
+        except subprocess.CalledProcessError:
+            parser.error("the experiment failed; what it said stands above")
     comparisons = [one for key, row in results.items() for one in compare(key, committed[key], row)]
     for one in comparisons:
         print(f"{'ok ' if one.holds else 'OUT'} {one.name:92} {one.anew:>12}   committed {one.committed}")
