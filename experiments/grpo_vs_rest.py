@@ -27,6 +27,7 @@ from small_model import small_llama, train_tokenizer
 from transformers import set_seed
 
 from rolewise.core.files import write_json
+from rolewise.core.region import Region
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
@@ -37,8 +38,9 @@ from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sample import sample
 from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.roles.regions import label_regions
 from rolewise.training.grpo import WeightedGRPOConfig
-from rolewise.training.models import default_device, model_fingerprint
+from rolewise.training.models import default_device, load_tokenizer, model_fingerprint
 from rolewise.training.sft import WeightedSFTConfig
 
 matplotlib.use("Agg")
@@ -82,6 +84,7 @@ def main() -> None:
             for arm in ARMS
         },
         "regions": {arm: regions([runs[arm, seed].log for seed in range(arguments.seeds)]) for arm in ARMS},
+        "reference_shares": reference_shares(start_model, data_of(arguments, "trained-on")),
         "versions": package_versions(),
         "training_seconds": {arm: [seconds(runs[arm, seed].path) for seed in range(arguments.seeds)] for arm in ARMS},
     }
@@ -227,6 +230,16 @@ def regions(logs: list[list[dict]]) -> dict[str, dict[str, list[float]]]:
         ends = [float(np.mean([values[part] for values in curves])) for part in (slice(LAST), slice(-LAST, None))]
         found.setdefault(region, {})[kind] = ends
     return found
+
+
+def reference_shares(model: Path, data: Path) -> dict[str, float]:
+    """Each region's share of the answers with calls that the prompts trained on have for references."""
+    tokenizer = load_tokenizer(str(model))
+    messages = [m for line in data.read_text(encoding="utf-8").splitlines() for m in json.loads(line)["messages"]]
+    answers = [m["content"] for m in messages if m["role"] == "assistant" and "<tool_call>" in m["content"]]
+    ids = [[*tokenizer(answer)["input_ids"], tokenizer.eos_token_id] for answer in answers]
+    regions_T = np.concatenate(label_regions(ids, tokenizer, "rlla"))
+    return {region.label: float((regions_T == region).mean()) for region in Region if (regions_T == region).any()}
 
 
 def seconds(run: Path) -> float:

@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from rolewise.core.files import write_arrays, write_json
 from rolewise.core.role import Role
@@ -52,6 +53,15 @@ SETTINGS = {
 }
 
 
+def random_model(arguments: argparse.Namespace) -> str:
+    """The model's shape and tokenizer with weights drawn at random."""
+    set_seed(arguments.seed)
+    folder = arguments.work / "random-weights"
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(arguments.model)).save_pretrained(folder)
+    load_tokenizer(arguments.model).save_pretrained(folder)
+    return str(folder)
+
+
 def main() -> None:
     """Run the settings that are missing, print the table, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,19 +71,25 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
     parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/shad_settings.png"))
+    parser.add_argument("--random-weights", action="store_true", help="a control: the model's shape, knowing nothing")
     parser.add_argument("--adapt", type=int, default=0, help="conversations that the base is fine-tuned on first")
     parser.add_argument("--work", type=Path, default=Path("runs/shad_settings"), help="where that model is left")
     parser.add_argument("--keep", type=Path, help="directory in which each setting's losses are left, as .npz")
     arguments = parser.parse_args()
 
     results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    if arguments.random_weights and arguments.adapt:
+        parser.error("--random-weights is a control of the base as it is; leave --adapt out")
     model = adapted_model(arguments) if arguments.adapt else arguments.model
+    if arguments.random_weights:
+        model = random_model(arguments)
     renderer = Renderer(load_tokenizer(model))
     conversations = generate(arguments.samples, seed=arguments.seed, split="eval")
     samples = [sample for conversation in conversations for sample in renderer.render(conversation)]
     for name in arguments.only:
         key = f"{name}, {arguments.samples} samples, seed {arguments.seed}"
         key += f", base adapted on {arguments.adapt}" if arguments.adapt else ""
+        key += ", random weights" if arguments.random_weights else ""
         if key in results:
             continue
         start = time.perf_counter()
