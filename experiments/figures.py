@@ -26,7 +26,10 @@ def main() -> None:
     for name in arguments.names or NAMES:
         if name not in NAMES:
             parser.error(f"there is no figure {name}; choose from {', '.join(NAMES)}")
-        redraw(name, arguments.output)
+        try:
+            redraw(name, arguments.output)
+        except OSError as error:
+            parser.error(f"{error.filename}: {error.strerror}; choose another --output")
 
 
 def redraw(name: str, folder: Path) -> Path:

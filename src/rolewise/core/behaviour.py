@@ -191,7 +191,7 @@ def taught_behaviours(model: str) -> BehaviourSet | None:
         InputError: as `read_behaviours`.
     """
     file = Path(model) / BEHAVIOURS_FILE
-    return read_behaviours(file) if file.is_file() else None
+    return read_behaviours(file) if file.exists() else None
 
 
 def write_behaviours(behaviours: BehaviourSet, directory: Path) -> None:
