@@ -28,7 +28,7 @@ FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
 BEHAVIOURS = "behaviours.yaml"
 EXPERIMENTS = {
     "baselines.yaml": 60,
-    "baselines_small.yaml": 6,
+    "baselines_small.yaml": 9,
     "rest.yaml": 21,
     "rest_small.yaml": 3,
     "shad_rft_table1.yaml": 14,
