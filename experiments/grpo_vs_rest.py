@@ -6,10 +6,12 @@
 
 One model is fine-tuned on the generator's conversations (rlla's format) until it calls tools, but not surely. From
 there each arm trains with each seed on the same prompts: GRPO, ResT, ResT as its published code weighs, and ResT's
-first weights held throughout. On the small model every rollout takes all of the few prompts that are trained on, so
-that the curves are of the policy and not of the prompts drawn. Schedules are scaled to the length of the run.
-Greedy answers are then held against the reference, every argument exact, for prompts that were trained on and for
-held-out ones; the intervals of these shares take the answers of all seeds as independent, and are too narrow.
+first weights held throughout; and, what no paper has, RFT's weights of reasoning and boilerplate as SHAD tells them in
+the sampled answers, with a model tuned on the shuffled fine-tuning data. On the small model every rollout takes all of
+the few prompts that are trained on, so that the curves are of the policy and not of the prompts drawn. Schedules are
+scaled to the length of the run. Greedy answers are then held against the reference, every argument exact, for prompts
+that were trained on and for held-out ones; the intervals of these shares take the answers of all seeds as independent,
+and are too narrow.
 
 Writes results/grpo_vs_rest.json and docs/figures/grpo_vs_rest.png; what `--work` holds already is not computed again.
 """
@@ -34,7 +36,8 @@ from rolewise.data.readers import write_conversations
 from rolewise.evaluation.statistics import Interval, paired_interval, wilson
 from rolewise.jobs.grpo import train_grpo
 from rolewise.jobs.grpo_options import GRPOOptions
-from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.label import label
+from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sample import sample
 from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.sft import fine_tune
@@ -46,7 +49,8 @@ from rolewise.training.sft import WeightedSFTConfig
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
 
-ARMS = {"GRPO": "none", "ResT": "rest", "ResT, official": "rest-official", "ResT, static": "rest-static"}
+SHAD = "RFT on SHAD's roles"
+ARMS = {"GRPO": "none", "ResT": "rest", "ResT, official": "rest-official", "ResT, static": "rest-static", SHAD: "rft"}
 CURVES = {"reward": "reward", "entropy": "entropy, nats", "policy_gradient/variance": "variance of the policy gradient"}
 LAST = 8
 """Rollouts at the end (of regions, at the beginning too) whose mean is taken."""
@@ -63,10 +67,11 @@ def main() -> None:
     write_conversations(held_out, data_of(arguments, "held-out"))
     with Progress(console=Console(stderr=True)) as progress:
         start_model = fine_tuned(arguments, progress)
+        tuned = shuffled_model(arguments, start_model, progress)
         runs = {}
         for seed in range(arguments.seeds):
             for arm in ARMS:
-                runs[arm, seed] = run_arm(arguments, start_model, arm, seed, progress)
+                runs[arm, seed] = run_arm(arguments, start_model, arm, seed, tuned, progress)
         right = {"SFT": {name: [exact(arguments, start_model, split)] for name, split in splits.items()}}
         for arm in ARMS:
             right[arm] = {
@@ -164,12 +169,27 @@ def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
     return fine_tune(options, training, progress).path
 
 
-def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, progress: Progress):
+def shuffled_model(arguments: argparse.Namespace, model: Path, progress: Progress) -> Path:
+    """The model after tuning on shuffled pairs of the conversations that it was fine-tuned on."""
+    options = LabelOptions(
+        model=str(model),
+        data=str(data_of(arguments, "train")),
+        output=str(arguments.work / "shad"),
+        tool_format="rlla",
+        keep_tuned=True,
+        min_pairs=8,
+    )
+    return label(options, progress).path / "tuned-0"
+
+
+def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, tuned: Path, progress: Progress):
     """The result of one arm with one seed."""
+    roles = "shad" if arm == SHAD else "regions"
     rollout = arguments.prompts * arguments.samples
     training = WeightedGRPOConfig(
         output_dir="",
         weighting=ARMS[arm],
+        roles=roles,
         gradient_variance=True,
         max_steps=arguments.steps,
         per_device_train_batch_size=rollout,
@@ -189,6 +209,8 @@ def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, pro
         data=str(data_of(arguments, "trained-on")),
         output=str(arguments.work / f"{list(ARMS).index(arm)}-{seed}"),
         weighting=ARMS[arm],
+        roles=roles,
+        shad_model=str(tuned) if arm == SHAD else None,
         gradient_variance=True,
         reward="rest",
         schedule="constant",
