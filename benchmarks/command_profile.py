@@ -21,12 +21,11 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import psutil
@@ -35,6 +34,8 @@ from clock import undisturbed_seconds
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from rolewise.cli.main import main as rolewise
+
+K = TypeVar("K")
 
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 IMPORTS = "imports"
@@ -107,8 +108,8 @@ class Looks:
     """Seconds that the main thread spends outside the model, by what it is about."""
 
     def __init__(self, clock: ModelClock) -> None:
-        self.start_up: Counter[str] = Counter()
-        self.others: Counter[tuple[str, str]] = Counter()
+        self.start_up: dict[str, float] = {}
+        self.others: dict[tuple[str, str], float] = {}
         self._clock = clock
         self._main = threading.main_thread().ident
         self._stop = threading.Event()
@@ -128,14 +129,14 @@ class Looks:
             frame = sys._current_frames().get(self._main or 0)
             if self._clock.depth == 0 and frame is not None:
                 now = self._outside()
-                counter, item = self._about(frame)
-                counter[item] += now - seen
+                seconds, item = self._about(frame)
+                seconds[item] = seconds.get(item, 0.0) + now - seen
                 seen = now
 
     def _outside(self) -> float:
         return undisturbed_seconds() - sum(self._clock.seconds.values())
 
-    def _about(self, innermost: FrameType) -> tuple[Counter[Any], Any]:
+    def _about(self, innermost: FrameType) -> tuple[dict[Any, float], Any]:
         ours = library = ""
         frame: FrameType | None = innermost
         while frame is not None:
@@ -151,6 +152,11 @@ class Looks:
         return self.others, (ours, library)
 
 
+def most_first(seconds: Mapping[K, float]) -> list[tuple[K, float]]:
+    """Items and their seconds, most first."""
+    return sorted(seconds.items(), key=lambda item: -item[1])
+
+
 def profile(argv: list[str]) -> dict[str, Any]:
     """Run a command line and say where its time went."""
     clock = ModelClock()
@@ -162,11 +168,11 @@ def profile(argv: list[str]) -> dict[str, Any]:
     if code != 0:
         sys.exit(code)
     seconds = python + undisturbed_seconds() - began
-    start_up = {"python and torch": python, **dict(looks.start_up.most_common())}
+    start_up = {"python and torch": python, **dict(most_first(looks.start_up))}
     work = seconds - sum(start_up.values())
     others = [
         {"ours": ours, "library": library, "seconds": spent, "share": spent / work}
-        for (ours, library), spent in looks.others.most_common(SHOWN)
+        for (ours, library), spent in most_first(looks.others)[:SHOWN]
     ]
     return {
         "seconds": seconds,

@@ -23,6 +23,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from torch import nn
 from rolewise.data.render import RenderedSample
 from rolewise.evaluation.statistics import ratio_interval
 from rolewise.labelling.scoring import MeasuredLosses, Shard, collate, plan_shards, score, scored_length
-from rolewise.labelling.shad import SHAD, SHADConfig
+from rolewise.labelling.tuned_losses import paired_losses
 from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config
 
 RANK = 16
@@ -54,12 +55,15 @@ class Case:
     shards: list[Shard]
 
 
+SampleLosses = dict[int, tuple[np.ndarray, np.ndarray]]
+"""Base and tuned losses (N,) of the labelled tokens, by the sample's place."""
+
 ScoreShard = Callable[[Shard], object]
 
 
 def ours(case: Case, directory: Path) -> ScoreShard:
     """The code that `rolewise label` runs. Shards are written afresh every time."""
-    losses = SHAD(case.model, SHADConfig(dtype=case.dtype))._loss_function([case.adapter], case.device)
+    losses = paired_losses(case.model, [case.adapter], dtype=case.dtype, device=case.device)
 
     def score_shard(shard: Shard) -> None:
         shard.path(directory).unlink(missing_ok=True)
@@ -83,31 +87,31 @@ def bare(case: Case, *, with_head: bool) -> ScoreShard:
         if with_head:
             head(hidden_BTD[positions_BT])
 
-    @torch.inference_mode()
     def score_shard(shard: Shard) -> None:
-        for ids_BT, labels_BT in batches[shard.number]:
-            positions_BT = nn.functional.pad(labels_BT[:, 1:] != -100, (0, 1))
-            forward(ids_BT, positions_BT)
-            with model.disable_adapter():
+        with torch.inference_mode():
+            for ids_BT, labels_BT in batches[shard.number]:
+                positions_BT = nn.functional.pad(labels_BT[:, 1:] != -100, (0, 1))
                 forward(ids_BT, positions_BT)
+                with model.disable_adapter():
+                    forward(ids_BT, positions_BT)
 
     return score_shard
 
 
-def naive(case: Case) -> Callable[[Shard], dict[int, tuple[np.ndarray, np.ndarray]]]:
+def naive(case: Case) -> Callable[[Shard], SampleLosses]:
     """Two models, one sample at a time, full logits. Returns base and tuned losses per sample."""
     base = _load(case)
     tuned = PeftModel.from_pretrained(_load(case), str(case.adapter)).merge_and_unload().eval()
 
-    @torch.inference_mode()
-    def score_shard(shard: Shard) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def score_shard(shard: Shard) -> SampleLosses:
         found = {}
         for i in (i for batch in shard.batches for i in batch.samples):
             ids_T = torch.as_tensor(case.samples[i].input_ids, dtype=torch.long, device=case.device)
             mask_T = torch.as_tensor(case.samples[i].loss_mask, device=case.device)[1:]
             losses = []
             for model in (base, tuned):
-                log_probs_TV = model(ids_T[None]).logits[0].float().log_softmax(dim=-1)
+                with torch.inference_mode():
+                    log_probs_TV = model(ids_T[None]).logits[0].float().log_softmax(dim=-1)
                 losses.append(-log_probs_TV[:-1].gather(1, ids_T[1:, None])[mask_T, 0].cpu().numpy())
             found[i] = (losses[0], losses[1])
         return found
@@ -125,12 +129,12 @@ def measure(ways: dict[str, ScoreShard], shards: list[Shard], rounds: int) -> di
     for number in range(rounds):
         for shard in shards:
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                seconds[name][number] += seconds_of(lambda name=name, shard=shard: ways[name](shard))
+                seconds[name][number] += seconds_of(partial(ways[name], shard))
             turn += 1
     return seconds
 
 
-def largest_difference(case: Case, directory: Path, reference: ScoreShard) -> float:
+def largest_difference(case: Case, directory: Path, reference: Callable[[Shard], SampleLosses]) -> float:
     """The largest difference in nats between our losses and the naive ones: all ways must do the same work."""
     measured = MeasuredLosses(case.shards, case.samples, directory)
     largest = 0.0

@@ -25,6 +25,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ SEVERAL = "several in a tree"
 class LastNumber:
     """Judges a path by its final answer's text."""
 
-    notes: Sequence[str] = ()
+    notes: list[str] = []  # noqa: RUF012 - has none to give
 
     def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
         answers = [final_answer("\n".join(step.text for step in leaf.steps), numeric=True) for leaf in leaves]
@@ -135,7 +136,7 @@ def measure(
             if isinstance(engine, TransformersEngine):
                 engine.forget()
                 before = dict(vars(engine.usage))
-            seconds[way].append(seconds_of(lambda way=way: take(way)))
+            seconds[way].append(seconds_of(partial(take, way)))
             if isinstance(engine, TransformersEngine):
                 usage[way] = {name: count - before[name] for name, count in vars(engine.usage).items()}
 
