@@ -1,4 +1,4 @@
-"""Every benchmark runs on a tiny model and records what its table is read from; what it measures here means nothing."""
+"""Every benchmark runs on a tiny model and records what its table needs; what it measures here means nothing."""
 
 import json
 import runpy

@@ -325,6 +325,8 @@ def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, t
         prepare(SearchOptions(**taught, policy="tokens", behaviours="rftt"))
     assert load_questions(ReinforceOptions(**taught)).functional.keys() == {"think", "answer"}
     made = str(tmp_path / "data" / "conversations.jsonl")
+    again = WarmupOptions(**taught | {"data": made}).of_training(made)
+    assert find_behaviours(again.behaviours).as_record() == find_behaviours(str(house)).as_record()
     plan = plan_labelling(LabelOptions(**taught | {"data": made}, method="functional"))
     assert [behaviour.name for behaviour in plan.behaviours] == ["think", "answer"]
     command = ["sft", "--model", taught["model"], "--data", made, "--output", str(tmp_path / "on"), "--no-lora"]

@@ -1,5 +1,6 @@
 """`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
 
+import dataclasses
 import errno
 import importlib
 import os
@@ -9,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from rolewise import __version__
+from rolewise.cli.parser import UnknownOption
 from rolewise.core.errors import RolewiseError
 
 COMMANDS = {
@@ -68,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
+    except UnknownOption as error:
+        homes = _commands_with(error.name)
+        message = f"{error.what} here; it belongs to rolewise {', '.join(homes)}" if homes else str(error)
     except RolewiseError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -88,6 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
     print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _commands_with(option: str) -> list[str]:
+    """The commands that have an option of that name of their own."""
+    found = []
+    for command in COMMANDS:
+        known = vars(importlib.import_module(f"rolewise.cli.{command}")).items()
+        kinds = [value for name, value in known if name.endswith("Options") and dataclasses.is_dataclass(value)]
+        if any(field.name == option for kind in kinds for field in dataclasses.fields(kind)):
+            found.append(command)
+    return found
 
 
 def _is_out_of_space(error: BaseException | None) -> bool:

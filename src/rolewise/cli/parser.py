@@ -34,6 +34,19 @@ NEIGHBOURS = {
 """What other tools call an option, and what it is called here."""
 
 
+class UnknownOption(InputError):
+    """An option that a command does not have.
+
+    Attributes:
+        name: with underscores.
+        what: the message without what the user may have meant.
+    """
+
+    def __init__(self, what: str, name: str, hint: str) -> None:
+        super().__init__(f"{what} is not known; {hint}")
+        self.name, self.what = name, f"{what} is not known"
+
+
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line, as `InputError`."""
 
@@ -86,7 +99,7 @@ def parse(
     for key, value in _read_config(config).items() if config else ():
         name = str(key).replace("-", "_")
         if name not in own and name not in others:
-            raise InputError(f"{config}: {_unknown(f'option {key!r}', name, [*own, *others])}")
+            raise _unknown(f"{config}: option {key!r}", name, [*own, *others])
         flag = f"--{name.replace('_', '-')}"
         if name in own and _is_repeatable(hints[name]) and any(argument.split("=")[0] == flag for argument in argv):
             continue  # such flags add up, but the command line's are to replace the file's
@@ -100,7 +113,7 @@ def parse(
     for argument in rest:
         name = argument.lstrip("-").split("=")[0].replace("-", "_")
         if argument.startswith("--") and name not in others:
-            raise InputError(_unknown(f"option {argument.split('=')[0]}", name, [*own, "config", *others], "--"))
+            raise _unknown(f"option {argument.split('=')[0]}", name, [*own, "config", *others], "--")
         if not others:
             raise InputError(f"{argument!r} is not an option; see --help")
     values = {name: value for name, value in vars(known).items() if name in own}
@@ -212,9 +225,8 @@ def _as_flags(name: str, value: Any, annotation: Any) -> list[str]:
     return [f"{flag}={value}"]
 
 
-def _unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+def _unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> UnknownOption:
     known = list(known)
     near = [NEIGHBOURS[name]] if NEIGHBOURS.get(name) in known else difflib.get_close_matches(name, known, n=1)
     shown = prefix + (near[0].replace("_", "-") if prefix else near[0]) if near else ""
-    hint = f"did you mean {shown}?" if near else "see --help"
-    return f"{what} is not known; {hint}"
+    return UnknownOption(what, name, f"did you mean {shown}?" if near else "see --help")

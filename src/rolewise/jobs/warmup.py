@@ -93,7 +93,7 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
     """
     if options.trees is None:
         raise InputError("data are made of trees; give trees, or train on the data that were made")
-    behaviours = find_behaviours(options.behaviours)
+    behaviours = find_behaviours(options.behaviours_name)
     wanted = WarmupSettings(merged=options.merged, plain=options.plain, limit=options.limit, seed=options.data_seed)
     trees = _read_trees(options.trees)
     settings = {name: getattr(options, name) for name in _OF_DATA}

@@ -1,7 +1,9 @@
 """The options of `rolewise warmup`. Imports nothing heavy, so that `--help` answers at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from rolewise.core.behaviour import BEHAVIOURS_FILE
 from rolewise.core.errors import InputError
 from rolewise.core.options import option, required
 from rolewise.jobs.eval_options import check_server
@@ -24,7 +26,11 @@ class WarmupOptions:
     verify_tokens: int = option(128, "Tokens of a verify step at most.", group="trees")
     temperature: float = option(0.7, "With which verify steps are written; 0 is greedy.", group="trees")
     data_seed: int = option(0, "Of verify steps and of the choice of samples.", group="trees")
-    behaviours: str = option("rftt", "Whose functional tokens: rftt or the search's YAML file.", group="trees")
+    behaviours: str | None = option(
+        None,
+        "Whose functional tokens: rftt or the search's YAML file; else those that the model was taught, or rftt.",
+        group="trees",
+    )
 
     weighting: str = option(
         "none",
@@ -73,6 +79,12 @@ class WarmupOptions:
         check_server(self)
         self.of_training("")
 
+    @property
+    def behaviours_name(self) -> str:
+        """The set that is meant, as `find_behaviours` takes it: the one given, the one the model was taught, RFTT's."""
+        taught = Path(self.model) / BEHAVIOURS_FILE
+        return self.behaviours or (str(taught) if taught.exists() else "rftt")
+
     def of_training(self, data: str) -> SFTOptions:
         """The options of the fine-tuning on conversations that lie at `data`.
 
@@ -92,7 +104,7 @@ class WarmupOptions:
             max_length=self.max_length,
             chat_template=self.chat_template,
             plugin=self.plugin,
-            behaviours=self.behaviours,
+            behaviours=self.behaviours_name,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
             generations=self.generations,
