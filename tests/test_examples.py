@@ -28,7 +28,8 @@ FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
 BEHAVIOURS = "behaviours.yaml"
 EXPERIMENTS = {
     "baselines.yaml": 60,
-    "baselines_small.yaml": 9,
+    "baselines_medium.yaml": 8,
+    "baselines_small.yaml": 12,
     "rest.yaml": 21,
     "rest_small.yaml": 3,
     "shad_rft_table1.yaml": 14,
@@ -84,7 +85,7 @@ def test_the_behaviours_of_one_s_own_do_for_every_command() -> None:
     assert read_command(arguments_of(words)).behaviours == f"examples/rftt/{BEHAVIOURS}"
 
 
-@pytest.mark.usefixtures("in_root")
+@pytest.mark.usefixtures("in_root", "registries")
 def test_an_experiment_opens_with_the_line_that_runs_it_and_plans_as_many_runs_as_it_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_inputs_of_the_small_experiments_are_those_that_they_read(
         check_inputs(experiment)
 
 
+@pytest.mark.usefixtures("registries")
 def test_the_inputs_of_the_baselines_are_those_that_they_read(
     bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +128,8 @@ def test_the_inputs_of_the_baselines_are_those_that_they_read(
     script = "examples/experiments/baselines_inputs.py"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("rolewise.jobs.demo_model.fetch_demo_model", lambda folder: str(bench.model))
-    for name in ("baselines.yaml", "baselines_small.yaml"):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")  # of a plugin
+    for name in ("baselines.yaml", "baselines_medium.yaml", "baselines_small.yaml"):
         lines = (EXAMPLES / "experiments" / name).read_text(encoding="utf-8").splitlines()
         words = next(line.removeprefix("#").split("python ")[1].split() for line in lines if "python " in line)
         assert words[:2] == [script, "CHAT"]
