@@ -37,6 +37,7 @@ class DifferenceWeights(Weighting):
         """Weights up to a factor per sample, 0 for −∞; `scaled_BT` is LD / temperature, −∞ where it is not known."""
 
     def weigh(self, batch: TokenBatch) -> torch.Tensor:
+        assert batch.scores_BT is not None  # by `needs_scores`
         scaled_BT = -batch.scores_BT.float() / self.temperature  # scores are base − tuned loss
         known_BT = batch.mask_BT & ~scaled_BT.isnan()
         raw_BT = self.raw(torch.where(known_BT, scaled_BT, -math.inf), batch)

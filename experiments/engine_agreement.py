@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+import script
+
 from rolewise.core.files import write_json
 from rolewise.engines.agreement import Agreement, agreement
 from rolewise.jobs.engines import open_engine, open_tokenizer
@@ -78,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -19,9 +19,11 @@ Writes results/grpo_vs_rest.json and docs/figures/grpo_vs_rest.png; what `--work
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import script
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -41,6 +43,7 @@ from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sample import sample
 from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.training_run import TrainingResult
 from rolewise.roles.regions import label_regions
 from rolewise.training.grpo import WeightedGRPOConfig
 from rolewise.training.models import default_device, load_tokenizer, model_fingerprint
@@ -78,7 +81,7 @@ def main() -> None:
                 name: [exact(arguments, runs[arm, seed].path, split) for seed in range(arguments.seeds)]
                 for name, split in splits.items()
             }
-    result = {
+    result: dict[str, Any] = {
         "arguments": {k: v for k, v in vars(arguments).items() if k != "model" and not isinstance(v, Path)},
         "model": model_fingerprint(str(start_model)),
         "device": default_device(),
@@ -125,7 +128,8 @@ def parse() -> argparse.Namespace:
 
 
 def data_of(arguments: argparse.Namespace, split: str) -> Path:
-    return arguments.work / f"{split}.jsonl"
+    work: Path = arguments.work
+    return work / f"{split}.jsonl"
 
 
 def small_model(folder: Path) -> None:
@@ -140,11 +144,9 @@ def small_model(folder: Path) -> None:
 
 def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
     """The model that all arms start from."""
-    model = arguments.model
-    if model is None:
-        model = arguments.work / "small"
-        if not model.exists():
-            small_model(model)
+    small = arguments.work / "small"
+    if arguments.model is None and not small.exists():
+        small_model(small)
     rate = arguments.sft_learning_rate or (2e-5 if arguments.model else 3e-3)
     training = WeightedSFTConfig(
         output_dir="",
@@ -158,7 +160,7 @@ def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
         report_to="none",
     )
     options = SFTOptions(
-        model=str(model),
+        model=str(arguments.model or small),
         data=str(data_of(arguments, "train")),
         output=str(arguments.work / "sft"),
         weighting="none",
@@ -182,7 +184,9 @@ def shuffled_model(arguments: argparse.Namespace, model: Path, progress: Progres
     return label(options, progress).path / "tuned-0"
 
 
-def run_arm(arguments: argparse.Namespace, model: Path, arm: str, seed: int, tuned: Path, progress: Progress):
+def run_arm(
+    arguments: argparse.Namespace, model: Path, arm: str, seed: int, tuned: Path, progress: Progress
+) -> TrainingResult:
     """The result of one arm with one seed."""
     roles = "shad" if arm == SHAD else "regions"
     rollout = arguments.prompts * arguments.samples
@@ -237,12 +241,12 @@ def exact(arguments: argparse.Namespace, model: Path, split: str) -> dict[str, f
     return {"right": found.right, "of": found.questions}
 
 
-def curve(log: list[dict], name: str) -> list[float]:
+def curve(log: list[dict[str, Any]], name: str) -> list[float]:
     """A number of the log, rollout by rollout."""
     return [float(entry[name]) for entry in log if name in entry]
 
 
-def regions(logs: list[list[dict]]) -> dict[str, dict[str, list[float]]]:
+def regions(logs: list[list[dict[str, Any]]]) -> dict[str, dict[str, list[float]]]:
     """Each region's share of the sampled tokens and its weight, at the first rollouts and the last, over all seeds."""
     names = sorted({name for log in logs for entry in log for name in entry if name.startswith(("share/", "weight/"))})
     found: dict[str, dict[str, list[float]]] = {}
@@ -269,11 +273,11 @@ def seconds(run: Path) -> float:
     return float(json.loads((run / "run.json").read_text(encoding="utf-8"))["seconds"]["train"])
 
 
-def final_reward(log: list[dict]) -> float:
+def final_reward(log: list[dict[str, Any]]) -> float:
     return float(np.mean(curve(log, "reward")[-LAST:]))
 
 
-def show(result: dict) -> None:
+def show(result: dict[str, Any]) -> None:
     """The table for people."""
     table = Table(title="GRPO and ResT", title_justify="left")
     for heading in ("", "reward at the end", "less GRPO's", "exact, trained on", "exact, held out"):
@@ -290,7 +294,7 @@ def show(result: dict) -> None:
     Console().print(table)
 
 
-def draw(result: dict, path: Path) -> None:
+def draw(result: dict[str, Any], path: Path) -> None:
     """Mean curves over seeds, each with its seeds behind it."""
     figure, axes = plt.subplots(1, len(CURVES), figsize=(12, 3.4), layout="constrained")
     for axis, (name, title) in zip(axes, CURVES.items(), strict=True):
@@ -307,4 +311,4 @@ def draw(result: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

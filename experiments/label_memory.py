@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import psutil
+import script
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -103,4 +104,4 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = ROOT / "results" / "shad_settings.json"
@@ -64,18 +65,18 @@ def main() -> None:
     sys.exit(1 if out else 0)
 
 
-def run_anew(model: str, folder: Path) -> dict:
+def run_anew(model: str, folder: Path) -> dict[str, Any]:
     """The rows of the experiment, as its script writes them."""
     output = folder / "shad_settings.json"
     command = [sys.executable, str(ROOT / "experiments" / "shad_settings.py"), "--model", model, "--only", SETTING]
     for seed in SEEDS:
         files = ["--output", str(output), "--figure", str(folder / "shad_settings.png")]
         subprocess.run([*command, "--seed", str(seed), *files], check=True)
-    rows: dict = json.loads(output.read_text(encoding="utf-8"))
+    rows: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     return rows
 
 
-def compare(key: str, committed: dict, anew: dict) -> Iterator[Comparison]:
+def compare(key: str, committed: dict[str, Any], anew: dict[str, Any]) -> Iterator[Comparison]:
     """Every number of a row that can be compared."""
     for name in EXACT:
         yield Comparison(f"{key}: {name}", str(committed[name]), str(anew[name]), anew[name] == committed[name])

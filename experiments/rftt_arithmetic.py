@@ -20,15 +20,17 @@ again.
 
 import argparse
 import json
-import random
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import script
 import torch
 import yaml
+from arithmetic import SLIP, Arithmetic, first_mistake, result
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -38,7 +40,7 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from rolewise.core.behaviour import Behaviour, BehaviourSet
 from rolewise.core.files import write_json, write_text
 from rolewise.core.versions import package_versions
-from rolewise.engines.base import Sampling
+from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.statistics import wilson
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.reinforce import reinforce
@@ -54,7 +56,7 @@ from rolewise.jobs.warmup_options import WarmupOptions
 from rolewise.rewards.math_answers import final_answer
 from rolewise.search.policies import PromptPolicy
 from rolewise.search.tree import Question, Step
-from rolewise.search.verdicts import VerdictWriter
+from rolewise.search.verdicts import verdict_prompt
 from rolewise.search.warmup_data import Pair
 from rolewise.training.models import default_device
 from rolewise.training.reinforce import ReinforceConfig
@@ -73,81 +75,7 @@ BEHAVIOURS = BehaviourSet(
     ],
     first=("next_step", "direct_answer"),
 )
-BASE = 5
-"""Of the arithmetic: digits are below it."""
-SUMS = [f"{a}{sign}{b}" for a in range(BASE) for sign in "+-" for b in range(BASE)]
-MISTAKEN = frozenset(random.Random(0).sample(SUMS, 8))
-"""The sums that the base is taught wrong, always by the same wrong value."""
-WRONG = 0.7
-"""Share of their occurrences in the base's training data that are."""
-SLIP = 0.02
-"""Share of all other sums there that are wrong, by any value."""
 TEMPERATURE = 0.8
-
-
-class Arithmetic:
-    """Questions and their steps.
-
-    Args:
-        seed: of everything drawn.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-
-    def expression(self) -> str:
-        """Such as `3+1-4+2`."""
-        length = self.chance.randint(3, 5)
-        digits = [str(self.chance.randrange(BASE)) for _ in range(length)]
-        return digits[0] + "".join(self.chance.choice("+-") + digit for digit in digits[1:])
-
-    def step(self, expression: str, slip: float = 0.0, *, mistaken: bool = False) -> str:
-        """What is left after the next step, in a box where that is the answer.
-
-        Args:
-            expression: before it.
-            slip: chance of any wrong value.
-            mistaken: as the base is taught.
-        """
-        value = result(expression[:3])
-        if mistaken and expression[:3] in MISTAKEN:
-            if self.chance.random() < WRONG:
-                value = (value + 1) % BASE
-        elif self.chance.random() < slip:
-            value = (value + self.chance.randrange(1, BASE)) % BASE
-        left = f"{value}{expression[3:]}"
-        return f"{expression[:3]}=" + (rf"\boxed{{{left}}}" if len(left) == 1 else left)
-
-    def steps(self, expression: str, slip: float = 0.0, *, mistaken: bool = False) -> list[str]:
-        """All steps to the answer."""
-        steps = []
-        while len(expression) > 1:
-            steps.append(self.step(expression, slip, mistaken=mistaken))
-            expression = left_after(steps[-1])
-        return steps
-
-
-def result(expression: str) -> int:
-    """The value modulo `BASE`, from left to right."""
-    value = int(expression[0])
-    for sign, digit in zip(expression[1::2], expression[2::2], strict=True):
-        value += int(digit) if sign == "+" else -int(digit)
-    return value % BASE
-
-
-def left_after(step: str) -> str:
-    """The expression that a step leaves."""
-    return step.partition("=")[2].removeprefix(r"\boxed{").removesuffix("}")
-
-
-def first_mistake(expression: str, steps: list[str]) -> str:
-    """The first of the steps that does not follow, as a verify step names it."""
-    for step in steps:
-        left = left_after(step)
-        if left != f"{result(expression[:3])}{expression[3:]}":
-            return f"wrong: {expression[:3]} is not {left[0]}"
-        expression = left
-    return "nothing wrong"
 
 
 def main() -> None:
@@ -217,7 +145,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def search_settings(arguments: argparse.Namespace) -> dict:
+def search_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "rollouts": arguments.rollouts,
         "max_depth": 10,
@@ -249,14 +177,14 @@ def train_base(folder: Path, arguments: argparse.Namespace, progress: Progress) 
     policy = PromptPolicy(tokenizer, BEHAVIOURS)
     sizes = {"hidden_size": 96, "intermediate_size": 256, "num_key_value_heads": 4, "max_position_embeddings": 512}
     model = small_llama(tokenizer, **sizes).to(default_device()).train()
-    verdicts = VerdictWriter(None, tokenizer, Sampling())  # only writes prompts here
+    prompter = Prompter(tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=arguments.base_steps)
     task = progress.add_task("base model", total=arguments.base_steps)
     for step in range(arguments.base_steps):
         # Verify steps have long prompts, and batches of their own.
         rows = [
-            verdict_example(arithmetic, verdicts) if step % 8 == 7 else step_example(arithmetic, policy, tokenizer)
+            verdict_example(arithmetic, prompter) if step % 8 == 7 else step_example(arithmetic, policy, tokenizer)
             for _ in range(64)
         ]
         ids = [
@@ -297,7 +225,7 @@ def step_example(arithmetic: Arithmetic, policy: PromptPolicy, tokenizer: PreTra
     return prompt, "\n".join(steps)
 
 
-def verdict_example(arithmetic: Arithmetic, verdicts: VerdictWriter) -> tuple[str, str]:
+def verdict_example(arithmetic: Arithmetic, prompter: Prompter) -> tuple[str, str]:
     """A prompt for a verify step, and what it should say."""
     text = arithmetic.expression()
     right = wrong = arithmetic.steps(text)
@@ -311,7 +239,7 @@ def verdict_example(arithmetic: Arithmetic, verdicts: VerdictWriter) -> tuple[st
         as_steps(right[shared:]),
         (0, 0),
     )
-    return verdicts.prompt(pair), first_mistake(text, wrong)
+    return verdict_prompt(prompter, pair), first_mistake(text, wrong)
 
 
 def as_steps(texts: list[str]) -> tuple[Step, ...]:
@@ -322,9 +250,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """Single tokens for digits, whole words for what prompts say."""
     letters = train_tokenizer([""], 600, single_digits=True)
     arithmetic = Arithmetic(seed=2)
-    policy, verdicts = PromptPolicy(letters, BEHAVIOURS), VerdictWriter(None, letters, Sampling())
+    policy, prompter = PromptPolicy(letters, BEHAVIOURS), Prompter(letters)
     examples = [step_example(arithmetic, policy, letters) for _ in range(400)]
-    examples += [verdict_example(arithmetic, verdicts) for _ in range(100)]
+    examples += [verdict_example(arithmetic, prompter) for _ in range(100)]
     return train_tokenizer(["".join(pair) for pair in examples], 600, single_digits=True)
 
 
@@ -385,7 +313,9 @@ def sft_config(arguments: argparse.Namespace) -> WeightedSFTConfig:
     )
 
 
-def reinforced(arguments, model: Path, source: str, key: str, seed: int, progress: Progress) -> Path:
+def reinforced(
+    arguments: argparse.Namespace, model: Path, source: str, key: str, seed: int, progress: Progress
+) -> Path:
     """A tuned model after reinforcement on the training questions."""
     training = ReinforceConfig(
         output_dir="",
@@ -420,7 +350,7 @@ def reinforced(arguments, model: Path, source: str, key: str, seed: int, progres
     return reinforce(options, training, progress, say=lambda _: None).path
 
 
-def solved(arguments: argparse.Namespace, model: Path, key: str, progress: Progress) -> list[dict]:
+def solved(arguments: argparse.Namespace, model: Path, key: str, progress: Progress) -> list[dict[str, Any]]:
     """Accuracy over rollouts of a tree search that does not see the answers."""
     options = SolveOptions(
         model=str(model),
@@ -432,7 +362,7 @@ def solved(arguments: argparse.Namespace, model: Path, key: str, progress: Progr
     return [{"rollouts": point.rollouts, **asdict(point.accuracy["majority"])} for point in curve]
 
 
-def sampled(arguments: argparse.Namespace, model: Path, key: str, progress: Progress) -> list[dict]:
+def sampled(arguments: argparse.Namespace, model: Path, key: str, progress: Progress) -> list[dict[str, Any]]:
     """The same of plain samples and a majority vote."""
     options = SampleOptions(
         model=str(model),
@@ -462,7 +392,7 @@ def majority_is_right(answers: list[str], right: list[bool]) -> bool:
     return right[read.index(votes.most_common(1)[0][0])]
 
 
-def show(summary: dict) -> None:
+def show(summary: dict[str, Any]) -> None:
     """Accuracy after 1, 4 and all rollouts; of reinforcement, the mean over its seeds and each seed's interval."""
     table = Table(title="Held-out questions right, by majority", title_justify="left")
     most = summary["arguments"]["rollouts"]
@@ -478,7 +408,7 @@ def show(summary: dict) -> None:
     Console().print(table)
 
 
-def draw(summary: dict, path: Path) -> None:
+def draw(summary: dict[str, Any], path: Path) -> None:
     """Accuracy over rollouts: means over seeds, with the Wilson intervals of a single run's questions."""
     figure, axis = plt.subplots(figsize=(6.4, 5.0), layout="constrained")
     for number, (name, runs) in enumerate(summary["accuracy"].items()):
@@ -495,4 +425,4 @@ def draw(summary: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -12,11 +12,14 @@ import argparse
 import gc
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import script
 from peft import PeftModel
 from rich.console import Console
 from rich.progress import Progress
@@ -25,26 +28,34 @@ from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
+from rolewise.data.generator.values import Split
 from rolewise.data.labelled import load_labelled
 from rolewise.data.readers import write_conversations
-from rolewise.data.render import Renderer
+from rolewise.data.render import RenderedSample, Renderer
 from rolewise.evaluation.role_losses import losses_by_role, paired_difference, token_losses
 from rolewise.jobs.label import label
+from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.training_run import Log
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "SFT": {"weighting": "none"},
     "SFT, mean per sample": {"weighting": "sample-mean"},
     "RFT, 1/τ = 0": {"weighting": "rft", "inv_tau": 0.0},
     "RFT, 1/τ = 0.3": {"weighting": "rft", "inv_tau": 0.3},
 }
 GROUPS = (Role.REASONING, Role.BOILERPLATE)
+
+Losses = dict[tuple[str, int], list[np.ndarray]]
+"""Losses (nats, shape (T,)) of the held-out samples, by arm and seed."""
+Roles = Mapping[str, Sequence[np.ndarray]]
+"""Roles (shape (T,)) of the held-out samples, by who gives them."""
 
 
 def main() -> None:
@@ -64,9 +75,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     start = time.perf_counter()
+    splits: tuple[Split, ...] = ("train", "eval")
+    losses: Losses = {}
+    logs: dict[tuple[str, int], Log] = {}
     with Progress(console=Console(stderr=True)) as progress:
-        labelled = {split: label_split(arguments, split, progress) for split in ("train", "eval")}
-        losses, logs = {}, {}
+        labelled = {split: label_split(arguments, split, progress) for split in splits}
         for seed in range(arguments.seeds):
             for arm in ARMS:
                 losses[arm, seed], logs[arm, seed] = run_arm(arguments, arm, seed, progress)
@@ -74,7 +87,7 @@ def main() -> None:
 
     samples = held_out_samples(arguments)
     roles = {
-        "truth": [sample.true_roles for sample in samples],
+        "truth": [sample.true_roles for sample in samples if sample.true_roles is not None],
         "SHAD": [sample.roles_T for sample in load_labelled(labelled["eval"].path).samples()],
     }
     result = {
@@ -85,8 +98,9 @@ def main() -> None:
         "means": summarise(losses, roles, arguments.seeds),
         "differences": compare(losses, roles, arguments.seeds),
         "labels": {
-            split: {name: asdict(value) for name, value in result.truth_check.auroc.items()}
-            for split, result in labelled.items()
+            split: {name: asdict(value) for name, value in found.truth_check.auroc.items()}
+            for split, found in labelled.items()
+            if found.truth_check is not None
         },
         "versions": package_versions(),
         "seconds": round(time.perf_counter() - start, 1),
@@ -96,7 +110,7 @@ def main() -> None:
     draw(result, arguments.figure)
 
 
-def label_split(arguments, split, progress):
+def label_split(arguments: argparse.Namespace, split: Split, progress: Progress) -> LabelResult:
     """Conversations of a split, labelled."""
     count = arguments.train if split == "train" else arguments.held_out
     data = arguments.work / f"{split}.jsonl"
@@ -107,7 +121,7 @@ def label_split(arguments, split, progress):
     return label(options, progress)
 
 
-def run_arm(arguments, arm, seed, progress):
+def run_arm(arguments: argparse.Namespace, arm: str, seed: int, progress: Progress) -> tuple[list[np.ndarray], Log]:
     """Fine-tune one arm with one seed; its losses on the held-out samples and its log."""
     name = f"{list(ARMS).index(arm)}-{seed}"
     training = WeightedSFTConfig(
@@ -134,14 +148,14 @@ def run_arm(arguments, arm, seed, progress):
     return measure(arguments, run.path, arguments.work / f"losses-{name}.json"), run.log
 
 
-def held_out_samples(arguments):
+def held_out_samples(arguments: argparse.Namespace) -> list[RenderedSample]:
     """The evaluation split, rendered."""
     renderer = Renderer(load_tokenizer(arguments.model))
     conversations = generate(arguments.held_out, seed=0, split="eval")
     return [sample for conversation in conversations for sample in renderer.render(conversation)]
 
 
-def measure(arguments, adapter, cache):
+def measure(arguments: argparse.Namespace, adapter: Path | None, cache: Path) -> list[np.ndarray]:
     """Token losses of a model on the held-out samples."""
     if not cache.exists():
         model = load_model(arguments.model, device=default_device())
@@ -155,9 +169,9 @@ def measure(arguments, adapter, cache):
     return [np.array([np.nan if x is None else x for x in row], dtype=np.float32) for row in rows]
 
 
-def summarise(losses, roles, seeds):
+def summarise(losses: Losses, roles: Roles, seeds: int) -> dict[str, dict[str, Any]]:
     """Mean loss per token of each arm: the mean over seeds, and each seed's."""
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for arm in ("base", *ARMS):
         table[arm] = {}
         for by, labels in roles.items():
@@ -170,13 +184,13 @@ def summarise(losses, roles, seeds):
     return table
 
 
-def compare(losses, roles, seeds):
+def compare(losses: Losses, roles: Roles, seeds: int) -> dict[str, dict[str, Any]]:
     """Each arm minus SFT, paired by held-out sample.
 
     The 95 % interval is over samples, of differences averaged over seeds: it holds for these seeds. What other seeds
     would do shows in `by_seed`, the differences that each seed gives by itself.
     """
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for arm in list(ARMS)[1:]:
         table[arm] = {}
         for by, labels in roles.items():
@@ -197,7 +211,7 @@ def compare(losses, roles, seeds):
     return table
 
 
-def print_tables(result):
+def print_tables(result: dict[str, Any]) -> None:
     """Mean losses, then differences from SFT."""
     columns = list(result["means"]["base"])
     print(f"{'held-out loss (nats per token)':32}" + "".join(f"{column:>24}" for column in columns))
@@ -211,7 +225,7 @@ def print_tables(result):
         print(f"{'  each seed by itself':32}" + "".join(f"{cell:>24}" for cell in alone))
 
 
-def draw(result, path):
+def draw(result: dict[str, Any], path: Path) -> None:
     """Each arm less SFT on held-out samples, by the truth and by SHAD's labels; small points are single seeds."""
     columns = list(next(iter(result["differences"].values())))
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -233,4 +247,4 @@ def draw(result, path):
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import script
 from rich.console import Console
 from rich.progress import Progress
 from scipy.stats import spearmanr
@@ -108,6 +109,7 @@ def threshold_of_share(result: LabelResult) -> float:
     """The threshold above which as many tokens lie as are truly reasoning."""
     differences, reasoning = [], []
     for sample in load_labelled(result.path).samples():
+        assert sample.true_roles_T is not None
         known_T = sample.mask_T & ~np.isnan(sample.base_loss_T)
         differences.append((sample.tuned_loss_T - sample.base_loss_T)[known_T])
         reasoning.append((sample.true_roles_T == Role.REASONING)[known_T])
@@ -118,9 +120,12 @@ def compare(
     first: Sequence[LabelledSample], second: Sequence[LabelledSample], *, against_truth: bool
 ) -> dict[str, Any]:
     """Agreement of two labellings, or of one with the truth that the second's tokens have."""
-    matrices, differences = [], ([], [])
+    matrices: list[np.ndarray] = []
+    differences: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for a, b in zip(first, second, strict=True):
-        sides = [a.roles_T, b.true_roles_T if against_truth else b.roles_T]
+        of_b_T = b.true_roles_T if against_truth else b.roles_T
+        assert of_b_T is not None
+        sides = [a.roles_T, of_b_T]
         judged_T = a.mask_T & b.mask_T
         for roles_T in sides:
             judged_T = judged_T & ((roles_T == Role.REASONING) | is_boilerplate(roles_T))
@@ -197,4 +202,4 @@ def print_tables(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -16,9 +16,11 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+import script
 from rich.console import Console
 from rich.progress import Progress
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
@@ -42,7 +44,7 @@ from rolewise.training.sft import WeightedSFTConfig
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "lora, lr 1e-3, batch 2 (default)": {},
     "lora, lr 1e-3, batch 2, 2 epochs": {"epochs": 2},
     "lora, lr 2e-3, batch 2": {"learning_rate": 2e-3},
@@ -136,6 +138,7 @@ def auroc_where_reasoning_begins(samples: list[LabelledSample]) -> Interval:
     """
     scores, positives = [], []
     for sample in samples:
+        assert sample.true_roles_T is not None
         reasoning_T = sample.true_roles_T == Role.REASONING
         first_T = reasoning_T & np.r_[True, ~reasoning_T[:-1]]
         known_T = sample.mask_T & ~np.isnan(sample.base_loss_T) & (first_T | is_boilerplate(sample.true_roles_T))
@@ -167,7 +170,7 @@ def adapted_model(arguments: argparse.Namespace) -> str:
         return str(fine_tune(options, training, progress).path / "merged")
 
 
-def print_table(results: dict) -> None:
+def print_table(results: dict[str, Any]) -> None:
     """One line per setting."""
     print(f"{'setting':80} {'LD':>20} {'where reasoning begins':>22} {'base loss':>10} {'regex':>6} {'format err':>10}")
     for key, result in results.items():
@@ -178,7 +181,7 @@ def print_table(results: dict) -> None:
         print(f"{key:80} {cells[0]:>20} {cells[1]:>22} {base:10.3f} {regex:6.3f} {error:10.1%}", flush=True)
 
 
-def draw(results: dict, path: Path) -> None:
+def draw(results: dict[str, Any], path: Path) -> None:
     """AUROC of every setting with its interval, of the base as it is and adapted, beside that of the regex."""
     rows = sorted(
         {(result["config"]["seed"], result["setting"]) for result in results.values()},
@@ -211,4 +214,4 @@ def draw(results: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

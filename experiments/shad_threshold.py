@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import script
 
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
@@ -63,8 +64,9 @@ def judge(path: Path, shares: Sequence[float], halvings: int) -> dict[str, Any]:
             **measures(counts),
             "gain_over_0": gains(at_zero, counts),
         }
-    result = {"samples": len(judged), "tokens": totals(judged), "fixed": fixed, "calibrated": calibrated}
-    if result["tokens"]["reasoning"]:
+    tokens = totals(judged)
+    result = {"samples": len(judged), "tokens": tokens, "fixed": fixed, "calibrated": calibrated}
+    if tokens["reasoning"]:
         result["best"] = best_threshold(judged)
     return result
 
@@ -177,4 +179,4 @@ def shown(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

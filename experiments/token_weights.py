@@ -12,8 +12,10 @@ is finished is not done again.
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import script
 from peft import PeftModel
 from rich.console import Console
 from rich.progress import Progress
@@ -49,8 +51,12 @@ def main() -> None:
 
     renderer = Renderer(load_tokenizer(arguments.model))
     samples = [s for one in generate(arguments.held_out, seed=1, split="eval") for s in renderer.render(one)]
-    truth = [sample.true_roles for sample in samples]
-    result: dict = {"held_out": len(samples), "trained_on": len(load_labelled(arguments.labelled).rows), "arms": {}}
+    truth = [sample.true_roles for sample in samples if sample.true_roles is not None]
+    result: dict[str, Any] = {
+        "held_out": len(samples),
+        "trained_on": len(load_labelled(arguments.labelled).rows),
+        "arms": {},
+    }
     by_arm = {"base": [token_losses(load_model(arguments.model), samples)]}
     with Progress(console=Console(stderr=True)) as progress:
         for arm in arguments.arms:
@@ -67,7 +73,7 @@ def main() -> None:
     print_table(result)
 
 
-def training_settings(seed: int) -> dict:
+def training_settings(seed: int) -> dict[str, Any]:
     """The trainer's settings, those of sft_vs_rft.py."""
     return {
         "learning_rate": 1e-3,
@@ -99,7 +105,7 @@ def run(
     return token_losses(model, samples, device=default_device())
 
 
-def print_table(result: dict) -> None:
+def print_table(result: dict[str, Any]) -> None:
     """Mean losses by role and the differences from plain fine-tuning."""
     for arm, row in result["arms"].items():
         cells = [f"{row[group.label]['by_token']:.3f}" for group in GROUPS]
@@ -110,4 +116,4 @@ def print_table(result: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

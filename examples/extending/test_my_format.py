@@ -1,6 +1,7 @@
 """The format read from a file, as `rolewise label` reads it, and refused with the record's place."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import my_format  # noqa: F401  # registers the format
@@ -9,7 +10,7 @@ import pytest
 from rolewise import InputError, read_conversations
 
 
-def write(path: Path, *records: dict[str, object]) -> Path:
+def write(path: Path, *records: Mapping[str, object]) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
 

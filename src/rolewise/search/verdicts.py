@@ -42,34 +42,13 @@ class VerdictWriter:
                 more = named is not None
                 if named is not None:
                     name, pair = named
-                    self._engine.submit(name, self._prompter.ids(self.prompt(pair)), self._sampling_of(name))
+                    prompt_ids = self._prompter.ids(verdict_prompt(self._prompter, pair))
+                    self._engine.submit(name, prompt_ids, self._sampling_of(name))
                     underway += 1
             for completion in self._engine.collect() if underway else ():
                 underway -= 1
                 texts = [self._text(sample.ids) for sample in completion.samples]
                 yield str(completion.key), texts[0] if texts else ""
-
-    def prompt(self, pair: Pair) -> str:
-        """What the model is asked, as the chat template writes it.
-
-        Raises:
-            InputError: where the template refuses it.
-        """
-        shared = [f"Both begin so:\n\n{_text(pair.shared)}"] if pair.shared else []
-        parts = [
-            f"Problem: {pair.question.text}",
-            "Two attempts at it are below: the first comes to a wrong answer, the second to the right one.",
-            *shared,
-            f"The wrong attempt {'goes on' if shared else 'says'}:\n\n{_text(pair.wrong)}",
-            f"The right attempt {'goes on' if shared else 'says'}:\n\n{_text(pair.right)}",
-            "Your task: Say in one or two sentences which step of the wrong attempt fails and why, as someone who "
-            "checks their own work. Do not mention that there is another attempt, and do not solve the problem.",
-        ]
-        try:
-            # As `PromptPolicy.prompt`: without a thought before, and without a mere space.
-            return self._prompter.answer_start([{"role": "user", "content": "\n\n".join(parts)}]).rstrip(" ")
-        except InputError as error:
-            raise InputError(f"question {pair.question.id}: {error}") from error
 
     def _sampling_of(self, name: str) -> Sampling:
         given = self._sampling
@@ -84,6 +63,29 @@ class VerdictWriter:
 
     def _text(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def verdict_prompt(prompter: Prompter, pair: Pair) -> str:
+    """What the model is asked, as the chat template writes it.
+
+    Raises:
+        InputError: where the template refuses it.
+    """
+    shared = [f"Both begin so:\n\n{_text(pair.shared)}"] if pair.shared else []
+    parts = [
+        f"Problem: {pair.question.text}",
+        "Two attempts at it are below: the first comes to a wrong answer, the second to the right one.",
+        *shared,
+        f"The wrong attempt {'goes on' if shared else 'says'}:\n\n{_text(pair.wrong)}",
+        f"The right attempt {'goes on' if shared else 'says'}:\n\n{_text(pair.right)}",
+        "Your task: Say in one or two sentences which step of the wrong attempt fails and why, as someone who "
+        "checks their own work. Do not mention that there is another attempt, and do not solve the problem.",
+    ]
+    try:
+        # As `PromptPolicy.prompt`: without a thought before, and without a mere space.
+        return prompter.answer_start([{"role": "user", "content": "\n\n".join(parts)}]).rstrip(" ")
+    except InputError as error:
+        raise InputError(f"question {pair.question.id}: {error}") from error
 
 
 def _text(steps: Sequence[Step]) -> str:
