@@ -16,6 +16,7 @@ from pathlib import Path
 
 import script
 
+from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.engines.agreement import Agreement, agreement
 from rolewise.jobs.engines import open_engine, open_tokenizer
@@ -23,7 +24,7 @@ from rolewise.jobs.eval_options import EvalOptions
 
 
 def first_questions(run: Path) -> Iterator[tuple[str, str, list[int]]]:
-    """Suite and id, prompt, and ids of the answer, of every example of a run."""
+    """Suite and id, prompt, and ids of the answer, of every example of a finished run."""
     for path in sorted((run / "answers").glob("*.jsonl")):
         with path.open(encoding="utf-8") as stream:
             for record in map(json.loads, stream):
@@ -34,7 +35,10 @@ def first_questions(run: Path) -> Iterator[tuple[str, str, list[int]]]:
 
 def described(run: Path) -> dict[str, object]:
     """The engine of a run, its model without the folder that it lay in."""
-    engine: dict[str, object] = json.loads((run / "run.json").read_text(encoding="utf-8"))["engine"]
+    try:
+        engine: dict[str, object] = json.loads((run / "run.json").read_text(encoding="utf-8"))["engine"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{run}: no finished run of rolewise eval lies here; give its --output") from error
     return {**engine, "model": Path(str(engine["model"])).name}
 
 
@@ -60,6 +64,7 @@ def main() -> None:
     parser.add_argument("--gap", type=float, default=1e-3)
     arguments = parser.parse_args()
 
+    engines = {"first": described(Path(arguments.first)), "second": described(Path(arguments.second))}
     options = EvalOptions(model=arguments.model, suite="", output="")
     tokenizer = open_tokenizer(options)
     others = {key: (prompt, ids) for key, prompt, ids in first_questions(Path(arguments.second))}
@@ -68,13 +73,15 @@ def main() -> None:
         for key, prompt, ids in first_questions(Path(arguments.first)):
             if key not in others:
                 continue
-            assert others[key][0] == prompt, f"{key}: the two runs asked differently"
+            if others[key][0] != prompt:
+                raise InputError(f"{key}: the two runs asked differently; make both with the same options")
             prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
             found[key] = agreement(engine, prompt_ids, ids, others[key][1], gap=arguments.gap)
+    if not found:
+        raise InputError(f"{arguments.first} and {arguments.second} have no example in common; run the same suites")
     result = summary(found, arguments.gap)
     for name, value in result.items():
         print(f"{name:50} {value}")
-    engines = {"first": described(Path(arguments.first)), "second": described(Path(arguments.second))}
     each = {key: vars(one) for key, one in found.items()}
     write_json(arguments.output, {"summary": result, "engines": engines, "examples": each})
 

@@ -30,6 +30,7 @@ from rich.table import Table
 from small_model import small_llama, train_tokenizer
 from transformers import set_seed
 
+from rolewise.cli import console
 from rolewise.core.files import write_json
 from rolewise.core.region import Region
 from rolewise.core.versions import package_versions
@@ -68,7 +69,7 @@ def main() -> None:
     write_conversations(conversations[: arguments.trained_on], data_of(arguments, "trained-on"))
     held_out = generate(arguments.held_out, seed=1, formats=("rlla",))
     write_conversations(held_out, data_of(arguments, "held-out"))
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         start_model = fine_tuned(arguments, progress)
         tuned = shuffled_model(arguments, start_model, progress)
         runs = {}

@@ -20,6 +20,7 @@ import script
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rolewise.core.errors import RolewiseError
 from rolewise.core.files import write_json
 from rolewise.core.versions import package_versions
 from rolewise.data.chat_template import CHATML
@@ -84,11 +85,17 @@ def write_copies(lines: list[str], count: int, path: Path) -> None:
 
 
 def measure(folder: Path, samples: int) -> dict[str, float]:
-    """Label the file; the process's largest anonymous memory in MiB, and its minutes."""
+    """Label the file; the process's largest anonymous memory in MiB, and its minutes.
+
+    Raises:
+        RolewiseError: if that fails, with the last line that the process said.
+    """
     start = time.perf_counter()
     command = ["label", "--model", "model", "--data", "data.jsonl", "--output", f"labelled-{samples}"]
     command += ["--shuffle-share", "1e-6", "--min-pairs", "32", "--batch-tokens", "8192"]
-    process = subprocess.Popen([sys.executable, "-m", "rolewise", *command], cwd=folder, stderr=subprocess.DEVNULL)
+    said = folder / "said.txt"
+    with said.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen([sys.executable, "-m", "rolewise", *command], cwd=folder, stderr=stream)
     peak = 0
     watched = psutil.Process(process.pid)
     while process.poll() is None:
@@ -99,7 +106,8 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
         except psutil.NoSuchProcess:
             break
     if process.wait() != 0:
-        raise SystemExit(f"labelling {samples} samples failed")
+        *_, last = said.read_text(encoding="utf-8").splitlines() or ["it said nothing"]
+        raise RolewiseError(f"labelling {samples} samples failed: {last}")
     return {"MiB": round(peak / 2**20), "minutes": round((time.perf_counter() - start) / 60, 1)}
 
 

@@ -46,6 +46,21 @@ def user_texts(messages: Iterable[Any]) -> Iterator[str]:
             yield from _RLLA_USER.findall(content) or [content]
 
 
+def benchmarks(given: Iterable[str]) -> dict[str, "Overlap"]:
+    """What finds the questions of each benchmark that is given as NAME=DIRECTORY.
+
+    Raises:
+        InputError: if a directory holds no question, for then nothing would be left out and nobody would see why.
+    """
+    found = {}
+    for name, place in map(named, given):
+        texts = list(questions(Path(place))) if place else []
+        if not texts:
+            raise InputError(f"--benchmark {name}={place}: no question of a benchmark lies there; give NAME=DIRECTORY")
+        found[name] = Overlap(texts)
+    return found
+
+
 def questions(directory: Path) -> Iterator[str]:
     """The questions of a benchmark's files: BFCL's `question`, API-Bank's `user`, or a `query`."""
     for file in sorted(directory.rglob("*.json*")):
@@ -104,6 +119,19 @@ def with_steps(path: str, counts: Counter[str]) -> Iterator[tuple[Conversation, 
     counts["refused"] += len(stream.rejected)
 
 
+def sources(given: Iterable[str]) -> list[tuple[str, int | None]]:
+    """Each FILE=N with its number, None where all are taken.
+
+    Raises:
+        InputError: if what stands there is no number.
+    """
+    found = [named(text) for text in given]
+    for path, count in found:
+        if not re.fullmatch(r"\d*", count):
+            raise InputError(f"--source {path}={count}: give FILE or FILE=N, N a number of conversations")
+    return [(path, int(count) if count else None) for path, count in found]
+
+
 def named(text: str) -> tuple[str, str]:
     name, _, value = text.rpartition("=")
     return (name, value) if name else (value, "")
@@ -116,12 +144,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    overlaps = {name: Overlap(questions(Path(place))) for name, place in map(named, options.benchmark)}
+    wanted, overlaps = sources(options.source), benchmarks(options.benchmark)
 
     rng = random.Random(options.seed)
     kept: dict[str, Conversation] = {}
     report: dict[str, dict[str, int]] = {}
-    for path, count in map(named, options.source):
+    for path, count in wanted:
         counts: Counter[str] = Counter()
         fresh: dict[str, Conversation] = {}
         for conversation, steps in with_steps(path, counts):
@@ -133,7 +161,7 @@ def main() -> None:
             counts["repeated"] += not found and (key in kept or key in fresh)
             if not found and key not in kept:
                 fresh.setdefault(key, conversation)
-        chosen = rng.sample(list(fresh), min(int(count), len(fresh)) if count else len(fresh))
+        chosen = rng.sample(list(fresh), len(fresh) if count is None else min(count, len(fresh)))
         counts["taken"] = len(chosen)
         kept |= {key: fresh[key] for key in chosen}
         report[Path(path).name] = dict(counts)

@@ -5,16 +5,23 @@
 Each file is read by looking, bad records left out. A file that can't be read has its reason in the last column.
 """
 
-import sys
+import argparse
 from pathlib import Path
+
+import script
 
 from rolewise.core.errors import InputError
 from rolewise.data.readers import count_rejects, iter_conversations
 from rolewise.data.readers.containers import SUFFIXES, open_containers
 
 
-def main(directory: Path) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", metavar="DIRECTORY", type=Path)
+    directory = parser.parse_args().directory
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; give one with data files")
     files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
     print("| file | format | rows | conversations | with tools | calls | refused, and why |")
     print("|---|---|---:|---:|---:|---:|---|")
@@ -24,11 +31,11 @@ def main(directory: Path) -> None:
 
 
 def _read(file: Path) -> list[str | int]:
-    rows = sum(1 for container in open_containers(str(file)) for _ in container.records)
     stream = iter_conversations(file, skip_invalid=True)
-    conversations = with_tools = calls = 0
+    rows = conversations = with_tools = calls = 0
     reason = ""
     try:
+        rows = sum(1 for container in open_containers(str(file)) for _ in container.records)
         for conversation in stream:
             conversations += 1
             with_tools += bool(conversation.tools)
@@ -41,6 +48,4 @@ def _read(file: Path) -> list[str | int]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    script.run(main)

@@ -56,7 +56,7 @@ def main() -> None:
         try:
             results = run_anew(arguments.model, Path(folder))
         except subprocess.CalledProcessError:
-            parser.error("the experiment failed; what it said stands above")
+            parser.exit(2, f"{parser.prog}: the experiment failed; what it said stands above\n")
     comparisons = [one for key, row in results.items() for one in compare(key, committed[key], row)]
     for one in comparisons:
         print(f"{'ok ' if one.holds else 'OUT'} {one.name:92} {one.anew:>12}   committed {one.committed}")

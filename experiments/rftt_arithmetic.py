@@ -37,6 +37,7 @@ from rich.table import Table
 from small_model import small_llama, train_tokenizer
 from transformers import PreTrainedTokenizerFast, set_seed
 
+from rolewise.cli import console
 from rolewise.core.behaviour import Behaviour, BehaviourSet
 from rolewise.core.files import write_json, write_text
 from rolewise.core.versions import package_versions
@@ -82,7 +83,7 @@ def main() -> None:
     """Run what is missing, print the table, draw the figure."""
     arguments = parse()
     write_questions(arguments)
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         base = arguments.work / "base"
         if not (base / "config.json").exists():
             train_base(base, arguments, progress)

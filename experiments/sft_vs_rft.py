@@ -13,7 +13,7 @@ import gc
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ import matplotlib
 import numpy as np
 import script
 from peft import PeftModel
-from rich.console import Console
 from rich.progress import Progress
 
+from rolewise.cli import console
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--label-options", type=json.loads, default={"epochs": 2}, help="further LabelOptions, as JSON")
+    parser.add_argument(
+        "--label-options", type=label_options, default={"epochs": 2}, help="further LabelOptions, as JSON"
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/sft_vs_rft"))
     parser.add_argument("--output", type=Path, default=Path("results/sft_vs_rft.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/sft_vs_rft.png"))
@@ -78,7 +80,7 @@ def main() -> None:
     splits: tuple[Split, ...] = ("train", "eval")
     losses: Losses = {}
     logs: dict[tuple[str, int], Log] = {}
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         labelled = {split: label_split(arguments, split, progress) for split in splits}
         for seed in range(arguments.seeds):
             for arm in ARMS:
@@ -108,6 +110,15 @@ def main() -> None:
     write_json(arguments.output, result)
     print_tables(result)
     draw(result, arguments.figure)
+
+
+def label_options(text: str) -> dict[str, Any]:
+    """Options of labelling, from JSON."""
+    given: dict[str, Any] = json.loads(text)
+    known = {option.name for option in fields(LabelOptions)}
+    if not isinstance(given, dict) or not given.keys() <= known:
+        raise argparse.ArgumentTypeError(f'{text} is no JSON object of options of rolewise label, as {{"epochs": 2}}')
+    return given
 
 
 def label_split(arguments: argparse.Namespace, split: Split, progress: Progress) -> LabelResult:

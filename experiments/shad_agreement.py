@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 import script
-from rich.console import Console
-from rich.progress import Progress
 from scipy.stats import spearmanr
 from shad_settings import auroc_where_reasoning_begins
 
+from rolewise.cli import console
+from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -58,10 +58,15 @@ def main() -> None:
     arguments = parser.parse_args()
 
     models, templates, seeds = map(by_name, (arguments.models, arguments.templates, arguments.seeds))
+    for name in [*templates, *seeds]:
+        if name not in models:
+            raise InputError(f"{name}: no model has this name; --models gives {', '.join(models)}")
+    if not all(number.isdecimal() and int(number) for number in seeds.values()):
+        raise InputError(f"--seeds {' '.join(arguments.seeds)}: give NAME=NUMBER, 1 or more")
     data = arguments.work / "conversations.jsonl"
     write_conversations(generate(arguments.samples, seed=0, split="eval"), data)
     found: dict[str, LabelResult] = {}
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         for name, model in models.items():
             for seed in range(int(seeds.get(name, 1))):
                 options = LabelOptions(
@@ -90,7 +95,14 @@ def main() -> None:
 
 
 def by_name(given: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` of the command line."""
+    """`NAME=VALUE` of the command line.
+
+    Raises:
+        InputError: if something else stands there.
+    """
+    for text in given:
+        if not all(text.partition("=")):
+            raise InputError(f"{text}: give NAME=VALUE")
     return dict(text.split("=", 1) for text in given)
 
 

@@ -21,10 +21,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import script
-from rich.console import Console
-from rich.progress import Progress
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
+from rolewise.cli import console
 from rolewise.core.files import write_arrays, write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -57,10 +56,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def random_model(arguments: argparse.Namespace) -> str:
     """The model's shape and tokenizer with weights drawn at random."""
+    tokenizer = load_tokenizer(arguments.model)
     set_seed(arguments.seed)
     folder = arguments.work / "random-weights"
     AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(arguments.model)).save_pretrained(folder)
-    load_tokenizer(arguments.model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=list(SETTINGS), help="names of settings to run")
+    parser.add_argument("--only", nargs="*", default=list(SETTINGS), choices=list(SETTINGS), metavar="SETTING")
     parser.add_argument("--output", type=Path, default=Path("results/shad_settings.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/shad_settings.png"))
     parser.add_argument("--random-weights", action="store_true", help="a control: the model's shape, knowing nothing")
@@ -98,7 +98,7 @@ def main() -> None:
         config = SHADConfig(**{"seed": arguments.seed, **SETTINGS[name]})
         shad = SHAD(model, config, max_length=3072)
         plan = shad.plan(samples)
-        with tempfile.TemporaryDirectory() as work, Progress(console=Console(stderr=True)) as progress:
+        with tempfile.TemporaryDirectory() as work, console.progress() as progress:
             labels, excluded = shad.label(samples, Path(work), progress, plan)
         if arguments.keep:
             columns = {"base": "base_loss_T", "tuned": "tuned_loss_T"}
@@ -166,7 +166,7 @@ def adapted_model(arguments: argparse.Namespace) -> str:
         gradient_checkpointing=False,
         report_to="none",
     )
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         return str(fine_tune(options, training, progress).path / "merged")
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import script
 from peft import PeftModel
-from rich.console import Console
 from rich.progress import Progress
 
+from rolewise.cli import console
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -48,6 +48,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/token_weights"))
     parser.add_argument("--output", type=Path, default=Path("results/token_weights.json"))
     arguments = parser.parse_args()
+    if "none" not in arguments.arms:
+        parser.error("the other arms are compared with none; give it too, --arms none …")
 
     renderer = Renderer(load_tokenizer(arguments.model))
     samples = [s for one in generate(arguments.held_out, seed=1, split="eval") for s in renderer.render(one)]
@@ -58,7 +60,7 @@ def main() -> None:
         "arms": {},
     }
     by_arm = {"base": [token_losses(load_model(arguments.model), samples)]}
-    with Progress(console=Console(stderr=True)) as progress:
+    with console.progress() as progress:
         for arm in arguments.arms:
             by_arm[arm] = [run(arguments, arm, seed, samples, progress) for seed in range(arguments.seeds)]
     averaged = {arm: [np.mean(rows, axis=0) for rows in zip(*losses, strict=True)] for arm, losses in by_arm.items()}
