@@ -67,6 +67,8 @@ def questions(directory: Path) -> Iterator[str]:
         for container in open_containers(str(file)):
             for record in container.records:
                 value = record.value
+                if not isinstance(value, dict):
+                    continue
                 if isinstance(value.get("question"), list):
                     yield from user_texts(value["question"])
                 for key in ("user", "query"):
