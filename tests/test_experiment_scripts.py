@@ -329,11 +329,18 @@ def test_read_sources_has_a_row_for_every_file_even_one_that_can_t_be_read(
     script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("data").mkdir()
-    write_conversations(generate(3, seed=0), Path("data/good.jsonl"))
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    messages = [{"role": "user", "content": "Add 1."}, {"role": "assistant", "content": "", "tool_calls": [call, call]}]
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    records = [
+        {"messages": messages, "tools": tools},
+        {"messages": [messages[0], {"role": "assistant", "content": "2"}]},
+    ]
+    Path("data/good.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     Path("data/latin.json").write_bytes(b'{"messages": "\xe4"}')
     Path("data/notes.txt").write_text("no data")
     script("read_sources", "data")
     _, _, good, latin = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in good.split("|")][1:6] == ["good.jsonl", "messages", "3", "3", "0"]
+    assert [cell.strip() for cell in good.split("|")][1:7] == ["good.jsonl", "messages", "2", "2", "1", "2"]
     assert latin.startswith("| latin.json |")
     assert "not UTF-8" in latin
