@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import script
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata, spearmanr
@@ -156,4 +157,4 @@ def truth(drawn: Sequence[Conversation]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    script.run(main)

@@ -87,6 +87,7 @@ def test_every_script_tells_what_it_does(
         (["shad_agreement", "--models", "gone"], "gone: give NAME=VALUE"),
         (["shad_agreement", "--models", "A=gone", "--seeds", "B=2"], "B: no model has this name"),
         (["shad_threshold", "--data", "gone"], "gone: no labelled data set here"),
+        (["shad_rarity", "--data", "gone"], "gone: no labelled data set here"),
         (
             ["engine_agreement", "--model", "m", "--first", "gone", "--second", "b", "--output", "o"],
             "gone: no finished",
