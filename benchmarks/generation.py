@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from record import as_json, rendered_samples, seconds_of, write_record
+from record import as_json, rendered_samples, run_script, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -131,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

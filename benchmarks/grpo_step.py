@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from record import run_script
 from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
@@ -137,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import write_record
+from record import run_script, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -126,4 +126,4 @@ def _gsm8k() -> Path | None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from record import as_json, rendered_samples, seconds_of, write_record
+from record import as_json, rendered_samples, run_script, seconds_of, write_record
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

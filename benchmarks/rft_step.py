@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from record import rendered_samples
+from record import rendered_samples, run_script
 from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

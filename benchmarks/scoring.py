@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel, get_peft_model
-from record import as_json, rendered_samples, seconds_of, write_record
+from record import as_json, rendered_samples, run_script, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -206,4 +206,4 @@ def _save_random_adapter(case: Case) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import as_json, seconds_of, write_record
+from record import as_json, run_script, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 
@@ -233,4 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

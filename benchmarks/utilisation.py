@@ -8,8 +8,8 @@ PyTorch's counter finds them (attention over the whole square, the LM head at la
 checkpointing's second forward pass). The share of the peak is that count over seconds and peak.
 
 - `scoring`: what `rolewise label` does with a batch, losses under the model with and without a LoRA adapter.
-- `training`: a step of RFT as `rolewise sft` takes it, forward and backward; with LoRA, or on all weights with
-  `--tuning full`. The optimizer's step is off the clock.
+- `training`: a step of RFT, forward and backward, with LoRA, or on all weights with `--tuning full`; with `--dtype
+  bfloat16` under autocast, as `rolewise sft` trains on a GPU. The optimizer's step is off the clock.
 
 Each has its *floor* beside it, the bare passes alone. All take turns; ratios are paired by round. A shape is a Llama of
 that size with random weights, so it needs no download; speed does not depend on what the weights are.
@@ -22,7 +22,9 @@ import gc
 import math
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import get_peft_model
-from record import as_json, seconds_of, write_record
+from record import as_json, run_script, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -89,12 +91,14 @@ def counted(case: Case, tuning: str) -> dict[str, int]:
         ids_BT = torch.zeros(case.ids_BT.shape, dtype=torch.long)
         # Given whole, since Transformers would look at the values of a smaller one, and there are none.
         mask_B1TT = torch.zeros(case.ids_BT.shape[0], 1, *[case.ids_BT.shape[1]] * 2)
-    with FlopCounterMode(display=False) as forward, torch.no_grad():
+    with FlopCounterMode(display=False) as base, torch.no_grad():
         head_outputs(model, ids_BT, case.labelled, mask_B1TT)
-    model = adapted(model, tuning)
+    model = get_peft_model(model, lora_config(RANK)) if tuning == "lora" else model
+    with FlopCounterMode(display=False) as tuned, torch.no_grad():
+        head_outputs(model, ids_BT, case.labelled, mask_B1TT)
     with FlopCounterMode(display=False) as both:
         head_outputs(model, ids_BT, case.labelled, mask_B1TT).sum().backward()
-    return {"scoring": 2 * forward.get_total_flops(), "training": both.get_total_flops()}
+    return {"scoring": base.get_total_flops() + tuned.get_total_flops(), "training": both.get_total_flops()}
 
 
 def head_outputs(
@@ -105,11 +109,6 @@ def head_outputs(
     hidden_BTD = base.base_model(input_ids=ids_BT, attention_mask=mask_B1TT, use_cache=False).last_hidden_state
     logits: torch.Tensor = base.get_output_embeddings()(hidden_BTD[:, -labelled - 1 : -1])
     return logits
-
-
-def adapted(model: PreTrainedModel, tuning: str) -> nn.Module:
-    """The model with a new adapter, or itself if all weights are tuned."""
-    return get_peft_model(model, lora_config(RANK)) if tuning == "lora" else model
 
 
 def make_model(case: Case, options: argparse.Namespace, device: str) -> PreTrainedModel:
@@ -141,37 +140,44 @@ def ways(case: Case, options: argparse.Namespace, work: str, device: str) -> dic
         peft_config=lora_config(RANK) if options.tuning == "lora" else None,
     )
     tuned = trainer.model
+    if options.gradient_checkpointing:  # the trainer switches it on in its own loop, which does not run here
+        tuned.gradient_checkpointing_enable()
+        tuned.enable_input_require_grads()
     trainer.current_gradient_accumulation_steps = 1
     batch = trainer._prepare_inputs(trainer.data_collator(list(rows)))
     [batch], count = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
     ids_BT, labels_BT = case.ids_BT.to(device), case.labels_BT.to(device)
     head = tuned.get_output_embeddings()
 
+    without_adapter = tuned.disable_adapter if options.tuning == "lora" else nullcontext
+    precision = partial(torch.autocast, device, torch.bfloat16, enabled=options.dtype == "bfloat16")
+
     def score() -> None:
         tuned.eval()
         batch_losses(tuned, head, ids_BT, labels_BT)
-        if options.tuning == "lora":
-            with tuned.disable_adapter():
-                batch_losses(tuned, head, ids_BT, labels_BT)
-        else:
+        with without_adapter():
             batch_losses(tuned, head, ids_BT, labels_BT)
 
     def score_barely() -> None:
         tuned.eval()
         with torch.inference_mode():
-            for _ in range(2):
+            head_outputs(tuned, ids_BT, case.labelled)
+            with without_adapter():
                 head_outputs(tuned, ids_BT, case.labelled)
 
     def train() -> None:
         tuned.train()
-        trainer.training_step(tuned, dict(batch), count)
+        with precision():
+            trainer.training_step(tuned, dict(batch), count)
         tuned.zero_grad()
 
     def train_barely() -> None:
         tuned.train()
-        logits_BKV = head_outputs(tuned, ids_BT, case.labelled)
-        targets = labels_BT[:, -case.labelled :].flatten()
-        nn.functional.cross_entropy(logits_BKV.flatten(0, 1).float(), targets).backward()
+        with precision():
+            logits_BKV = head_outputs(tuned, ids_BT, case.labelled)
+            targets = labels_BT[:, -case.labelled :].flatten()
+            loss = nn.functional.cross_entropy(logits_BKV.flatten(0, 1).float(), targets)
+        loss.backward()
         tuned.zero_grad()
 
     return {
@@ -234,8 +240,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("results/benchmark-utilisation.json"))
     options = parser.parse_args()
-    if options.rounds < 2 or options.tokens < 4:
-        parser.error("--rounds must be 2 or more, --tokens 4 or more")
+    if options.rounds < 2 or options.tokens < 8 or options.batch < 1 or not 0 < options.labelled < 0.9:
+        parser.error(
+            "give --rounds of 2 or more, --tokens of 8 or more, --batch of 1 or more, --labelled between 0 and 0.9"
+        )
+    load_tokenizer(options.model)  # says it in one line if there is none
     torch.manual_seed(options.seed)
     device = default_device()
     peak = measured_peak(DTYPES[options.dtype], device, options.matrix or (2048 if device == "cpu" else 8192))
@@ -264,4 +273,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -225,6 +225,8 @@ class TestOptions:
             (["--learning-rte", "1"], "did you mean --learning-rate?"),
             (["--output-dir", "elsewhere"], "option --output-dir is not known"),
             (["--lr", "1"], "did you mean --learning-rate?"),
+            (["--epochs", "3"], "did you mean --num-train-epochs?"),
+            (["--server", "x"], "it belongs to rolewise sample, search, warmup and "),
             (["--general", "chat.jsonl"], "option --general is not known here; it belongs to rolewise label"),
             (["--max-length", "64"], "is labelled, so max_length would change nothing"),
             (["--tool-format", "rlla"], "is labelled, so tool_format would change nothing"),

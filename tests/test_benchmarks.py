@@ -1,5 +1,7 @@
 """Every benchmark runs on a tiny model and records what its table needs; what it measures here means nothing."""
 
+import argparse
+import importlib
 import json
 import runpy
 import sys
@@ -7,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers import AutoConfig
+from transformers.models.llama.modeling_llama import LlamaMLP
 from workbench import Workbench
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -33,6 +38,16 @@ def run(bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield run
     for name in MODULES & set(sys.modules):  # plain names, which another test may mean otherwise
         del sys.modules[name]
+
+
+def test_the_clock_reads_both_of_its_times_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    clock = importlib.import_module("clock")
+    queued = iter([0, 2_000_000_000, 2_000_000_000])  # two seconds in the queue between the first two readings
+    monkeypatch.setattr(clock, "_queued_nanoseconds", lambda: next(queued))
+    monkeypatch.setattr(clock.time, "perf_counter", iter([10.0, 12.0]).__next__)
+    assert clock.undisturbed_seconds() == 10.0
+    del sys.modules["clock"]
 
 
 def is_ratio(interval: dict[str, float]) -> bool:
@@ -106,14 +121,62 @@ def test_utilisation(run, bench: Workbench, tuning: str) -> None:
 
     # Llama by hand: 2 operations for each weight that a token passes, forward; twice that backward, on all weights.
     hidden, between, layers, vocabulary, keys = 64, 128, 2, len(bench.tokenizer()), 32
-    tokens, rows, labelled = 64, 2, 8
-    weights = layers * (hidden * hidden * 2 + hidden * keys * 2 + hidden * between * 3)
+    tokens, rows, labelled, rank = 64, 2, 8, 16
+    shapes = [(hidden, hidden)] * 2 + [(hidden, keys)] * 2 + [(hidden, between)] * 3
+    weights = layers * sum(one * other for one, other in shapes)
+    adapter = layers * sum(rank * (one + other) for one, other in shapes)
     attention = layers * rows * 4 * 32 * 32 * hidden  # scores and values, over the whole square
-    forward = 2 * weights * tokens + attention + 2 * rows * labelled * hidden * vocabulary
-    assert works["scoring"]["tera_operations"] * 1e12 == pytest.approx(2 * forward)
-    training = works["training"]["tera_operations"] * 1e12
+    head = 2 * rows * labelled * hidden * vocabulary
+    forward, own = 2 * weights * tokens + attention + head, 2 * adapter * tokens
+    scoring, training = (works[kind]["tera_operations"] * 1e12 for kind in ("scoring", "training"))
     if tuning == "full":
+        assert scoring == pytest.approx(2 * forward)
         assert training == pytest.approx(3 * forward)
-    else:  # the adapter's own work instead of the gradients of frozen weights
-        assert training > 2 * forward
-        assert training != pytest.approx(3 * forward)
+    else:  # the adapter is on in one of scoring's two passes; frozen weights want no gradient of their own
+        assert scoring == pytest.approx(2 * forward + own)
+        # The first layer's inputs want none either, nor do the products that only they would need.
+        unneeded = 2 * tokens * (hidden * hidden + 2 * hidden * keys) + 2 * tokens * rank * (3 * hidden)
+        assert training == pytest.approx(2 * forward + attention + 3 * own - unneeded)
+
+
+def test_gradient_checkpointing_is_on_when_it_is_asked_for(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: dict[bool, int] = {}
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    utilisation = importlib.import_module("utilisation")
+    for is_on in (False, True):
+        options = argparse.Namespace(
+            model=str(bench.model), dtype="float32", batch=2, tokens=16, labelled=0.5, tuning="lora", seed=0
+        )
+        options.gradient_checkpointing = is_on
+        case = utilisation.make_case("tiny", AutoConfig.from_pretrained(bench.model), options)
+        works = utilisation.ways(case, options, str(tmp_path), "cpu")
+        count = 0
+
+        def counted(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        handle = register_module_forward_pre_hook(
+            lambda module, *_: counted() if isinstance(module, LlamaMLP) else None
+        )
+        works["training"]["ours"]()
+        handle.remove()
+        passes[is_on] = count
+    assert passes == {False: 2, True: 4}  # each of two layers runs again for the backward pass
+    for name in MODULES & set(sys.modules):
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("script", ["scoring", "rft_step", "utilisation"])
+def test_a_model_that_is_not_there_is_told_in_one_line(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--model", str(tmp_path / "gone")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{script}.py: {tmp_path / 'gone'}: no tokenizer found")

@@ -28,7 +28,7 @@ FOR_ACCELERATE = ("fsdp2.yaml", "deepspeed_zero3.yaml")
 BEHAVIOURS = "behaviours.yaml"
 EXPERIMENTS = {
     "baselines.yaml": 60,
-    "baselines_medium.yaml": 8,
+    "baselines_medium.yaml": 7,
     "baselines_small.yaml": 12,
     "rest.yaml": 21,
     "rest_small.yaml": 3,

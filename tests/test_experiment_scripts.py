@@ -80,10 +80,10 @@ def test_every_script_tells_what_it_does(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["shad_settings", "--model", "gone"], "gone: no tokenizer found"),
-        (["shad_settings", "--model", "gone", "--random-weights"], "gone: no tokenizer found"),
-        (["grpo_vs_rest", "--model", "gone"], "gone: no tokenizer found"),
-        (["sft_vs_rft", "--model", "gone"], "gone: no tokenizer found"),
+        (["shad_settings", "--model", "./gone"], "./gone: no tokenizer found"),
+        (["shad_settings", "--model", "./gone", "--random-weights"], "./gone: no tokenizer found"),
+        (["grpo_vs_rest", "--model", "./gone"], "./gone: no tokenizer found"),
+        (["sft_vs_rft", "--model", "./gone"], "./gone: no tokenizer found"),
         (["shad_agreement", "--models", "gone"], "gone: give NAME=VALUE"),
         (["shad_agreement", "--models", "A=gone", "--seeds", "B=2"], "B: no model has this name"),
         (["shad_threshold", "--data", "gone"], "gone: no labelled data set here"),

@@ -71,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
     except UnknownOption as error:
-        homes = _commands_with(error.name)
-        message = f"{error.what} here; it belongs to rolewise {', '.join(homes)}" if homes else str(error)
+        homes = [] if error.is_translated else _commands_with(error.name)
+        message = f"{error.what} here; it belongs to rolewise {_some(homes)}" if homes else str(error)
     except RolewiseError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -104,6 +104,12 @@ def _commands_with(option: str) -> list[str]:
         if any(field.name == option for kind in kinds for field in dataclasses.fields(kind)):
             found.append(command)
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _is_out_of_space(error: BaseException | None) -> bool:

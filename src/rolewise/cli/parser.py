@@ -40,11 +40,12 @@ class UnknownOption(InputError):
     Attributes:
         name: with underscores.
         what: the message without what the user may have meant.
+        is_translated: whether the message says what another tool's name for an option is here.
     """
 
-    def __init__(self, what: str, name: str, hint: str) -> None:
+    def __init__(self, what: str, name: str, hint: str, *, is_translated: bool) -> None:
         super().__init__(f"{what} is not known; {hint}")
-        self.name, self.what = name, f"{what} is not known"
+        self.name, self.what, self.is_translated = name, f"{what} is not known", is_translated
 
 
 class Parser(argparse.ArgumentParser):
@@ -227,6 +228,7 @@ def _as_flags(name: str, value: Any, annotation: Any) -> list[str]:
 
 def _unknown(what: str, name: str, known: Iterable[str], prefix: str = "") -> UnknownOption:
     known = list(known)
-    near = [NEIGHBOURS[name]] if NEIGHBOURS.get(name) in known else difflib.get_close_matches(name, known, n=1)
+    is_translated = NEIGHBOURS.get(name) in known
+    near = [NEIGHBOURS[name]] if is_translated else difflib.get_close_matches(name, known, n=1)
     shown = prefix + (near[0].replace("_", "-") if prefix else near[0]) if near else ""
-    return UnknownOption(what, name, f"did you mean {shown}?" if near else "see --help")
+    return UnknownOption(what, name, f"did you mean {shown}?" if near else "see --help", is_translated=is_translated)

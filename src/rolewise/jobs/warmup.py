@@ -10,7 +10,7 @@ from typing import Any
 from rich.progress import Progress
 
 from rolewise import __version__
-from rolewise.core.behaviour import BehaviourSet, find_behaviours
+from rolewise.core.behaviour import BehaviourSet, behaviours_of
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
@@ -93,7 +93,7 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
     """
     if options.trees is None:
         raise InputError("data are made of trees; give trees, or train on the data that were made")
-    behaviours = find_behaviours(options.behaviours_name)
+    behaviours = behaviours_of(options.model, options.behaviours)
     wanted = WarmupSettings(merged=options.merged, plain=options.plain, limit=options.limit, seed=options.data_seed)
     trees = _read_trees(options.trees)
     settings = {name: getattr(options, name) for name in _OF_DATA}
