@@ -20,11 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from record import as_json, rendered_samples, run_script, seconds_of, write_record
+from record import as_json, rendered_samples, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from rolewise.cli.console import run_script
 from rolewise.engines.base import Sampling
 from rolewise.engines.stopping import end_token_ids
 from rolewise.engines.transformers_engine import TransformersEngine

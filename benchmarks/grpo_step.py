@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from record import run_script
-from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
+from steps import OURS, TRLS, Turn, add_options, floor_turn, make_ready, measure, precision, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
+from rolewise.cli.console import run_script
 from rolewise.data.generator import generate
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import default_device, load_model, load_tokenizer
@@ -44,14 +44,15 @@ class Stepper:
 
     def __init__(self, trainer: GRPOTrainer):
         self.trainer = trainer
-        trainer.model.train()
+        make_ready(trainer)
         trainer.create_optimizer()
         trainer.current_gradient_accumulation_steps = 1
         trainer.state.max_steps = 100
 
     def step(self, rows: list[dict[str, Any]]) -> None:
         trainer = self.trainer
-        trainer.training_step(trainer.model, rows, None)
+        with precision(trainer):
+            trainer.training_step(trainer.model, rows, None)
         trainer.optimizer.step()
         trainer.model.zero_grad()
 

@@ -17,10 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from record import run_script, write_record
+from record import write_record
 from rich.console import Console
 from rich.table import Table
 
+from rolewise.cli.console import run_script
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 from rolewise.training.models import default_device

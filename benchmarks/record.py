@@ -3,7 +3,6 @@
 import argparse
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from clock import undisturbed_seconds
 from transformers import PreTrainedTokenizerBase
 
-from rolewise.core.errors import RolewiseError
 from rolewise.core.files import write_json
 from rolewise.core.versions import package_versions
 from rolewise.data.generator import generate
@@ -51,15 +49,6 @@ def write_record(options: argparse.Namespace, device: str, results: dict[str, An
     }
     facts = {"settings": settings, "model": model, "machine": machine, "versions": package_versions()}
     write_json(options.output, {**facts, **results})
-
-
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; what the user can mend ends it with one line on stderr and exit code 2."""
-    try:
-        main()
-    except RolewiseError as error:
-        print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
 
 
 def as_json(interval: Interval) -> dict[str, float]:

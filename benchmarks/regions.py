@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from record import as_json, rendered_samples, run_script, seconds_of, write_record
+from record import as_json, rendered_samples, seconds_of, write_record
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from rolewise.cli.console import run_script
 from rolewise.data.token_text import token_table
 from rolewise.evaluation.statistics import ratio_interval
 from rolewise.roles.regions import label_regions, region_spans

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from record import rendered_samples, run_script
-from steps import OURS, TRLS, Turn, add_options, floor_turn, measure, report, trainer_settings
+from record import rendered_samples
+from steps import OURS, TRLS, Turn, add_options, floor_turn, make_ready, measure, precision, report, trainer_settings
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from rolewise.cli.console import run_script
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 from rolewise.training.models import default_device, load_model, load_tokenizer
@@ -38,7 +39,7 @@ class Stepper:
 
     def __init__(self, trainer: SFTTrainer):
         self.trainer = trainer
-        trainer.model.train()
+        make_ready(trainer)
         trainer.create_optimizer()
 
     def collate(self, micro_batches: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -50,7 +51,8 @@ class Stepper:
         trainer.current_gradient_accumulation_steps = len(micro_batches)
         batches, num_items = trainer.get_batch_samples(iter(micro_batches), len(micro_batches), trainer.args.device)
         for batch in batches:
-            trainer.training_step(trainer.model, batch, num_items)
+            with precision(trainer):
+                trainer.training_step(trainer.model, batch, num_items)
         trainer.optimizer.step()
         trainer.model.zero_grad()
 

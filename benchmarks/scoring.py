@@ -29,11 +29,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import PeftModel, get_peft_model
-from record import as_json, rendered_samples, run_script, seconds_of, write_record
+from record import as_json, rendered_samples, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from rolewise.cli.console import run_script
 from rolewise.data.render import RenderedSample
 from rolewise.evaluation.statistics import ratio_interval
 from rolewise.labelling.scoring import MeasuredLosses, Shard, collate, plan_shards, score, scored_length

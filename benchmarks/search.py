@@ -29,10 +29,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import as_json, run_script, seconds_of, write_record
+from record import as_json, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
 
+from rolewise.cli.console import run_script
 from rolewise.engines.base import Engine, Sampling
 from rolewise.engines.server import ServerEngine
 from rolewise.engines.transformers_engine import TransformersEngine

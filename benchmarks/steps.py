@@ -57,6 +57,20 @@ def trainer_settings(options: argparse.Namespace, work: str) -> dict[str, Any]:
     }
 
 
+def make_ready(trainer: Trainer) -> None:
+    """Training mode, with checkpointing if asked: the trainer's own loop, which sees to that, does not run."""
+    if trainer.args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable()
+        trainer.model.enable_input_require_grads()
+    trainer.model.train()
+
+
+def precision(trainer: Trainer) -> torch.autocast:
+    """Autocast, if the trainer's arguments ask for bfloat16: the trainer's own loop has it from Accelerate."""
+    device: str = trainer.args.device.type
+    return torch.autocast(device, torch.bfloat16, enabled=bool(trainer.args.bf16))
+
+
 def floor_turn(trainer: Trainer, batches: Sequence[dict[str, torch.Tensor]]) -> Turn:
     """The floor under a step on these micro-batches, with the trainer's model and optimizer.
 
@@ -69,12 +83,13 @@ def floor_turn(trainer: Trainer, batches: Sequence[dict[str, torch.Tensor]]) -> 
 
     def forward_and_backward() -> None:
         for batch in batches:
-            hidden_BTD = backbone(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-            ).last_hidden_state
             targets_BT = batch["labels"][:, 1:]
             labelled_BT = targets_BT != -100
-            logits_NV = head(hidden_BTD[:, :-1][labelled_BT])
+            with precision(trainer):
+                hidden_BTD = backbone(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+                ).last_hidden_state
+                logits_NV = head(hidden_BTD[:, :-1][labelled_BT])
             nn.functional.cross_entropy(logits_NV.float(), targets_BT[labelled_BT]).backward()
 
     def step() -> None:

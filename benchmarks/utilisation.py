@@ -24,7 +24,6 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,15 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import get_peft_model
-from record import as_json, run_script, seconds_of, write_record
+from record import as_json, seconds_of, write_record
 from rich.console import Console
 from rich.table import Table
+from steps import make_ready, precision, trainer_settings
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedModel
 
+from rolewise.cli.console import run_script
 from rolewise.core.role import Role
 from rolewise.evaluation.statistics import ratio_interval
 from rolewise.labelling.scoring import batch_losses
@@ -122,15 +123,7 @@ def make_model(case: Case, options: argparse.Namespace, device: str) -> PreTrain
 def ways(case: Case, options: argparse.Namespace, work: str, device: str) -> dict[str, dict[str, Callable[[], None]]]:
     """Kind of work → ours and the floor, each doing it once."""
     model = make_model(case, options, device)
-    arguments = WeightedSFTConfig(
-        output_dir=work,
-        weighting="rft",
-        per_device_train_batch_size=options.batch,
-        bf16=options.dtype == "bfloat16",
-        gradient_checkpointing=options.gradient_checkpointing,
-        report_to="none",
-        use_cpu=device == "cpu",
-    )
+    arguments = WeightedSFTConfig(weighting="rft", **trainer_settings(options, work))
     rows = case.rows()
     trainer = WeightedSFTTrainer(
         model,
@@ -140,9 +133,7 @@ def ways(case: Case, options: argparse.Namespace, work: str, device: str) -> dic
         peft_config=lora_config(RANK) if options.tuning == "lora" else None,
     )
     tuned = trainer.model
-    if options.gradient_checkpointing:  # the trainer switches it on in its own loop, which does not run here
-        tuned.gradient_checkpointing_enable()
-        tuned.enable_input_require_grads()
+    make_ready(trainer)
     trainer.current_gradient_accumulation_steps = 1
     batch = trainer._prepare_inputs(trainer.data_collator(list(rows)))
     [batch], count = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
@@ -150,7 +141,6 @@ def ways(case: Case, options: argparse.Namespace, work: str, device: str) -> dic
     head = tuned.get_output_embeddings()
 
     without_adapter = tuned.disable_adapter if options.tuning == "lora" else nullcontext
-    precision = partial(torch.autocast, device, torch.bfloat16, enabled=options.dtype == "bfloat16")
 
     def score() -> None:
         tuned.eval()
@@ -167,13 +157,13 @@ def ways(case: Case, options: argparse.Namespace, work: str, device: str) -> dic
 
     def train() -> None:
         tuned.train()
-        with precision():
+        with precision(trainer):
             trainer.training_step(tuned, dict(batch), count)
         tuned.zero_grad()
 
     def train_barely() -> None:
         tuned.train()
-        with precision():
+        with precision(trainer):
             logits_BKV = head_outputs(tuned, ids_BT, case.labelled)
             targets = labels_BT[:, -case.labelled :].flatten()
             loss = nn.functional.cross_entropy(logits_BKV.flatten(0, 1).float(), targets)

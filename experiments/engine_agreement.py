@@ -14,8 +14,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-import script
-
+from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.engines.agreement import Agreement, agreement
@@ -87,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

@@ -23,7 +23,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import script
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -31,6 +30,7 @@ from small_model import small_llama, train_tokenizer
 from transformers import set_seed
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.region import Region
 from rolewise.core.versions import package_versions
@@ -312,4 +312,4 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

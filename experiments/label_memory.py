@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import psutil
-import script
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rolewise.cli.console import run_script
 from rolewise.core.errors import RolewiseError
 from rolewise.core.files import write_json
 from rolewise.core.versions import package_versions
@@ -112,4 +112,4 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

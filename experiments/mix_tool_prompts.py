@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import script
 from rich.console import Console
 from rich.table import Table
 
+from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.data.conversation import Conversation
@@ -183,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

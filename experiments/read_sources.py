@@ -8,8 +8,7 @@ Each file is read by looking, bad records left out. A file that can't be read ha
 import argparse
 from pathlib import Path
 
-import script
-
+from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.data.readers import count_rejects, iter_conversations
 from rolewise.data.readers.containers import SUFFIXES, open_containers
@@ -48,4 +47,4 @@ def _read(file: Path) -> list[str | int]:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

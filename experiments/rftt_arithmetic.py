@@ -27,7 +27,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import script
 import torch
 import yaml
 from arithmetic import SLIP, Arithmetic, first_mistake, result
@@ -38,6 +37,7 @@ from small_model import small_llama, train_tokenizer
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.behaviour import Behaviour, BehaviourSet
 from rolewise.core.files import write_json, write_text
 from rolewise.core.versions import package_versions
@@ -426,4 +426,4 @@ def draw(summary: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

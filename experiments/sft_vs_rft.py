@@ -19,11 +19,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import script
 from peft import PeftModel
 from rich.progress import Progress
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -258,4 +258,4 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import script
 from scipy.stats import spearmanr
 from shad_settings import auroc_where_reasoning_begins
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
@@ -214,4 +214,4 @@ def print_tables(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import script
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata, spearmanr
 
+from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
@@ -156,6 +156,7 @@ def measure(conversations: Sequence[Conversation], resamples: int) -> dict[str, 
         }
         pairs = [count for _, count in areas_within(conversations)]
         found |= {"tokens in both roles": len(pairs), "pairs of them": sum(pairs)}
+        found["pairs of the two most frequent"] = sum(sorted(pairs)[-2:])
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, len(conversations), len(conversations)) for _ in range(resamples)]
     found["measures"] = {}
@@ -205,4 +206,4 @@ def truth(drawn: Sequence[Conversation]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

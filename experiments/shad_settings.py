@@ -20,10 +20,10 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import script
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.files import write_arrays, write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -214,4 +214,4 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

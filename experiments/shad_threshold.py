@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import script
 
+from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -179,4 +179,4 @@ def shown(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import script
 from peft import PeftModel
 from rich.progress import Progress
 
 from rolewise.cli import console
+from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
@@ -118,4 +118,4 @@ def print_table(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    run_script(main)

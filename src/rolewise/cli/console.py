@@ -6,6 +6,8 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -21,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from rolewise.core.errors import RolewiseError
 from rolewise.reporting.html import Table
 
 # Of several processes one speaks; torchrun numbers them.
@@ -116,6 +119,16 @@ def show(table: Table | None) -> None:
             )
         )
     out.print(grid)
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's `main` as a command: what the user can mend ends it with one line on stderr and exit code 2."""
+    quieten_libraries()
+    try:
+        main()
+    except RolewiseError as error:
+        err.print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", soft_wrap=True, markup=False)
+        sys.exit(2)
 
 
 def quieten_libraries() -> None:
