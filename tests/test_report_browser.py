@@ -253,7 +253,7 @@ def retype(page: Browser, selector: str, *keys: str) -> str:
     ("typed", "meant"),
     [
         *(("0.5", 0.5), ("-0.3", -0.3), ("1.25", 1.25), ("0,5", 0.5), ("1e-2", 0.01), ("-1.05", -1.05)),
-        *(("0.00004", 0.00004), (".7", 0.7), ("−0.2", -0.2), ("+2", 2)),  # noqa: RUF001
+        *(("0.00004", 0.00004), (".7", 0.7), ("−0.2", -0.2), ("+2", 2)),
     ],
 )
 def test_the_threshold_is_the_number_typed(page: Browser, typed: str, meant: float) -> None:
