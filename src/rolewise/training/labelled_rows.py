@@ -113,6 +113,15 @@ def check_read(args: SFTConfig, formatting_func: Callable[..., Any] | None = Non
         raise InputError("formatting_func would be ignored for labelled data: they hold tokens; leave it out")
 
 
+def whole_rows(rows: Dataset, length: int) -> tuple[Dataset, list[str]]:
+    """The rows that `length` would not cut, and the sources of the others; held in memory where some are left out."""
+    fits = token_counts(rows) <= length
+    if fits.all():
+        return rows, []
+    left_out = rows.select(np.flatnonzero(~fits), keep_in_memory=True)["source"][:]
+    return rows.select(np.flatnonzero(fits), keep_in_memory=True), [str(source) for source in left_out]
+
+
 def cut_rows(rows: Dataset, length: int | None, *, from_end: bool = False) -> tuple[Dataset, list[int]]:
     """Rows cut to `length` tokens, every column of one value per token alike; and what was lost.
 
