@@ -44,6 +44,7 @@ from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sample import sample
 from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import TrainingResult
 from rolewise.roles.regions import label_regions
 from rolewise.training.grpo import WeightedGRPOConfig
@@ -149,7 +150,17 @@ def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
     if arguments.model is None and not small.exists():
         small_model(small)
     rate = arguments.sft_learning_rate or (2e-5 if arguments.model else 3e-3)
+    options = SFTOptions(
+        model=str(arguments.model or small),
+        data=str(data_of(arguments, "train")),
+        output=str(arguments.work / "sft"),
+        weighting="none",
+        lora=False,
+        tool_format="rlla",
+        generations=0,
+    )
     training = WeightedSFTConfig(
+        **doubled(options, WeightedSFTConfig),
         output_dir="",
         max_steps=arguments.sft_steps,
         learning_rate=rate,
@@ -159,15 +170,6 @@ def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
         logging_steps=10,
         save_strategy="no",
         report_to="none",
-    )
-    options = SFTOptions(
-        model=str(arguments.model or small),
-        data=str(data_of(arguments, "train")),
-        output=str(arguments.work / "sft"),
-        weighting="none",
-        lora=False,
-        tool_format="rlla",
-        generations=0,
     )
     return fine_tune(options, training, progress).path
 
@@ -191,24 +193,6 @@ def run_arm(
     """The result of one arm with one seed."""
     roles = "shad" if arm == SHAD else "regions"
     rollout = arguments.prompts * arguments.samples
-    training = WeightedGRPOConfig(
-        output_dir="",
-        weighting=ARMS[arm],
-        roles=roles,
-        gradient_variance=True,
-        max_steps=arguments.steps,
-        per_device_train_batch_size=rollout,
-        num_generations=arguments.samples,
-        max_completion_length=arguments.tokens,
-        learning_rate=arguments.learning_rate,
-        lr_scheduler_type="constant",
-        gradient_checkpointing=False,
-        bf16=arguments.bf16,
-        logging_steps=1,
-        save_steps=arguments.steps,
-        report_to="none",
-        seed=seed,
-    )
     options = GRPOOptions(
         model=str(model),
         data=str(data_of(arguments, "trained-on")),
@@ -221,6 +205,22 @@ def run_arm(
         schedule="constant",
         lora=False,
         generations=0,
+    )
+    training = WeightedGRPOConfig(
+        **doubled(options, WeightedGRPOConfig),
+        output_dir="",
+        max_steps=arguments.steps,
+        per_device_train_batch_size=rollout,
+        num_generations=arguments.samples,
+        max_completion_length=arguments.tokens,
+        learning_rate=arguments.learning_rate,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        bf16=arguments.bf16,
+        logging_steps=1,
+        save_steps=arguments.steps,
+        report_to="none",
+        seed=seed,
     )
     return train_grpo(options, training, progress, say=lambda _: None)
 

@@ -52,6 +52,8 @@ from rolewise.jobs.search import search_trees
 from rolewise.jobs.search_options import SearchOptions, SolveOptions
 from rolewise.jobs.sft import fine_tune
 from rolewise.jobs.solve import solve
+from rolewise.jobs.trainer_settings import doubled
+from rolewise.jobs.training_run import TrainingResult
 from rolewise.jobs.warmup import make_warmup_data
 from rolewise.jobs.warmup_options import WarmupOptions
 from rolewise.rewards.math_answers import final_answer
@@ -273,7 +275,7 @@ def with_tokens(
         batch_size=64,
     )
     data = make_warmup_data(options, progress)
-    return fine_tune(options.of_training(str(data.conversations)), sft_config(arguments), progress).path
+    return tune(options.of_training(str(data.conversations)), arguments, progress).path
 
 
 def without(arguments: argparse.Namespace, base: Path, progress: Progress) -> Path:
@@ -295,13 +297,13 @@ def without(arguments: argparse.Namespace, base: Path, progress: Progress) -> Pa
         lora=False,
         generations=0,
     )
-    return fine_tune(options, sft_config(arguments), progress).path
+    return tune(options, arguments, progress).path
 
 
-def sft_config(arguments: argparse.Namespace) -> WeightedSFTConfig:
-    return WeightedSFTConfig(
+def tune(options: SFTOptions, arguments: argparse.Namespace, progress: Progress) -> TrainingResult:
+    training = WeightedSFTConfig(
+        **doubled(options, WeightedSFTConfig),
         output_dir="",
-        weighting="none",
         max_steps=arguments.warmup_steps,
         learning_rate=arguments.warmup_rate,
         lr_scheduler_type="constant_with_warmup",
@@ -312,6 +314,7 @@ def sft_config(arguments: argparse.Namespace) -> WeightedSFTConfig:
         save_strategy="no",
         report_to="none",
     )
+    return fine_tune(options, training, progress)
 
 
 def reinforced(

@@ -37,6 +37,7 @@ from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import Log
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
@@ -135,7 +136,15 @@ def label_split(arguments: argparse.Namespace, split: Split, progress: Progress)
 def run_arm(arguments: argparse.Namespace, arm: str, seed: int, progress: Progress) -> tuple[list[np.ndarray], Log]:
     """Fine-tune one arm with one seed; its losses on the held-out samples and its log."""
     name = f"{list(ARMS).index(arm)}-{seed}"
+    options = SFTOptions(
+        model=arguments.model,
+        data=str(arguments.work / "train"),
+        output=str(arguments.work / f"arm-{name}"),
+        generations=0,
+        **ARMS[arm],
+    )
     training = WeightedSFTConfig(
+        **doubled(options, WeightedSFTConfig),
         output_dir="",
         learning_rate=arguments.learning_rate,
         lr_scheduler_type="constant_with_warmup",
@@ -147,13 +156,6 @@ def run_arm(arguments: argparse.Namespace, arm: str, seed: int, progress: Progre
         gradient_checkpointing=False,
         report_to="none",
         seed=seed,
-    )
-    options = SFTOptions(
-        model=arguments.model,
-        data=str(arguments.work / "train"),
-        output=str(arguments.work / f"arm-{name}"),
-        generations=0,
-        **ARMS[arm],
     )
     run = fine_tune(options, training, progress)
     return measure(arguments, run.path, arguments.work / f"losses-{name}.json"), run.log

@@ -34,6 +34,7 @@ from rolewise.data.render import Renderer
 from rolewise.evaluation.statistics import Interval, auroc_interval
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.trainer_settings import doubled
 from rolewise.labelling.checks import check_format, check_truth
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.labelling.shad import SHAD, SHADConfig
@@ -156,6 +157,7 @@ def adapted_model(arguments: argparse.Namespace) -> str:
         model=arguments.model, data=str(data), output=str(output), weighting="none", merge=True, generations=0
     )
     training = WeightedSFTConfig(
+        **doubled(options, WeightedSFTConfig),
         output_dir="",
         learning_rate=5e-4,
         lr_scheduler_type="cosine",

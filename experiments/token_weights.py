@@ -30,6 +30,7 @@ from rolewise.evaluation.role_losses import losses_by_role, paired_difference, t
 from rolewise.evaluation.statistics import Interval
 from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.sft import fine_tune
+from rolewise.jobs.trainer_settings import doubled
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
@@ -100,7 +101,13 @@ def run(
         generations=0,
     )
     training = WeightedSFTConfig(
-        output_dir="", logging_steps=1, gradient_checkpointing=False, report_to="none", **training_settings(seed)
+        **doubled(options, WeightedSFTConfig),
+        **doubled(options, WeightedSFTConfig),
+        output_dir="",
+        logging_steps=1,
+        gradient_checkpointing=False,
+        report_to="none",
+        **training_settings(seed),
     )
     adapter = fine_tune(options, training, progress).path
     model = PeftModel.from_pretrained(load_model(arguments.model), str(adapter)).merge_and_unload()

@@ -228,7 +228,7 @@ class TestOptions:
             (["--epochs", "3"], "did you mean --num-train-epochs?"),
             (["--server", "x"], "it belongs to rolewise sample, search, warmup and "),
             (["--general", "chat.jsonl"], "option --general is not known here; it belongs to rolewise label"),
-            (["--max-length", "64"], "is labelled, so max_length would change nothing"),
+            (["--max-length", "2"], "no token with loss is left after cutting to max_length=2"),
             (["--tool-format", "rlla"], "is labelled, so tool_format would change nothing"),
             (["--eval-share", "0.5", "--eval-strategy", "no"], "eval_strategy no never measures"),
             (["--alpha", "3"], "alpha is 3.0"),

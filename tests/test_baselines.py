@@ -72,7 +72,7 @@ def test_a_labelled_methods_first_loss_is_the_equations(name, bench, labelled, t
     method = METHODS[name]
     path = labelled[method.label["method"]]
     places = {"model": str(bench.model), "data": str(path), "output": str(tmp_path / "tuned")}
-    result = fine_tune(SFTOptions(**places, **method.sft, generations=0), training())
+    result = fine_tune(SFTOptions(**places, **method.sft, generations=0), training(**method.sft))
     batch = batch_of(path)
     loss_BT, mask_BT, _ = full_logits_losses(load_model(str(bench.model)), batch)
     loss_BT = loss_BT.detach()
@@ -93,7 +93,8 @@ def test_methods_with_and_without_labels_differ(bench, labelled, tmp_path):
             # The same conversations, tokens and order for all: only the weights differ.
             rows = {} if method.label else {"max_length": 512}
             options = SFTOptions(**places, **method.sft, **rows, generations=0)
-            first[name] = fine_tune(options, training(max_steps=1, per_device_train_batch_size=24)).log[0]["loss"]
+            config = training(max_steps=1, per_device_train_batch_size=24, **method.sft, **rows)
+            first[name] = fine_tune(options, config).log[0]["loss"]
     assert len({round(loss, 4) for loss in first.values()}) == len(first) == 9, first
 
 

@@ -50,6 +50,7 @@ def tuned(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     config = WeightedSFTConfig(
         output_dir="unused",
+        weighting="none",
         max_steps=1,
         learning_rate=0.003,
         eval_strategy="epoch",

@@ -240,3 +240,70 @@ def test_only_what_is_on_the_screen_is_drawn_and_recoloured(browser: Browser, tm
 def test_a_page_without_fingerprint_has_no_editor(page: Browser) -> None:
     page.press("e")
     assert page.js("return document.getElementById('editor') === null && document.getElementById('edit') === null")
+
+
+def retype(page: Browser, selector: str, *keys: str) -> str:
+    """Select all that stands in a box and type over it; what stands there then."""
+    page.js("const box = document.querySelector(arguments[0]); box.focus(); box.select()", selector)
+    page.press(*keys)
+    return str(page.js("return document.querySelector(arguments[0]).value", selector))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        *(("0.5", 0.5), ("-0.3", -0.3), ("1.25", 1.25), ("0,5", 0.5), ("1e-2", 0.01), ("-1.05", -1.05)),
+        *(("0.00004", 0.00004), (".7", 0.7), ("−0.2", -0.2), ("+2", 2)),
+    ],
+)
+def test_the_threshold_is_the_number_typed(page: Browser, typed: str, meant: float) -> None:
+    for _ in range(2):  # the second time over what was typed the first time
+        assert retype(page, "#threshold-box", *typed) == typed
+        assert page.js("return labelling.threshold") == meant
+    page.js("document.activeElement.blur()")
+    assert page.js("return [labelling.threshold, typedNumber(document.getElementById('threshold-box'))]") == [
+        meant,
+        meant,
+    ]
+
+
+def test_a_threshold_box_without_a_number_changes_nothing(page: Browser) -> None:
+    box = "const box = document.getElementById('threshold-box'); return [box.value, box.getAttribute('aria-invalid')]"
+    retype(page, "#threshold-box", *"0.25")
+    for text in ("\ue003", "-", "1e", "abc", "1.2.3", "Infinity"):  # first the Delete key
+        retype(page, "#threshold-box", *text)
+        assert page.js("return labelling.threshold") in (0.25, 1.0, 1.2)
+        assert page.js(box)[1] == "true"
+        retype(page, "#threshold-box", *"0.25")
+    retype(page, "#threshold-box", "\ue003")
+    assert page.js(box) == ["", "true"]
+    page.js("document.activeElement.blur()")
+    assert page.js(box) == ["0.25", None]
+    page.js("document.getElementById('reset').click()")
+    assert page.js("return [labelling.threshold, document.getElementById('threshold-box').value]") == [0, "0"]
+
+
+def test_arrow_keys_step_through_numbers_and_the_slider_fills_the_box(page: Browser) -> None:
+    up, down = "\ue013", "\ue015"
+    assert retype(page, "#threshold-box", *"0.5", up, up, down) == "0.501"
+    assert page.js("return labelling.threshold") == 0.501
+    page.js("document.getElementById('threshold').focus()")
+    page.press(RIGHT)
+    slid = page.js("return document.getElementById('threshold').valueAsNumber")
+    assert page.js("return labelling.threshold") == slid
+    assert float(page.js("return document.getElementById('threshold-box').value")) == slid
+    assert retype(page, "#min-reasoning", down) == "0"
+    assert retype(page, "#min-reasoning", *"99", up, up) == "100"
+
+
+def test_the_filters_share_is_the_number_typed(page: Browser) -> None:
+    least = "return document.getElementById('min-reasoning').value"
+    for typed, shown in (("45", "1–1 of 1 sample (12 in all)"), ("45,5", "1–1 of 1 sample (12 in all)")):
+        retype(page, "#min-reasoning", *typed)
+        page.js("document.activeElement.blur()")
+        assert page.text("#shown") == shown
+    for nothing in ("-5", "101", "many"):
+        retype(page, "#min-reasoning", *nothing)
+        page.js("document.activeElement.blur()")
+        assert page.js(least) == ""
+        assert page.text("#shown") == "1–10 of 12 samples"

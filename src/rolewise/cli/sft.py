@@ -78,5 +78,5 @@ def _training_config(parser: Any, options: SFTOptions, flags: list[str]) -> Any:
     ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
     ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]
     ours += [f"--format_weight={options.format_weight}"]
-    ours += [f"--max_length={options.max_length or MAX_LENGTH}"]
+    ours += [f"--max_length={options.max_length or MAX_LENGTH}", f"--trust_remote_code={options.trust_remote_code}"]
     return read_training(parser, [*HOUSE_DEFAULTS, *measured, *flags, *ours])

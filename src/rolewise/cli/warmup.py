@@ -96,7 +96,7 @@ def read(argv: Sequence[str]) -> tuple[WarmupOptions, Any]:
     options, flags = parse(parser, WarmupOptions, argv, other_names=names)
     ours = [f"--output_dir={options.output}", f"--weighting={options.weighting}"]
     ours += [f"--inv_tau={options.inv_tau}", f"--alpha={options.alpha}"]
-    ours += [f"--max_length={options.max_length or MAX_LENGTH}"]
+    ours += [f"--max_length={options.max_length or MAX_LENGTH}", f"--trust_remote_code={options.trust_remote_code}"]
     return options, read_training(_training_parser(), [*HOUSE_DEFAULTS, *flags, *ours])
 
 

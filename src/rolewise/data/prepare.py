@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rolewise.core.errors import InputError
+from rolewise.data.cut_answers import CutAnswers, cut_reason
 from rolewise.data.readers import Rejected, as_record
-from rolewise.data.render import RenderedSample, Renderer
+from rolewise.data.render import NothingLeftError, RenderedSample, Renderer
 from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.data.stored_samples import StoredSamples
 
@@ -52,6 +53,7 @@ def prepare(
     format: str | None = None,
     limit: int | None = None,
     skip_invalid: bool = False,
+    skip_cut: bool = False,
     general: str | None = None,
     general_share: float | None = None,
 ) -> PreparedData:
@@ -63,13 +65,14 @@ def prepare(
         format: of the data; None recognises it.
         limit: conversations of the data at most; general chat comes on top.
         skip_invalid: leave out what can't be used instead of stopping at the first.
+        skip_cut: leave out samples whose answers the renderer's `max_length` cuts.
         general: sources of general chat.
         general_share: its share of all conversations; None takes all there are.
 
     Raises:
         InputError: for the first record that can't be used, or, with `skip_invalid`, if none can.
     """
-    reading = _Preparation(renderer, skip_invalid)
+    reading = _Preparation(renderer, skip_invalid, skip_cut)
     reading.read(data, format, limit)
     count, own = reading.conversations, len(reading.samples)
     if general is not None:
@@ -79,6 +82,7 @@ def prepare(
         found = reading.conversations - count
         if wanted is not None and found < wanted:
             reading.note(f"General chat has only {found} conversations, not the {wanted} that its share asks for.")
+    reading.note_cuts()
     return PreparedData(
         reading.samples.part(0, own),
         reading.samples.part(own, len(reading.samples)),
@@ -94,9 +98,10 @@ def prepare(
 class _Preparation:
     """Reads sources and adds up what is said about all of them."""
 
-    def __init__(self, renderer: Renderer, skip_invalid: bool) -> None:
+    def __init__(self, renderer: Renderer, skip_invalid: bool, skip_cut: bool) -> None:
         self._renderer = renderer
-        self._skip_invalid = skip_invalid
+        self._skip_invalid, self._skip_cut = skip_invalid, skip_cut
+        self._cut = CutAnswers()
         self.samples = StoredSamples()
         self.rejected: list[Rejected] = []
         self.formats: list[str] = []
@@ -106,6 +111,11 @@ class _Preparation:
 
     def note(self, text: str) -> None:
         self.notes[text] = None
+
+    def note_cuts(self) -> None:
+        """Say how many answers were cut, if any were and stayed."""
+        if (line := self._cut.note(self._renderer.max_length)) is not None:
+            self.note(line)
 
     def read(self, text: str, format: str | None, limit: int | None) -> None:
         mix = SourceMix(parse_sources(text), format=format, skip_invalid=self._skip_invalid, limit=limit)
@@ -117,12 +127,19 @@ class _Preparation:
             try:
                 rendered = self._renderer.render(conversation)
             except InputError as error:
-                if not self._skip_invalid:
+                if not (self._skip_invalid or (self._skip_cut and isinstance(error, NothingLeftError))):
                     raise
                 refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
                 continue
-            for sample in rendered:
+            whole = [sample for sample in rendered if not (self._skip_cut and sample.lost)]
+            if len(whole) < len(rendered):
+                lost = sum(sample.lost for sample in rendered)
+                refused.append(Rejected(conversation.source, cut_reason(self._renderer.max_length, lost)))
+            for sample in whole:
                 self.samples.append(replace(sample, source=source))
+            if not whole:
+                continue
+            self._cut.add(rendered if not self._skip_cut else whole)
             self.conversations += 1
             self.hash.update(json.dumps([source, as_record(conversation)], default=str).encode() + b"\n")
             for note in (*conversation.notes, *self._renderer.notes_for([conversation])):

@@ -9,7 +9,7 @@ tokenizer's character offsets, so ids and annotations can't drift apart.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,8 @@ class RenderedSample:
         source: the conversation's.
         true_roles: uint8 [T] of `Role`, where the conversation's `role_spans` are known: a token has a role only if
             its characters lie wholly inside one span, else `PLAIN`; the end-of-turn token is `FORMAT`.
+        lost: tokens that would carry loss and were cut off with the end of the sample.
+        siblings_lost: samples of the same conversation of which nothing was left, on its first sample.
         origin: the conversation and the turns' places in `text`, as JSON text (see `origin.Origin`); None for a
             sample that no conversation was rendered to.
     """
@@ -58,6 +60,12 @@ class RenderedSample:
     source: str
     true_roles: NDArray[np.uint8] | None = None
     origin: str | None = None
+    lost: int = 0
+    siblings_lost: int = 0
+
+
+class NothingLeftError(InputError):
+    """A conversation of which `max_length` leaves no token with loss."""
 
 
 class Renderer:
@@ -65,6 +73,7 @@ class Renderer:
 
     Attributes:
         given_template: the Jinja text of `chat_template`; None where the tokenizer's own is used.
+        max_length: tokens that samples are cut to; None for no cut.
         notes: what is written differently because the template has no place for it; a line each, for the user.
     """
 
@@ -99,7 +108,7 @@ class Renderer:
         self._template = ChatTemplate(tokenizer, chat_template, tool_format)
         self.given_template = self._template.text if chat_template is not None else None
         self._turns = TurnFinder(self._template)
-        self._max_length = max_length
+        self.max_length = max_length
         self.notes = self._template.notes
 
     def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
@@ -126,7 +135,7 @@ class Renderer:
         try:
             return self._render(conversation)
         except InputError as error:
-            raise InputError(f"{conversation.source}: {error}") from error
+            raise type(error)(f"{conversation.source}: {error}") from error
 
     def _render(self, conversation: Conversation) -> list[RenderedSample]:
         messages, tools = self._template.adapt(conversation)
@@ -150,11 +159,11 @@ class Renderer:
         samples = [self._sample(text, turns, conversation, contents, spans) for text, turns in rendered]
         kept = [sample for sample in samples if sample.turns]
         if not kept:
-            raise InputError(
-                f"no assistant token left after cutting to max_length={self._max_length}; raise it, or leave such "
+            raise NothingLeftError(
+                f"no assistant token left after cutting to max_length={self.max_length}; raise it, or leave such "
                 "records out with --skip-invalid"
             )
-        return kept
+        return [replace(kept[0], siblings_lost=len(samples) - len(kept)), *kept[1:]]
 
     def _sample(
         self,
@@ -169,7 +178,7 @@ class Renderer:
         encoding = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
         )
-        limit = self._max_length
+        limit = self.max_length
         input_ids = np.array(encoding["input_ids"][:limit], dtype=np.int32)
         offsets = np.array(encoding["offset_mapping"][:limit], dtype=np.int32).reshape(-1, 2)
         char_start, char_end = offsets[:, 0].copy(), offsets[:, 1].copy()
@@ -193,6 +202,7 @@ class Renderer:
                     whole = (char_start[inside] >= origin + start) & (char_end[inside] <= origin + end)
                     true_roles[inside[whole]] = role
                 true_roles[inside[char_start[inside] >= turn.closing]] = Role.FORMAT
+        beyond = np.array(encoding["offset_mapping"][len(input_ids) :], dtype=np.int32).reshape(-1, 2)[:, 0]
         kept_text = text[: int(char_end[-1])] if len(encoding["input_ids"]) > len(input_ids) else text
         return RenderedSample(
             input_ids,
@@ -204,6 +214,7 @@ class Renderer:
             conversation.source,
             true_roles,
             write_origin(conversation, kept_turns) if kept_turns else None,
+            lost=sum(int(((beyond >= turn.start) & (beyond < turn.end)).sum()) for turn in turns),
         )
 
     def _content_start(self, text: str, turn: TurnText, content: str) -> int:

@@ -25,6 +25,7 @@ from rolewise.jobs.label_result import LabelResult
 from rolewise.jobs.options import DemoOptions, LabelOptions, SFTOptions
 from rolewise.jobs.sft import fine_tune
 from rolewise.jobs.sft_report import LOSS_NAMES, log_series
+from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import TrainingResult
 from rolewise.reporting.html import Chart, Generation, Table, write_report
 from rolewise.reporting.views import checks_table, roles_table, sample_views
@@ -93,10 +94,7 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
     write_conversations(held_out, held_out_file)
 
     labelled = label(_label_options(options, model, train_file, size), progress)
-    runs = {
-        name: fine_tune(_sft_options(options, model, name, labelled), _training(options, size, device), progress)
-        for name in ARMS
-    }
+    runs = {name: _tune(_sft_options(options, model, name, labelled), options, size, device, progress) for name in ARMS}
     tokenizer = load_tokenizer(model)
     samples = [sample for conversation in held_out for sample in Renderer(tokenizer).render(conversation)]
     models = {"base": None, **{name: run.path for name, run in runs.items()}}
@@ -147,8 +145,9 @@ def _sft_options(options: DemoOptions, model: str, name: str, labelled: LabelRes
     )
 
 
-def _training(options: DemoOptions, size: DemoSize, device: str) -> WeightedSFTConfig:
-    return WeightedSFTConfig(
+def _tune(tuning: SFTOptions, options: DemoOptions, size: DemoSize, device: str, progress: Progress) -> TrainingResult:
+    training = WeightedSFTConfig(
+        **doubled(tuning, WeightedSFTConfig),
         output_dir="",
         learning_rate=1e-3,
         lr_scheduler_type="constant_with_warmup",
@@ -163,6 +162,7 @@ def _training(options: DemoOptions, size: DemoSize, device: str) -> WeightedSFTC
         seed=options.seed,
         use_cpu=device == "cpu",
     )
+    return fine_tune(tuning, training, progress)
 
 
 def _measure(

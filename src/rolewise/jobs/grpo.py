@@ -22,7 +22,7 @@ from rolewise.data.chat_template import template_text
 from rolewise.jobs.grpo_data import PromptData, load_prompts
 from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.jobs.grpo_report import REPORT_FILE, regions_table, rewards_table, write_grpo_report
-from rolewise.jobs.trainer_settings import check_trainer
+from rolewise.jobs.trainer_settings import check_trainer, refuse_differing
 from rolewise.jobs.training_run import (
     CHECKPOINTS,
     Generations,
@@ -76,6 +76,7 @@ def train_grpo(
         InputError: for data, model or options that can't be used, or an output that holds something else.
     """
     load_plugins(split_list(options.plugin or ""))
+    refuse_differing(options, training)
     check_grpo(options, training)
     start_processes(options)
     data = data or load_prompts(options)

@@ -19,6 +19,7 @@ OF_THE_TRAINER = (
     "alpha",
     "call_format",
     "gradient_variance",
+    "trust_remote_code",
 )
 """Options that are fields of `WeightedGRPOConfig` too, and stand here for their help."""
 _WITH_END_POINTS = ("rest", "rest-static", "rest-entropy")

@@ -79,6 +79,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         format=options.format,
         limit=options.limit,
         skip_invalid=options.skip_invalid,
+        skip_cut=options.skip_cut,
         general=options.general,
         general_share=options.general_share,
     )

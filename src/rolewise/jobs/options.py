@@ -69,6 +69,12 @@ class LabelOptions:
         "Leave out records that can't be used (listed in OUTPUT/rejected.jsonl) instead of stopping.",
         group="data",
     )
+    skip_cut: bool = option(
+        False,
+        "Leave out samples whose answers max_length cuts (listed in OUTPUT/rejected.jsonl) instead of "
+        "labelling their beginnings.",
+        group="data",
+    )
     plugin: str | None = option(None, PLUGIN_HELP, group="data")
 
     shuffle_share: float = option(0.01, "Share of the assistant turns that is shuffled.", group="shad")
@@ -260,6 +266,12 @@ class SFTOptions:
     skip_invalid: bool = option(
         False,
         "Leave out conversations that can't be used (listed in OUTPUT/rejected.jsonl) instead of stopping.",
+        group="data",
+    )
+    skip_cut: bool = option(
+        False,
+        "Leave out samples whose answers max_length cuts (listed in OUTPUT/rejected.jsonl) instead of training on "
+        "their beginnings.",
         group="data",
     )
     plugin: str | None = option(None, PLUGIN_HELP, group="data")

@@ -20,6 +20,7 @@ from rolewise.jobs.reinforce_data import QuestionData, load_questions
 from rolewise.jobs.reinforce_options import ReinforceOptions
 from rolewise.jobs.reinforce_report import REPORT_FILE, behaviours_table, numbers_table, write_reinforce_report
 from rolewise.jobs.reinforce_rollouts import make_rollouts, search_settings
+from rolewise.jobs.trainer_settings import refuse_differing
 from rolewise.jobs.training_run import (
     Generations,
     Log,
@@ -69,6 +70,7 @@ def reinforce(
         EngineError: if a server goes away.
     """
     load_plugins(split_list(options.plugin or ""))
+    refuse_differing(options, training)
     check_options(options, training)
     processes.start()
     data = data or load_questions(options)

@@ -9,7 +9,7 @@ from rolewise.jobs.options import DTYPES, FORMAT_HELP
 from rolewise.jobs.search_options import check_process_reward
 
 ROLLOUTS_FROM = ("tree", "samples", "grpo")
-OF_THE_TRAINER = ("train_choices",)
+OF_THE_TRAINER = ("train_choices", "trust_remote_code")
 """Options that are fields of `ReinforceConfig` too, and stand here for their help."""
 
 

@@ -1,5 +1,7 @@
 """The fine-tuning job: labelled data in, a model or adapter out. What `rolewise sft` runs."""
 
+import copy
+
 from datasets import Dataset
 from rich.progress import Progress
 from transformers.trainer_utils import IntervalStrategy
@@ -8,11 +10,10 @@ from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.data.labelled import is_labelled
-from rolewise.jobs.options import SFTOptions
+from rolewise.jobs.options import MAX_LENGTH, SFTOptions
 from rolewise.jobs.sft_data import TrainingData, load_training_data
 from rolewise.jobs.sft_report import REPORT_FILE, roles_table, write_sft_report
-from rolewise.jobs.trainer_settings import check_trainer
+from rolewise.jobs.trainer_settings import check_trainer, refuse_differing
 from rolewise.jobs.training_run import (
     TrainingResult,
     TrainingRun,
@@ -23,6 +24,7 @@ from rolewise.jobs.training_run import (
 )
 from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import stop_at_turn_ends
+from rolewise.training.labelled_rows import token_counts
 from rolewise.training.models import (
     load_tokenizer,
     load_trainable,
@@ -53,6 +55,7 @@ def fine_tune(
         InputError: for data, model or options that can't be used, or an output that holds something else.
     """
     check_training(training)
+    refuse_differing(options, training)
     load_plugins(split_list(options.plugin or ""))
     start_processes(options)
     weighting = make_weighting(
@@ -63,10 +66,6 @@ def fine_tune(
         raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")
     if training.eval_strategy == IntervalStrategy.NO and data.eval is not None:
         raise InputError("eval_strategy no never measures; leave eval_data and eval_share out, or give another one")
-    if options.max_length is not None and is_labelled(options.data) and not training.packing:
-        raise InputError(
-            f"{options.data}: is labelled, so max_length would change nothing; leave it out, or label with another one"
-        )
     progress = progress or Progress(disable=True)
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
@@ -79,7 +78,9 @@ def fine_tune(
         prompts=[(str(data.tokenizer.decode(ids)), ids) for ids in prompts],
         answer_tokens=options.generation_tokens,
         logged=("loss", "eval_loss"),
-        finish=lambda run, log, generations: write_sft_report(run.results / REPORT_FILE, options, log, generations),
+        finish=lambda run, log, generations: write_sft_report(
+            run.results / REPORT_FILE, options, log, generations, data.notes
+        ),
         tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
         identity={"behaviours": None if behaviours is None else behaviours.as_record()},
         behaviours=behaviours or taught_behaviours(options.model),
@@ -94,6 +95,10 @@ def _trainer(
     data: TrainingData,
     progress: Progress,
 ) -> WeightedSFTTrainer:
+    if options.max_length is None and training.max_length == MAX_LENGTH:
+        # Nobody asked for a cut: labelled samples stay as long as they were labelled.
+        training = copy.copy(training)
+        training.max_length = max(MAX_LENGTH, *(int(token_counts(r).max()) for r in (data.train, data.eval) if r))
     model = load_trainable(
         options.model,
         dtype=options.dtype,

@@ -22,6 +22,7 @@ from rolewise.jobs.options import MAX_LENGTH, WEIGHTINGS, SFTOptions
 from rolewise.labelling.labellers import PLANNED
 from rolewise.roles.functional import functional_roles
 from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
+from rolewise.training.labelled_rows import cut_rows, whole_rows
 from rolewise.training.models import load_tokenizer
 from rolewise.weighting import make_weighting
 
@@ -131,8 +132,9 @@ def _rows(
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         if weighting.needs_scores:
             _check_scores(path, labelled, options)
-        notes = [*info.notes, *_notes_on_roles(path, info, options)]
-        return TrainingData(tokenizer, labelled.rows, None, digest(asdict(info)), info.chat_template, notes)
+        rows, rejected, cuts = _cut(path, labelled.rows, options)
+        notes = [*info.notes, *_notes_on_roles(path, info, options), *cuts]
+        return TrainingData(tokenizer, rows, None, digest(asdict(info)), info.chat_template, notes, rejected)
     if needs_labels:
         if not Path(path).exists():
             raise InputError(f"{path}: no such directory")
@@ -145,7 +147,7 @@ def _rows(
         tool_format=options.tool_format,
         max_length=options.max_length or MAX_LENGTH,
     )
-    data = prepare(path, renderer, format=options.format, skip_invalid=options.skip_invalid)
+    data = prepare(path, renderer, format=options.format, skip_invalid=options.skip_invalid, skip_cut=options.skip_cut)
     roles = [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples]
     if behaviours is not None:
         tokens = functional_token_ids(tokenizer, behaviours)
@@ -163,6 +165,27 @@ def _rows(
         notes.append(f"{path}: no functional token stands in these conversations, so none is learnt from them")
     rows = Dataset.from_dict(columns)
     return TrainingData(tokenizer, rows, None, contents, renderer.given_template, notes, data.rejected)
+
+
+def _cut(path: str, rows: Dataset, options: SFTOptions) -> tuple[Dataset, list[Rejected], list[str]]:
+    """Labelled rows cut to `max_length`, or those alone that it does not cut; what is left out; notes of either."""
+    length = options.max_length
+    if length is None:
+        return rows, [], []
+    if options.skip_cut:
+        whole, sources = whole_rows(rows, length)
+        if not len(whole):
+            raise InputError(f"{path}: max_length {length} would cut every sample, so none is left; raise it")
+        rejected = [Rejected(source, f"longer than max_length {length}") for source in sources]
+        return whole, rejected, describe_rejects(rejected)
+    rows, lost = cut_rows(rows, length)
+    if not lost:
+        return rows, [], []
+    note = (
+        f"{path}: max_length {length} cuts {len(lost):,} of {len(rows):,} samples: {sum(lost):,} tokens with loss are "
+        "lost, the ends of these answers with them. Raise it, or leave such samples out with --skip-cut."
+    )
+    return rows, [], [note]
 
 
 def _check_scores(path: str, labelled: LabelledData, options: SFTOptions) -> None:

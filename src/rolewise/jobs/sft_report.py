@@ -12,8 +12,11 @@ Log = Sequence[dict[str, Any]]
 LOSS_NAMES = ("token_mean", "reasoning", "boilerplate", "plain")
 
 
-def write_sft_report(path: Path, options: SFTOptions, log: Log, generations: Sequence[dict[str, str]]) -> None:
-    """Write the run's page: final numbers, curves of loss and weight by role, answers before and after."""
+def write_sft_report(
+    path: Path, options: SFTOptions, log: Log, generations: Sequence[dict[str, str]], notes: Sequence[str] = ()
+) -> None:
+    """Write the run's page: final numbers, curves of loss and weight by role, answers before and after,
+    and the `notes` about the data."""
     write_report(
         path,
         title=Path(options.output).name,
@@ -22,6 +25,7 @@ def write_sft_report(path: Path, options: SFTOptions, log: Log, generations: Seq
         samples=[],
         curves=curves(log),
         generations=[Generation(g["prompt"], [("before", g["before"]), ("after", g["after"])]) for g in generations],
+        notes=notes,
     )
 
 

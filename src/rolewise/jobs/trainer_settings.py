@@ -1,6 +1,7 @@
 """Settings of TRL's trainers, as every training command checks and writes them."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 from transformers import TrainingArguments
@@ -35,6 +36,29 @@ def check_trainer(training: TrainingArguments) -> None:
             raise InputError(f"report_to {name}: {name} is not installed; install it or leave report_to out")
     if training.seed < 0:
         raise InputError(f"seed is {training.seed}; it must be 0 or more")
+
+
+def refuse_differing(options: Any, training: TrainingArguments) -> None:
+    """Refuse a run whose options and whose trainer's settings say different things of the same name.
+
+    One of them would be trained by and the other recorded. A `max_length` that the options leave out differs from none.
+
+    Raises:
+        InputError: naming both values of the first such name.
+    """
+    for name, ours in doubled(options, type(training)).items():
+        if (theirs := getattr(training, name)) != ours:
+            raise InputError(
+                f"{name} is {ours!r} in {type(options).__name__} and {theirs!r} in {type(training).__name__}; give "
+                "both the same"
+            )
+
+
+def doubled(options: Any, config: type[TrainingArguments]) -> dict[str, Any]:
+    """The options that are fields of a trainer's `config` too, by name, to give it the same values."""
+    names = {field.name for field in fields(config)}
+    values = {field.name: getattr(options, field.name) for field in fields(options) if field.name in names}
+    return {name: value for name, value in values.items() if (name, value) != ("max_length", None)}
 
 
 def written_settings(training: TrainingArguments) -> dict[str, Any]:

@@ -44,6 +44,12 @@ class WarmupOptions:
     rank: int = option(16, "Rank of the LoRA matrices.", group="training")
     merge: bool = option(False, "Also write the model with the adapter merged in, to OUTPUT/merged.", group="training")
     max_length: int | None = option(None, "Samples are cut to so many tokens (3072 unless given).", group="training")
+    skip_cut: bool = option(
+        False,
+        "Leave out samples whose answers max_length cuts (listed in OUTPUT/rejected.jsonl) instead of training on "
+        "their beginnings.",
+        group="training",
+    )
     chat_template: str | None = option(None, "Instead of the tokenizer's: a file, or `chatml`.", group="training")
     plugin: str | None = option(None, "Python files that add weightings: a.py,b.py.", group="training")
 
@@ -102,6 +108,7 @@ class WarmupOptions:
             rank=self.rank,
             merge=self.merge,
             max_length=self.max_length,
+            skip_cut=self.skip_cut,
             chat_template=self.chat_template,
             plugin=self.plugin,
             behaviours=self.behaviours_name,

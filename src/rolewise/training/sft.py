@@ -2,20 +2,17 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.data.labelled import noted_tokenizer
-from rolewise.data.render import tokenizer_fingerprint
-from rolewise.training.packing import COLUMNS, SCORE_COLUMNS, check_strategy, loss_mask, pack_rows, segments
+from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
+from rolewise.training.packing import check_strategy, loss_mask, segments
 from rolewise.training.role_meter import RoleMeter
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
@@ -30,12 +27,22 @@ from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
 from rolewise.weighting.users_own import asking, refuse_endless_weights
 
 LM_HEADS = ("auto", "fused", "selected")
+_LABELLED_EVALUATION = (
+    "the evaluation data is labelled and the training data is not, so it would lose its roles; label both, or remove "
+    "the column `token_roles`"
+)
 
 
 @dataclass
 class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
-    """TRL's `SFTConfig`, and how tokens are weighted."""
+    """TRL's `SFTConfig`, and how tokens are weighted.
 
+    `max_length` is 3072 unless given, the paper's limit, where TRL's is 1024: labelled samples may be as long.
+    """
+
+    max_length: int | None = field(
+        default=3072, metadata={"help": "Samples are cut to so many tokens; length of packed rows. None cuts nothing."}
+    )
     weighting: str = field(
         default="rft",
         metadata={"help": f"How tokens count: {', '.join(WEIGHTINGS)}, or a registered name."},
@@ -68,8 +75,10 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
 class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     """`SFTTrainer` that multiplies token losses by the weights of a `Weighting`.
 
-    It takes what its parent takes. A labelled data set (columns `input_ids`, `labels`, `token_roles`) is used as it
-    is; other data sets are prepared by TRL as always, and all their tokens are PLAIN. Gradient accumulation and
+    It takes what its parent takes. A labelled data set (columns `input_ids`, `labels`, `token_roles`) is cut to
+    `max_length`, shuffled and packed as `args` say, roles beside their tokens, and otherwise used as it is (see
+    `LabelledRows`); so is what is measured later. Other data sets are prepared by TRL as always, and all their tokens
+    are PLAIN. Gradient accumulation and
     several processes do not change the result: each micro-batch counts by its share of the step's samples or tokens.
     Every log line carries loss, share of tokens and share of weight per role (see `RoleMeter`).
 
@@ -114,20 +123,19 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         check_weighted(args)
         # One collator for training and evaluation: packed rows of either need it, and others lose nothing by it.
         padding_free = bool(args.padding_free or args.packing or args.eval_packing)
-        if _is_labelled(train_dataset):
+        self._rows: LabelledRows | None = None
+        if is_labelled(train_dataset):
+            if data_collator is not None and padding_free:
+                raise InputError("data_collator has no place beside packing and padding_free; leave one of them out")
+            rows = self._rows = LabelledRows(args, weighting, kwargs.get("formatting_func"))
+            train_dataset, eval_dataset = rows.train(train_dataset), rows.evaluation(eval_dataset)
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
-            columns = (*COLUMNS, *SCORE_COLUMNS) if weighting.needs_scores else COLUMNS
-            _check_labelled(train_dataset, eval_dataset, columns)
-            train_dataset, eval_dataset = _packed(args, train_dataset, eval_dataset, columns)
-            args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
+            args.dataset_kwargs = {"skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
             args.packing = args.eval_packing = args.padding_free = False  # done, and TRL's checks are for its own way
-        elif any(map(_is_labelled, _named(eval_dataset).values())):
-            raise InputError(
-                "the evaluation data is labelled and the training data is not, so it would lose its roles; label both, "
-                "or remove the column `token_roles`"
-            )
+        elif any(map(is_labelled, named(eval_dataset).values())):
+            raise InputError(_LABELLED_EVALUATION)
         elif weighting.needs_roles or weighting.needs_scores:
             raise InputError(
                 "the training data has no `token_roles`; label it first (rolewise label), or use a weighting that "
@@ -137,8 +145,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if isinstance(self.model, PeftModel) and self.model.active_peft_config.is_prompt_learning:
             raise InputError("prompt learning puts tokens before each row that have no place in it; use LoRA")
         fit_trained_rows(self.model)
-        if _is_labelled(train_dataset):
-            _check_tokenizer(train_dataset, self.processing_class)
+        if self._rows is not None:
+            check_tokenizer(train_dataset, self.processing_class)
         if data_collator is None:
             given = vars(self.data_collator)  # type: ignore[has-type]  # set by the untyped parent
             self.data_collator = RoleCollator(
@@ -212,6 +220,37 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             refuse_endless_weights(self.weighting, f"step {self.state.global_step + 1}")
         return loss
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """TRL's, on data that are cut and packed as those given at the start.
+
+        Raises:
+            InputError: naming data without labels beside labelled training data, or labelled data beside others.
+        """
+        metrics: dict[str, float] = super().evaluate(self._measured(eval_dataset), *args, **kwargs)
+        return metrics
+
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        """Transformers', on data as `evaluate` takes them."""
+        return super().predict(self._measured(test_dataset, "test", packed=False), *args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Transformers', of data as `evaluate` takes them."""
+        return super().get_eval_dataloader(self._measured(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """Transformers', of data as `evaluate` takes them."""
+        return super().get_test_dataloader(self._measured(test_dataset, "test", packed=False))
+
+    def _measured(self, dataset: Any, name: str = "eval", *, packed: bool = True) -> Any:
+        """Data to measure on, ready; a name, or None, means such as are ready already."""
+        if dataset is None or isinstance(dataset, str):
+            return dataset
+        if self._rows is not None:
+            return self._rows.evaluation(dataset, name, packed=packed)
+        if any(map(is_labelled, named(dataset).values())):
+            raise InputError(_LABELLED_EVALUATION)
+        return dataset
+
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """Add loss, share and weight per role to the metrics, under the prefix of these data."""
         self._eval_meter = RoleMeter()  # a prediction before this may have left something
@@ -277,45 +316,3 @@ def check_weighted(args: SFTConfig) -> None:
         raise InputError(f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll")
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")
-
-
-def _packed(args: SFTConfig, train: Any, evaluation: Any, columns: Sequence[str]) -> tuple[Any, Any]:
-    """Labelled data as `args` ask for it: packed or as it is."""
-    if args.packing:
-        train = pack_rows(train, args.max_length, columns)
-    if args.packing if args.eval_packing is None else args.eval_packing:
-        if isinstance(evaluation, dict):
-            evaluation = {name: pack_rows(rows, args.max_length, columns) for name, rows in evaluation.items()}
-        elif evaluation is not None:
-            evaluation = pack_rows(evaluation, args.max_length, columns)
-    return train, evaluation
-
-
-def _named(evaluation: Any) -> dict[str, Any]:
-    """Evaluation data by name, whether there is none, one, or several."""
-    if isinstance(evaluation, dict):
-        return evaluation
-    return {} if evaluation is None else {"eval": evaluation}
-
-
-def _is_labelled(dataset: Any) -> bool:
-    return "token_roles" in (getattr(dataset, "column_names", None) or ())
-
-
-def _check_labelled(train: Any, evaluation: Any, columns: Sequence[str]) -> None:
-    """Refuse what the trainer could only stumble over later."""
-    for name, dataset in {"train": train, **_named(evaluation)}.items():
-        if not isinstance(dataset, Dataset):
-            raise InputError(f"the {name} data is labelled but streamed; load it with datasets.load_from_disk")
-        missing = set(columns) - set(dataset.column_names)
-        if missing:
-            raise InputError(f"the {name} data lacks {', '.join(sorted(missing))}; label it as the training data was")
-
-
-def _check_tokenizer(train: Any, tokenizer: Any) -> None:
-    """Refuse ids of another tokenizer's, where the data set says whose they are."""
-    expected = noted_tokenizer(train)
-    if expected is not None and expected != tokenizer_fingerprint(tokenizer):
-        raise InputError(
-            "the training data was labelled with another tokenizer than this model's; label it again with this model"
-        )

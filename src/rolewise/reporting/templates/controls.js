@@ -92,7 +92,10 @@ function buildThreshold() {
 
 function showThreshold() {
   byId("threshold").value = labelling.threshold;
-  byId("threshold-box").value = Number(labelling.threshold.toFixed(4));
+  const box = byId("threshold-box");
+  // A box that says this number stays as it is, or the page would rewrite what is being typed: 0. is 0 already.
+  if (typedNumber(box) !== labelling.threshold) box.value = Number(labelling.threshold.toFixed(4));
+  box.removeAttribute("aria-invalid");
   byId("reset").disabled = labelling.threshold === page.threshold;
   for (const bar of byId("histogram").querySelectorAll("rect")) bar.setAttribute("class", Number(bar.dataset.middle) > labelling.threshold ? "above" : "below");
 }
@@ -120,7 +123,7 @@ function search(query) {
 
 function isChosen(sample) {
   const role = byId("has-role").value;
-  const least = Number(byId("min-reasoning").value || 0) / 100;
+  const least = (byId("min-reasoning").value === "" ? 0 : typedNumber(byId("min-reasoning"))) / 100;
   if (state.query && !sample.hits.length && !fold(sample.source).includes(fold(state.query))) return false;
   if (!filtersAreOn()) return true; // without counting the roles of every sample
   const [{ counts }] = settle(sample).sides;

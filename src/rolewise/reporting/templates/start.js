@@ -31,10 +31,21 @@ function listenToControls() {
     drawScale();
     repaintCards();
   });
-  for (const id of ["threshold", "threshold-box"]) {
-    byId(id).addEventListener("input", () => setThreshold(byId(id).valueAsNumber));
-    byId(id).addEventListener("change", () => filtersAreOn() && choose());
-  }
+  const [slider, box, least] = ["threshold", "threshold-box", "min-reasoning"].map(byId);
+  slider.addEventListener("input", () => setThreshold(slider.valueAsNumber));
+  box.addEventListener("input", () => {
+    const value = typedNumber(box);
+    setThreshold(value);
+    box.setAttribute("aria-invalid", !Number.isFinite(value)); // "", "-" and "1e-" on the way to a number
+  });
+  box.addEventListener("change", showThreshold); // of what is no number nothing stays
+  for (const control of [slider, box]) control.addEventListener("change", () => filtersAreOn() && choose());
+  stepWithArrows(box, 0.001, -Infinity, Infinity);
+  stepWithArrows(least, 1, 0, 100);
+  least.addEventListener("change", () => {
+    const value = typedNumber(least);
+    if (!(value >= 0 && value <= 100)) least.value = "";
+  }); // before the samples are chosen by it
   byId("reset").addEventListener("click", () => {
     setThreshold(page.threshold);
     if (filtersAreOn()) choose();

@@ -1,0 +1,207 @@
+"""Labelled data as the trainer's settings ask for them: checked, cut, shuffled, packed, roles beside their tokens.
+
+TRL's own preparation would lose the roles, so it is left out, and what it alone reads is refused by name.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+from trl import SFTConfig
+
+from rolewise.core.errors import InputError
+from rolewise.data.labelled import noted_tokenizer
+from rolewise.data.render import tokenizer_fingerprint
+from rolewise.training.packing import COLUMNS, SCORE_COLUMNS, pack_rows
+from rolewise.weighting import Weighting
+
+NOT_READ = {
+    "chat_template_path": (None, "their text was rendered when they were labelled"),
+    "dataset_text_field": ("text", "they hold tokens"),
+    "dataset_num_proc": (None, "nothing is left to tokenize"),
+    "completion_only_loss": (None, "their labels say which tokens carry loss"),
+    "assistant_only_loss": (False, "their labels say which tokens carry loss"),
+}
+"""Fields of `SFTConfig` that only TRL's preparation reads: the value that says nothing, and why not another."""
+
+
+class LabelledRows:
+    """Makes labelled data sets ready for a trainer.
+
+    Args:
+        args: settings of the trainer; `max_length`, `truncation_mode`, `shuffle_dataset`, `seed`, `packing` and
+            `eval_packing` are read now.
+        weighting: says which columns are needed.
+        formatting_func: of the trainer, which has no place here.
+
+    Raises:
+        InputError: naming an option that would be ignored.
+    """
+
+    def __init__(self, args: SFTConfig, weighting: Weighting, formatting_func: Callable[..., Any] | None = None):
+        check_read(args, formatting_func)
+        self._columns = (*COLUMNS, *SCORE_COLUMNS) if weighting.needs_scores else COLUMNS
+        self._length, self._from_end = args.max_length, args.truncation_mode == "keep_end"
+        self._shuffle_by = args.seed if args.shuffle_dataset else None
+        self._pack, self._pack_evaluation = args.packing, args.packing
+        if args.eval_packing is not None:
+            self._pack_evaluation = args.eval_packing
+
+    def train(self, rows: Any) -> Dataset:
+        """Data to train on.
+
+        Raises:
+            InputError: for a stream, for missing columns, for a sample of which `max_length` leaves nothing to learn.
+        """
+        return self._made(rows, "train", pack=self._pack)
+
+    def evaluation(self, rows: Any, name: str = "eval", *, packed: bool = True) -> Any:
+        """Data to measure on, one set or several by their names; what is ready stays as it is, and None is None.
+
+        Args:
+            rows: the data.
+            name: what an error calls them; those of several have names of their own.
+            packed: whether they may be packed; predictions are per sample.
+
+        Raises:
+            InputError: as `train`.
+        """
+        if rows is None:
+            return None
+        if isinstance(rows, dict):
+            return {key: self.evaluation(part, key, packed=packed) for key, part in rows.items()}
+        return self._made(rows, name, pack=packed and self._pack_evaluation)
+
+    def _made(self, rows: Any, name: str, *, pack: bool) -> Dataset:
+        check_labelled(rows, name, self._columns)
+        if "seq_lengths" in rows.column_names:  # packed already: the trainer hands its data back to itself
+            return rows
+        rows, lost = cut_rows(rows, self._length, from_end=self._from_end)
+        if lost:
+            warnings.warn(
+                f"the {name} data: max_length={self._length} cuts {len(lost):,} of {len(rows):,} samples, and "
+                f"{sum(lost):,} tokens with loss are lost; raise it, or leave such samples out",
+                stacklevel=5,
+            )
+        if name == "train" and self._shuffle_by is not None:
+            rows = rows.shuffle(seed=self._shuffle_by, keep_in_memory=True)
+        return pack_rows(rows, self._length, self._columns) if pack else rows
+
+
+def check_read(args: SFTConfig, formatting_func: Callable[..., Any] | None = None) -> None:
+    """Refuse settings that nothing would read beside labelled data.
+
+    Raises:
+        InputError: naming the first one.
+    """
+    for name, (idle, why) in NOT_READ.items():
+        if (value := getattr(args, name)) != idle:
+            raise InputError(f"{name}={value!r} would be ignored for labelled data: {why}; leave it out")
+    for name, value in (args.dataset_kwargs or {}).items():
+        if (name, value) != ("skip_prepare_dataset", True):
+            raise InputError(
+                f"dataset_kwargs {name}={value!r} would be ignored for labelled data: they are prepared; leave it out"
+            )
+    if args.truncation_mode not in ("keep_start", "keep_end"):
+        raise InputError(f"truncation_mode {args.truncation_mode!r} is not known; choose keep_start or keep_end")
+    if args.max_length is not None and args.max_length < 2:
+        raise InputError(f"max_length is {args.max_length}; it must be at least 2, or None to cut nothing")
+    if formatting_func is not None:
+        raise InputError("formatting_func would be ignored for labelled data: they hold tokens; leave it out")
+
+
+def whole_rows(rows: Dataset, length: int) -> tuple[Dataset, list[str]]:
+    """The rows that `length` would not cut, and the sources of the others; held in memory where some are left out."""
+    fits = token_counts(rows) <= length
+    if fits.all():
+        return rows, []
+    left_out = rows.select(np.flatnonzero(~fits), keep_in_memory=True)["source"][:]
+    return rows.select(np.flatnonzero(fits), keep_in_memory=True), [str(source) for source in left_out]
+
+
+def cut_rows(rows: Dataset, length: int | None, *, from_end: bool = False) -> tuple[Dataset, list[int]]:
+    """Rows cut to `length` tokens, every column of one value per token alike; and what was lost.
+
+    The result is held in memory where something is cut, since datasets would otherwise write it as a cache file into
+    the directory of the labelled data.
+
+    Args:
+        rows: with `input_ids` and `labels`.
+        length: tokens at most; None cuts nothing.
+        from_end: keep the end of a sample, not its beginning.
+
+    Returns:
+        the rows, and for each sample that was cut how many tokens with loss it lost.
+
+    Raises:
+        InputError: naming a sample of which no token with loss is left.
+    """
+    sizes = token_counts(rows)
+    if length is None or not (sizes > length).any():
+        return rows, []
+    lost: list[int] = []
+    kept = slice(-length, None) if from_end else slice(length)
+
+    def cut(row: dict[str, Any], number: int) -> dict[str, Any]:
+        size = len(row["input_ids"])
+        if size <= length:
+            return {}
+        labels = row["labels"][kept]
+        if not any(label != -100 for label in labels[1:]):
+            where = row.get("source") or f"sample {number + 1} of the labelled data"
+            raise InputError(
+                f"{where}: no token with loss is left after cutting to max_length={length}; raise it, or leave such "
+                "samples out"
+            )
+        lost.append(sum(label != -100 for label in row["labels"][1:]) - sum(label != -100 for label in labels[1:]))
+        return {name: value[kept] for name, value in row.items() if isinstance(value, list) and len(value) == size}
+
+    return rows.with_format(None).map(cut, with_indices=True, keep_in_memory=True, load_from_cache_file=False), lost
+
+
+def token_counts(rows: Dataset) -> np.ndarray:
+    """Tokens of each row, int64 of shape (rows,)."""
+    ids = rows.select_columns("input_ids").with_format("arrow")
+    sizes = [pc.list_value_length(batch["input_ids"]).to_numpy() for batch in ids.iter(1000)]
+    return np.concatenate([np.asarray(part, dtype=np.int64) for part in sizes] or [np.zeros(0, dtype=np.int64)])
+
+
+def named(evaluation: Any) -> dict[str, Any]:
+    """Evaluation data by name, whether there is none, one, or several."""
+    if isinstance(evaluation, dict):
+        return evaluation
+    return {} if evaluation is None else {"eval": evaluation}
+
+
+def is_labelled(dataset: Any) -> bool:
+    """Whether a data set has roles."""
+    return "token_roles" in (getattr(dataset, "column_names", None) or ())
+
+
+def check_labelled(dataset: Any, name: str, columns: Sequence[str]) -> None:
+    """Refuse what the trainer could only stumble over later.
+
+    Raises:
+        InputError: for a stream, and for missing columns.
+    """
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"the {name} data must be a labelled Dataset, not streamed; use datasets.load_from_disk")
+    missing = set(columns) - set(dataset.column_names)
+    if missing:
+        raise InputError(f"the {name} data lacks {', '.join(sorted(missing))}; label it as the training data was")
+
+
+def check_tokenizer(train: Any, tokenizer: Any) -> None:
+    """Refuse ids of another tokenizer's, where the data set says whose they are.
+
+    Raises:
+        InputError: then.
+    """
+    expected = noted_tokenizer(train)
+    if expected is not None and expected != tokenizer_fingerprint(tokenizer):
+        raise InputError(
+            "the training data was labelled with another tokenizer than this model's; label it again with this model"
+        )
