@@ -64,7 +64,7 @@ def set_trap(point: str) -> None:
             if state.global_step == step:
                 if what == "half":
                     original(state, path)
-                    os.truncate(path, os.path.getsize(path) // 2)
+                    os.truncate(path, Path(path).stat().st_size // 2)
                 _end()
             original(state, path)
 

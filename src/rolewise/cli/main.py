@@ -95,7 +95,7 @@ def _run(arguments: Sequence[str]) -> int:
         if command in BY_SEVERAL:
             check_launcher()
         elif not {"-h", "--help"} & set(rest):
-            check_alone(f"rolewise {command}")
+            check_alone("this command")
         code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
     except UnknownOption as error:
         homes = [] if error.is_translated else _commands_with(error.name)

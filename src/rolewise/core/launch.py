@@ -37,14 +37,14 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def check_alone(command: str) -> None:
+def check_alone(what: str) -> None:
     """Check that a command that can't share its work was started once.
 
     Raises:
         InputError: if a launcher started it several times.
     """
     if (count := launched()) > 1:
-        raise InputError(f"{command} works in one process, and {count} were started; start it without torchrun")
+        raise InputError(f"{what} works in one process, and {count} were started; start it without torchrun")
 
 
 def check_launcher() -> None:
