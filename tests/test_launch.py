@@ -20,7 +20,16 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The script in two processes, on a machine whose user set nothing for Accelerate."""
     plain = {name: value for name, value in environment().items() if not name.startswith("ACCELERATE_")}
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(SCRIPT), *arguments],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(SCRIPT),
+            *arguments,
+        ],
         env=plain,
         capture_output=True,
         text=True,
