@@ -15,6 +15,8 @@ from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
+from rolewise.core.launch import end_together
+from rolewise.training import processes
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.rollout_roles import RolloutRoles
 from rolewise.training.rollout_weights import RolloutTokens
@@ -105,7 +107,7 @@ def loss_and_gradients(trainer: GRPOTrainer, inputs: dict[str, Any]) -> tuple[fl
     return loss.item(), {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-def train_and_save(batch: int, folder: Path) -> None:
+def train_and_save(batch: int, folder: Path) -> int:
     """Two SGD steps of eight responses in all, by however many processes were started, and what was logged of them."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     trainer = make_trainer(
@@ -123,7 +125,9 @@ def train_and_save(batch: int, folder: Path) -> None:
     if trainer.accelerator.is_main_process:
         torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), folder / "model.pt")
         (folder / "log.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    train_and_save(int(sys.argv[1]), Path(sys.argv[2]))
+    processes.start()
+    end_together(lambda: train_and_save(int(sys.argv[1]), Path(sys.argv[2])))

@@ -12,6 +12,8 @@ from datasets import Dataset
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
 
+from rolewise.core.launch import end_together
+from rolewise.training import processes
 from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer
 from rolewise.training.rollout_paths import RolledPath
 
@@ -94,7 +96,7 @@ def shift_policy(trainer: ReinforceTrainer, by: float = 0.02) -> None:
             parameter += by * torch.randn(parameter.shape, generator=generator)
 
 
-def train_and_save(batch: int, folder: Path) -> None:
+def train_and_save(batch: int, folder: Path) -> int:
     """Two SGD steps of eight paths in all, by however many processes were started, and what was logged of them."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     trainer = make_trainer(
@@ -111,7 +113,9 @@ def train_and_save(batch: int, folder: Path) -> None:
     if trainer.accelerator.is_main_process:
         torch.save(trainer.accelerator.unwrap_model(trainer.model).state_dict(), folder / "model.pt")
         (folder / "log.json").write_text(json.dumps(trainer.state.log_history), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    train_and_save(int(sys.argv[1]), Path(sys.argv[2]))
+    processes.start()
+    end_together(lambda: train_and_save(int(sys.argv[1]), Path(sys.argv[2])))

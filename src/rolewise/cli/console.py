@@ -24,10 +24,11 @@ from rich.progress import (
 from rich.table import Table as RichTable
 
 from rolewise.core.errors import RolewiseError
+from rolewise.core.launch import is_first
 from rolewise.reporting.html import Table
 
 # Of several processes one speaks; torchrun numbers them.
-QUIET = os.environ.get("RANK", "0") != "0"
+QUIET = not is_first()
 out = Console(highlight=False, quiet=QUIET)
 err = Console(stderr=True, highlight=False, quiet=QUIET)
 

@@ -5,13 +5,18 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from rolewise import __version__
 from rolewise.cli.parser import UnknownOption
-from rolewise.core.errors import RolewiseError
+from rolewise.core.errors import GOES_ON, RolewiseError
+from rolewise.core.launch import check_alone, check_launcher, end_together, is_first, launched
 
 COMMANDS = {
     "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
@@ -32,8 +37,13 @@ COMMANDS = {
     "view": "show a labelled data set or search trees as one HTML page",
 }
 
-IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"
-"""Whether this is the one process of several, as torchrun starts them, that speaks to the user."""
+BY_SEVERAL = ("label", "sft", "grpo", "warmup", "reinforce")
+"""Commands whose work several processes share, as torchrun starts them."""
+
+OF_COMMANDS = ("demo", "experiment")
+"""Commands that run others, of which some may be done already when one is interrupted."""
+
+IS_MAIN_PROCESS = is_first()
 
 SECONDS_FOR_THE_MAIN_PROCESS = 5
 
@@ -56,8 +66,21 @@ usage: rolewise COMMAND [options]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 part of it failed, 2 the user can mend it, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 1 part of it failed, 2 the user can mend it, 130 interrupted, 143
+    terminated. Does not return to its caller in a process of several that a launcher started: it ends the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        several = launched() > 1
+    except RolewiseError as error:
+        print(f"rolewise: {error}", file=sys.stderr)
+        return 2
+    if several:
+        end_together(lambda: _run(arguments))
+    with _told_of_termination():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -69,16 +92,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rolewise: {command!r} is not a command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
+        if command in BY_SEVERAL:
+            check_launcher()
+        elif not {"-h", "--help"} & set(rest):
+            check_alone("this command")
         code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
     except UnknownOption as error:
         homes = [] if error.is_translated else _commands_with(error.name)
         message = f"{error.what} here; it belongs to rolewise {_some(homes)}" if homes else str(error)
     except RolewiseError as error:
         message = str(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        what, code = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         if IS_MAIN_PROCESS:
-            print(f"\nrolewise {command}: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
+            keeps = command in OF_COMMANDS or GOES_ON in getattr(error, "__notes__", ())
+            goes_on = f"; {GOES_ON}" if keeps else ""
+            print(f"\nrolewise {command}: {what}{goes_on}", file=sys.stderr)
+        return code
     except Exception as error:
         if _is_out_of_space(error):
             message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
@@ -93,6 +123,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
     print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM; what an interrupt cleans up is cleaned up."""
+
+
+@contextmanager
+def _told_of_termination() -> Iterator[None]:
+    """Within, SIGTERM ends as an interrupt does, unless the caller minds it.
+
+    Not for a process of several: while it waits for another one no handler would run, and the launcher for it in vain.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    own = os.getpid()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a worker that this process forked, and now ends
+            os._exit(128 + number)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _commands_with(option: str) -> list[str]:

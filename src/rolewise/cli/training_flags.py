@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from rolewise.core.errors import InputError
+from rolewise.core.launch import launched
 
 
 def training_parser(config: type, command: str) -> Any:
@@ -22,8 +24,10 @@ def read_training(parser: Any, flags: Sequence[str]) -> Any:
     """The config that the flags give; of two flags the later one wins.
 
     Raises:
-        InputError: for a flag that is unknown, or values that do not go together.
+        InputError: for a flag that is unknown, values that do not go together, or processes that can't meet.
     """
+    if launched() > 1:
+        _join(parser, flags)
     try:
         config, unknown = parser.parse_args_into_dataclasses(list(flags), return_remaining_strings=True)
     except (ValueError, ImportError) as error:  # raised by TrainingArguments for values that do not go together
@@ -31,6 +35,17 @@ def read_training(parser: Any, flags: Sequence[str]) -> Any:
     if unknown:
         raise InputError(f"{unknown[0]!r} is not an option; see --help")
     return config
+
+
+def _join(parser: Any, flags: Sequence[str]) -> None:
+    """Join the other processes as the flags say, before the config is made: it would join in its own way."""
+    from rolewise.training import processes
+
+    given = vars(parser.parse_known_args(list(flags))[0])
+    # Transformers' half an hour is less than a large model's results may take; another value is the user's own.
+    timeout = given["ddp_timeout"]
+    own = timeout != parser.get_default("ddp_timeout")
+    processes.start(cpu=given["use_cpu"], timeout=timedelta(seconds=timeout) if own else processes.TIMEOUT)
 
 
 def flag_names(config: type, decided: Collection[str]) -> list[str]:

@@ -30,3 +30,7 @@ def failing_in_one_line(what: str, advice: str) -> Iterator[None]:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(frame.filename).name}:{frame.lineno}"
         raise RolewiseError(f"{what} failed: {type(error).__name__}: {reason} ({place}); {advice}") from error
+
+
+GOES_ON = "the same command goes on where it was"
+"""Note on an exception that work is kept which the next run takes up."""

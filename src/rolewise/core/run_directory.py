@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from rolewise.core.errors import InputError
+from rolewise.core.errors import GOES_ON, InputError
 from rolewise.core.files import digest, unwritable, write_json, write_text
 from rolewise.core.versions import package_versions
 
@@ -133,6 +133,8 @@ class RunDirectory:
     def opened(self, not_worth_keeping: Sequence[str] = ()) -> Iterator[None]:
         """Open, and leave nothing behind if what is done within fails before there is anything worth keeping.
 
+        An exception that leaves something behind gets the note `GOES_ON`.
+
         Args:
             not_worth_keeping: names of working files that are soon made again.
 
@@ -145,12 +147,14 @@ class RunDirectory:
         self.open()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._lock.release()
             files = (path for path in self.work.rglob("*") if path.is_file() and path.suffix != ".tmp")
             kept = (path for path in files if path.name not in not_worth_keeping)
             if not any(path.stat().st_size for path in kept):
                 shutil.rmtree(self.partial, ignore_errors=True)
+            else:
+                error.add_note(GOES_ON)
             raise
 
     @contextmanager

@@ -25,7 +25,7 @@ from rolewise.jobs.model_card import write_model_cards
 from rolewise.jobs.trainer_settings import written_settings
 from rolewise.reporting.content import Table
 from rolewise.training import processes
-from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.generation import generate_texts
 from rolewise.training.models import load_model, model_fingerprint, write_merged
 
@@ -134,7 +134,7 @@ def without_printing(trainer: Any) -> None:
 
 
 def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
-    checkpoint = last_checkpoint(run.work / CHECKPOINTS)
+    checkpoint = last_checkpoint(run.work / CHECKPOINTS, processes.count())
     training = copy.copy(job.training)  # the caller's stays as it is
     training.output_dir = str(run.work / CHECKPOINTS)
     # Once, at the start of it all: a resumed run has that line already.
@@ -148,9 +148,10 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     processes.wait()
     with run.timed("train"):
         try:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            train_to_end(trainer, checkpoint)
         except ImportError as error:  # an optimizer, say, of a library that is not installed
             raise InputError(str(error)) from error
+    training.eval_on_start = job.data.eval is not None  # saved with the model, which shall not tell of a kill
     trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
     if not processes.is_main():
         return

@@ -19,7 +19,7 @@ from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import ShuffledPair, pair_ids
 from rolewise.training import processes
-from rolewise.training.checkpoints import last_checkpoint
+from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.models import load_model, load_tokenizer, lora_config
 from rolewise.training.progress import RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
@@ -87,7 +87,7 @@ def run_to_end(trainer: Trainer, work: Path, output: Path) -> None:
     """Train from the last checkpoint in `work`, then save the result as the directory `output` and remove `work`."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(work))
+    train_to_end(trainer, last_checkpoint(work, processes.count()))
     finished = work / "finished"
     trainer.save_model(str(finished))
     if processes.is_main():

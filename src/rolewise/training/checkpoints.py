@@ -1,26 +1,106 @@
-"""Which checkpoint of an interrupted run can be trusted."""
+"""Checkpoints of an interrupted run: which can be trusted, and a training that ends from any of them alike."""
 
 import json
 import re
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 
-def last_checkpoint(directory: Path) -> str | None:
+def last_checkpoint(directory: Path, processes: int = 1) -> str | None:
     """The newest complete checkpoint in a trainer's output directory, or None.
 
-    The trainer writes `trainer_state.json` last, so a checkpoint that was cut short lacks it or holds half of it.
+    The trainer's main process writes `trainer_state.json` last, so a checkpoint that was cut short lacks it or holds
+    half of it; each process writes the state of its random numbers, without which the run would go on otherwise.
+
+    Args:
+        directory: the trainer's output directory.
+        processes: how many train together.
     """
     complete = []
     for path in directory.glob("checkpoint-*"):
         match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-        if match and _is_complete(path):
+        if match and _state_of(path) is not None and _has_random_states(path, processes):
             complete.append((int(match[1]), str(path)))
     return max(complete)[1] if complete else None
 
 
-def _is_complete(checkpoint: Path) -> bool:
+def train_to_end(trainer: Trainer, checkpoint: str | None) -> None:
+    """Train from a checkpoint or from the start; the result is the same, and a finished training takes no step more.
+
+    Args:
+        trainer: any of Transformers' or TRL's. If it has a method `steps_per_rollout`, a checkpoint waits for the end
+            of a rollout, whose samples are not kept.
+        checkpoint: of `last_checkpoint`.
+    """
+    trainer.add_callback(_WholeCheckpoints(getattr(trainer, "steps_per_rollout", lambda: Fraction(1))))
+    if checkpoint is not None and _is_finished(_state_of(Path(checkpoint)) or {}):
+        _without_steps(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+class _WholeCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+    """Puts a checkpoint off until nothing is under way that it would not hold.
+
+    That is a window of steps whose mean loss is to be logged (it is logged then), the evaluation and log at an epoch's
+    end (which come after the step's checkpoint, so a run resumed from it would lack them), and a rollout.
+    """
+
+    def __init__(self, steps_per_rollout: Callable[[], Fraction]) -> None:
+        self._steps_per_rollout = steps_per_rollout
+        self._is_due = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._is_due = self._is_due or control.should_save
+        control.should_save = False
+        ends_epoch = control.should_training_stop or float(state.epoch or 0).is_integer()
+        if not ends_epoch and (state.global_step / self._steps_per_rollout()).denominator == 1:
+            self._save(args, control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._save(args, control)
+
+    def _save(self, args: TrainingArguments, control: TrainerControl) -> None:
+        if not self._is_due:
+            return
+        self._is_due = False
+        control.should_save = True
+        control.should_log = control.should_log or args.logging_strategy != IntervalStrategy.NO
+
+
+def _without_steps(trainer: Trainer) -> None:
+    """Let the trainer load its checkpoint and finish: Transformers' loop looks only after a step whether it was one too
+    many, so it is given no epoch to go through."""
+    planned = trainer.set_initial_training_values
+
+    def values(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        _, *others = planned(*args, **kwargs)
+        return (0, *others)
+
+    trainer.set_initial_training_values = values
+
+
+def _state_of(checkpoint: Path) -> dict[str, Any] | None:
+    """The trainer's state in a checkpoint; None if it is not there or half."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _is_finished(state: dict[str, Any]) -> bool:
+    return int(state.get("global_step", 0)) >= int(state.get("max_steps", 0)) > 0
+
+
+def _has_random_states(checkpoint: Path, processes: int) -> bool:
+    states = list(checkpoint.glob("rng_state*.pth"))
+    # torch saves zip files, whose list of contents comes last.
+    return len(states) == processes and all(zipfile.is_zipfile(path) for path in states)
