@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from rolewise.rewards.answer_grammar import MAGNITUDES
+from rolewise.rewards.answer_text import plain
 from rolewise.rewards.worker_pool import LateReply, WorkerPool
 
 _LONGEST = 2000
@@ -14,7 +16,21 @@ _LONGEST = 2000
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _MARKED = re.compile(r"####|\banswer(?: is|:)[:\s]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d+(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?")
+_BOX_WITHOUT_BRACES = re.compile(
+    r"(?<!\\)\\(?:boxed|fbox|framebox)\s?(?:([-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)|\\[dt]?frac\s?(?:\d\d|\{[^{}]{1,200}\}\{[^{}]{1,200}\}))"
+    r"|([A-Za-z])\s?(?=\$))"
+)
+_OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})")
+_SIGN = r"(?:(?<![\w)}])[-−–]\s?)?"
+_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|'| )\d{3}(?!\d))+|\d+|(?=\.\d))(?:\.\d+)?"
+_QUANTITY = (
+    r"(?:\\[dt]?frac\s?(?:\d\d|\{[^{}]{1,60}\}\s?\{[^{}]{1,60}\})"
+    rf"|\\?[$£€]?\s?{_SIGN}{_DIGITS}(?:[eE][-+]?\d+(?!\w)|\s?/\s?\d+(?!\w)|:\d\d(?!\d)|\s\d+/\d+)?"
+    rf"(?:\s(?:{'|'.join(MAGNITUDES)})\b)?(?:\s?[ap]\.?m\b\.?)?(?:\s?\\?%)?)"
+)
+_NUMBER = re.compile(_SIGN + _QUANTITY, re.IGNORECASE)
+_SUM = re.compile(rf"{_SIGN}{_QUANTITY}(?:\s?(?:[-+*/^]|\\times|\\cdot)\s?{_QUANTITY}){{0,20}}", re.IGNORECASE)
+_CURRENCY = re.compile(r"\\?[$£€]\s?")
 
 
 @dataclass(frozen=True)
@@ -120,40 +136,59 @@ class MathJudge:
 def final_answer(text: str, *, numeric: bool = False) -> str | None:
     r"""The answer that a text ends with, or None.
 
-    It is what stands in the last `\boxed{…}` that is closed, and nothing if none is. In a text without one it is what
-    follows the last `####`, "answer is" or "answer:", to the end of the sentence.
+    It is what stands in the last `\boxed{…}` that is closed, or in `\boxed 2`, and nothing if a box is begun and none
+    is closed. In a text without one, empty boxes and the word "\boxed" aside, it is what follows the last `####`,
+    "answer is" or "answer:", to the end of the sentence.
 
     Args:
         text: a model's response.
-        numeric: whether the answer is a plain number. Then it is the first number of that sentence, and if there is no
-            such sentence either, the last number of the text.
+        numeric: whether the answer is a plain number. Then it is the first number of that sentence, or what comes after
+            its last equals sign, with its sign, magnitude, fraction or time, and the operations that it is part of; if
+            there is no such sentence either, the last number of the text.
     """
     boxed = _last_boxed(text)
     if boxed is not None:
-        return boxed.strip() or None
-    if r"\boxed" in text:
+        return boxed
+    if _OPEN_BOX.search(text) or text.rstrip().endswith(r"\boxed{"):
         return None
     marks = list(_MARKED.finditer(text))
     sentence = _SENTENCE_END.split(text[marks[-1].end() :].lstrip(), maxsplit=1)[0].strip(" *$") if marks else ""
     if not numeric:
         return sentence or None
-    numbers = _NUMBER.findall(sentence)[:1] or _NUMBER.findall(text)[-1:]
-    return numbers[0] if numbers else None
+    return _number_in(sentence) or _last_number(text)
+
+
+def _number_in(sentence: str) -> str | None:
+    """The number that a sentence gives."""
+    sentence = plain(sentence[-_LONGEST:])
+    found = _SUM.search(sentence[sentence.rfind("=") + 1 :]) or _SUM.search(sentence)
+    return _CURRENCY.sub("", found.group()).strip() if found else None
+
+
+def _last_number(text: str) -> str | None:
+    numbers = _NUMBER.findall(plain(text[-100_000:]))
+    return _CURRENCY.sub("", numbers[-1]).strip() if numbers else None
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed; one pass in any nesting."""
+    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed and hold something, or behind
+    one that has no braces; one pass in any nesting.
+    """
     found: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content begins; None for other braces
     for match in _BRACES.finditer(text):
         token = match.group()
         if token == "}":
             start = open_braces.pop() if open_braces else None
-            if start is not None and (found is None or start > found[0]):
+            filled = start is not None and bool(text[start : match.start()].strip())
+            if start is not None and filled and (found is None or start > found[0]):
                 found = start, match.start()
         elif token.endswith("{") and token != r"\{":
             open_braces.append(None if token == "{" else match.end())
-    return None if found is None else text[found[0] : found[1]]
+    bare = next(reversed(list(_BOX_WITHOUT_BRACES.finditer(text))), None)
+    if bare is not None and (found is None or bare.start() > found[1]):
+        return (bare[1] or bare[2]).rstrip(",")
+    return None if found is None else text[found[0] : found[1]].strip()
 
 
 def _verdict_by_sight(answer: str | None, reference: str) -> MathVerdict | None:

@@ -7,7 +7,6 @@ keeps the time, and kills.
 
 import json
 import logging
-import math
 import os
 import re
 import signal
@@ -18,46 +17,57 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
+from rolewise.rewards.answer_grammar import clash, read_answer, same_by_sight
+
 MEMORY_LIMIT = 2 << 30  # bytes; powers of powers ask for more than there is
 
-_SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(-?(?:\d+\.?\d*|\.\d+))[eE]([+-]?\d+)(?![\d.A-Za-z])")
-_DOLLARS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
-_LOOKS = re.compile(r"\\!\s*|\\(?:textbf|mathbf|boldsymbol)(?![A-Za-z])")
-_UNIT_IN_WORDS = re.compile(r"(?<=\d)\s+[A-Za-z]{3,}[A-Za-z ]*$")
-_POINT_BEFORE_SLASH = re.compile(r"(?<=\d)\.(?=/)")
 _LIST = re.compile(r",\s")
-_COMMA_BEFORE_THREE_DIGITS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_TINY = 1e-3
+_COMMA_BEFORE_THREE_DIGITS = re.compile(r"(?<=\d),(?=(?!0\d\d)\d{3}(?!\d))")
+_LIST_OF_ZEROS = re.compile(r",\s+0+(?=\d)")  # math-verify takes 1, 000 for 1000
+_APART = 1e-10
+"""Share of a number by which another may differ from it: what is lost of a number of 15 digits, no more."""
 
 
 def is_right(answer: str, reference: str) -> bool:
-    """Whether two answers in LaTeX (without delimiters) are equal for math-verify.
+    """Whether two answers in LaTeX (with or without delimiters) are equal for math-verify, as the grammar reads them.
 
-    What it misreads is put right before: `4.5e33`, `18 dollars`, `1./3`, and `120,180` where the reference is a list.
-    And since it takes all numbers near zero for equal, those must agree to six digits besides.
+    Where one of them is a list (`120, 180`) the other's commas separate too. And since math-verify takes all numbers
+    near each other for equal, those must agree to ten digits besides.
     """
-    answer, reference = _clean(answer), _clean(reference)
-    if _LIST.search(reference):
-        answer = _COMMA_BEFORE_THREE_DIGITS.sub(", ", answer)
-    read, expected = _read(answer), _read(reference)
-    return bool(verify(expected, read, timeout_seconds=None)) and not _tiny_and_apart(expected[:1], read[:1])
+    first, second = read_answer(answer), read_answer(reference)
+    if clash(first, second):
+        return False
+    if same_by_sight(first, second):
+        return True
+    texts = [first.latex, second.latex]
+    if any(map(_LIST.search, texts)):
+        texts = [_LIST_OF_ZEROS.sub(", ", _COMMA_BEFORE_THREE_DIGITS.sub(", ", text)) for text in texts]
+    read, expected = map(_read, texts)
+    return bool(verify(expected, read, timeout_seconds=None)) and not _apart(expected[:1], read[:1])
 
 
 def canonical(answer: str) -> str:
-    """A text that is the same for answers that are the same expression, as far as is easily seen: 0.5 and 1/2, say."""
-    read = _read(_clean(answer))
+    """A text that is the same for answers that are the same expression, as far as is easily seen: 0.5 and 1/2, say.
+
+    Being a text it makes votes transitive, where equality is not: 5 cm and 5 m both equal 5. It leaves units out, as
+    one question has one, and keeps bases and halves of the day.
+    """
+    written = read_answer(answer)
+    if written.base is not None:
+        return f"{written.latex}_{written.base}"
+    if written.minutes is not None:
+        return f"{written.latex}:{written.minutes:02}" + (f" {written.half}.m." if written.half else "")
+    return _canonical_expression(written.latex, answer)
+
+
+def _canonical_expression(latex: str, answer: str) -> str:
+    read = _read(latex)
     expression = _value(read[0]) if read else None
     if not isinstance(expression, sympy.Basic):
         return str(expression if read else answer)
     with suppress(Exception):  # not everything that can be read can be evaluated
         return str(sympy.nsimplify(expression.doit(), rational=True))
     return str(expression)
-
-
-def _clean(text: str) -> str:
-    text = _LOOKS.sub("", _DOLLARS.sub("", text.replace("\0", " ").replace("\n", " "))).strip().rstrip(".")
-    text = _POINT_BEFORE_SLASH.sub("", _UNIT_IN_WORDS.sub("", text))
-    return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
 
 
 def _read(text: str) -> list[Any]:
@@ -71,7 +81,8 @@ def _value(expression: Any) -> Any:
     return expression.rhs if isinstance(expression, sympy.Eq) else expression
 
 
-def _tiny_and_apart(expected: list[Any], read: list[Any]) -> bool:
+def _apart(expected: list[Any], read: list[Any]) -> bool:
+    """Whether both are numbers, and not the same one to ten digits; those too long for it are left to math-verify."""
     values = [_value(item) for item in (*expected, *read)]
     if not all(isinstance(value, sympy.Expr) and value.is_number for value in values):
         return False
@@ -79,7 +90,8 @@ def _tiny_and_apart(expected: list[Any], read: list[Any]) -> bool:
         first, second = (complex(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         return False
-    return 0 < abs(first) < _TINY and not math.isclose(abs(first - second), 0, abs_tol=1e-6 * abs(first))
+    # math-verify lets 50 stand for 50 %, and 0.5 too
+    return all(abs(first * share - second) > _APART * abs(second) for share in (1, 100, 0.01))
 
 
 def _limit_process() -> None:
