@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rolewise import __version__
 from rolewise.cli.parser import UnknownOption
 from rolewise.core.errors import RolewiseError
+from rolewise.core.limits import one_line
 
 COMMANDS = {
     "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not IS_MAIN_PROCESS:
         # What befalls all processes the main one says, and torchrun then ends the others while they wait here.
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
-    print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"rolewise {command}: {one_line(message, None)}", file=sys.stderr)
     return 2
 
 

@@ -1,8 +1,9 @@
 """Which checkpoint of an interrupted run can be trusted."""
 
-import json
 import re
 from pathlib import Path
+
+from rolewise.core.limits import parse_json
 
 
 def last_checkpoint(directory: Path) -> str | None:
@@ -20,7 +21,7 @@ def last_checkpoint(directory: Path) -> str | None:
 
 def _is_complete(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        parse_json((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return True
