@@ -1,4 +1,4 @@
-"""What comes in is bounded: lines, nesting, YAML, prompts of known sets, foreign text; Arrow keeps a JSON file's nulls."""
+"""What comes in is bounded (lines, nesting, YAML, prompts of known sets), and Arrow keeps a JSON file's nulls."""
 
 import gzip
 import json
@@ -18,7 +18,10 @@ from rolewise.data.readers import as_record, containers, read_conversations
 from rolewise.data.tools_in_prompts import with_tools_apart
 
 ARGUMENTS = {"row": [None, 2, None], "title": None, "size": 3}
-PARAMETERS = {"type": "object", "properties": {"row": {"enum": ["a", None]}, "title": {"default": None}, "size": {}}}
+PARAMETERS = {
+    "type": "object",
+    "properties": {"row": {"enum": ["a", None]}, "title": {"default": None}, "size": {"type": "integer"}},
+}
 
 
 def call(name, arguments, parameters):
