@@ -89,7 +89,7 @@ def test_what_is_left_out_has_its_default():
 def test_descriptions_that_can_not_be_used_are_told_in_one_line(tmp_path, text, message):
     path = tmp_path / "behaviours.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=rf"^[^\n]*behaviours\.yaml: [^\n]*{message}[^\n]*$"):
+    with pytest.raises(InputError, match=rf"^[^\n]*behaviours\.yaml(:\d+)?: [^\n]*{message}[^\n]*$"):
         read_behaviours(path)
 
 

@@ -25,6 +25,7 @@ from rich.table import Table as RichTable
 
 from rolewise.core.errors import RolewiseError
 from rolewise.core.launch import is_first
+from rolewise.core.limits import one_line, printable
 from rolewise.reporting.html import Table
 
 # Of several processes one speaks; torchrun numbers them.
@@ -85,7 +86,7 @@ class Bars(Progress):
         if task.finished:
             self._finished.add(task_id)
         done = f": {task.completed:,.0f} of {task.total:,.0f}" if task.total else ""
-        self.console.print(f"{task.description}{done}", markup=False, soft_wrap=True)
+        self.console.print(printable(f"{task.description}{done}"), markup=False, soft_wrap=True)
 
 
 def progress() -> Bars:
@@ -102,7 +103,7 @@ def progress() -> Bars:
 
 def note(text: str) -> None:
     """A line of explanation."""
-    err.print(text, markup=False, soft_wrap=True)
+    err.print(printable(text), markup=False, soft_wrap=True)
 
 
 def show(table: Table | None) -> None:
@@ -111,11 +112,11 @@ def show(table: Table | None) -> None:
         return
     grid = RichTable(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
     for number, column in enumerate(table.columns):
-        grid.add_column(column, justify="left" if number == 0 else "right")
+        grid.add_column(printable(column), justify="left" if number == 0 else "right")
     for row in table.rows:
         grid.add_row(
             *(
-                f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}" if isinstance(cell, float) else cell
+                f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}" if isinstance(cell, float) else printable(cell)
                 for cell in row
             )
         )
@@ -128,7 +129,7 @@ def run_script(main: Callable[[], None]) -> None:
     try:
         main()
     except RolewiseError as error:
-        err.print(f"{Path(sys.argv[0]).name}: {' '.join(str(error).split())}", soft_wrap=True, markup=False)
+        err.print(f"{Path(sys.argv[0]).name}: {one_line(error, None)}", soft_wrap=True, markup=False)
         sys.exit(2)
 
 

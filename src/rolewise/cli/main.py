@@ -17,6 +17,7 @@ from rolewise import __version__
 from rolewise.cli.parser import UnknownOption
 from rolewise.core.errors import GOES_ON, RolewiseError
 from rolewise.core.launch import check_alone, check_launcher, end_together, is_first, launched
+from rolewise.core.limits import one_line
 
 COMMANDS = {
     "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
@@ -121,7 +122,7 @@ def _run(arguments: Sequence[str]) -> int:
     if not IS_MAIN_PROCESS:
         # What befalls all processes the main one says, and torchrun then ends the others while they wait here.
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
-    print(f"rolewise {command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"rolewise {command}: {one_line(message, None)}", file=sys.stderr)
     return 2
 
 

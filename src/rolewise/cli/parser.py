@@ -7,12 +7,10 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import yaml
-
 from rolewise.core.errors import InputError
+from rolewise.core.limits import read_yaml
 
 T = TypeVar("T")
 Extra = Callable[[list[str]], tuple[Any, list[str]]]
@@ -181,14 +179,7 @@ def _config_file(argv: Sequence[str]) -> str | None:
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the config file ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+    content = read_yaml(path, "config file")
     if content is None:
         return {}
     if not isinstance(content, dict):

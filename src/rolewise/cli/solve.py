@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rolewise.cli.parser import build_parser, parse
+from rolewise.core.limits import printable
 from rolewise.jobs.search_options import SolveOptions
 
 DESCRIPTION = """Answer questions by tree search and vote (RFTT's inference).
@@ -37,6 +38,6 @@ def run(argv: Sequence[str]) -> None:
     if options.question is not None:
         [answer] = result.answers
         said = "no answer" if answer["answer"] is None else f"{answer['answer']} ({answer['share']:.0%} of the votes)"
-        out.print(f"answer:  {said}", soft_wrap=True, markup=False, highlight=False)
+        out.print(f"answer:  {printable(said)}", soft_wrap=True, markup=False, highlight=False)
     out.print(f"answers: {result.path / ANSWERS_FILE}", soft_wrap=True)
     out.print(f"report:  {result.path / REPORT_FILE}", soft_wrap=True)

@@ -9,6 +9,7 @@ import yaml
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_text
+from rolewise.core.limits import read_yaml
 
 BEHAVIOURS_FILE = "behaviours.yaml"
 """Lies in a model's directory."""
@@ -155,12 +156,9 @@ def read_behaviours(path: str | Path) -> BehaviourSet:
     Raises:
         InputError: naming the file, if it can't be read or does not say what it should.
     """
+    record = read_yaml(path, "behaviours")
     try:
-        return behaviours_from(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the behaviours ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+        return behaviours_from(record)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         # mkstemp makes private files; these are results, to be read like any other file of the user's.
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         temporary.replace(final)
     except OSError as error:
         raise unwritable(final, error) from error
@@ -67,7 +68,23 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _umask() -> int:
+def open_to_umask(folder: Path) -> None:
+    """Give everything in a folder the permissions that files and folders made plainly have.
+
+    Libraries that write by way of private temporary files (safetensors among them) leave theirs at 0600.
+    """
+    mask = umask()
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_symlink():
+            continue
+        mode = path.stat().st_mode
+        wanted = mode | ((0o777 if path.is_dir() else 0o666) & ~mask)
+        if wanted != mode:
+            path.chmod(stat.S_IMODE(wanted))
+
+
+def umask() -> int:
+    """The process's mask of permissions that new files don't get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

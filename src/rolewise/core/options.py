@@ -1,9 +1,10 @@
 """Options as dataclass fields that carry their own help, for Python, YAML and the command line alike."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
+
+from rolewise.core.limits import parse_json
 
 
 def option(default: Any, help: str, *, choices: Sequence[str] | None = None, group: str = "options") -> Any:
@@ -22,7 +23,7 @@ def split_list(text: str) -> list[str]:
     A list in YAML arrives as JSON text, which is also the way to give an entry that holds a comma.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         value = None
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from rolewise.core.errors import GOES_ON, InputError
-from rolewise.core.files import digest, unwritable, write_json, write_text
+from rolewise.core.files import digest, open_to_umask, unwritable, write_json, write_text
 from rolewise.core.versions import package_versions
 
 CONFIG_FILE = "config.yaml"
@@ -184,6 +184,7 @@ class RunDirectory:
             },
         )
         try:
+            open_to_umask(self.results)
             self.results.rename(self.output)
         except OSError as error:
             raise unwritable(self.output, error) from error

@@ -1,7 +1,6 @@
 """The labelled data set: a Hugging Face `datasets` directory that any trainer can read, and `rolewise.json` in it."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
+from rolewise.core.limits import parse_json
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 
@@ -240,7 +240,7 @@ def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None)
     if not info_file.is_file():
         raise InputError(f"{directory}: no labelled data set here ({INFO_FILE} is missing); make one: rolewise label")
     try:
-        fields = json.loads(info_file.read_text(encoding="utf-8"))
+        fields = parse_json(info_file.read_text(encoding="utf-8"))
         info = LabelledInfo(**fields)
         rows = load_from_disk(str(directory))
     except (TypeError, ValueError, OSError) as error:

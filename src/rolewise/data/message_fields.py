@@ -1,9 +1,11 @@
 """The fields of a message in the `messages` format, checked and brought into one shape."""
 
+import math
 import re
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import check_depth
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
 from rolewise.data.json_text import read_json
@@ -112,6 +114,9 @@ def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
     Raises:
         InputError: for calls without a name, or whose arguments are no object.
     """
+    given = parse_if_text(given, f"{where}: `tool_calls`")
+    if isinstance(given, list):
+        given = [parse_if_text(call, f"{where}: a call") for call in given]
     if not isinstance(given, list) or not all(isinstance(call, dict) for call in given):
         raise InputError(f"{where}: calls must be a list of objects")
     calls = []
@@ -124,6 +129,7 @@ def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
         arguments = arguments or {}
         if not isinstance(arguments, dict):
             raise InputError(f"{where}: `arguments` of the call {name!r} must be an object")
+        check_json(arguments, f"{where}: `arguments` of the call {name!r}")
         kept = {"type": "function", "function": {"name": name, "arguments": arguments}}
         calls.append(kept if call.get("id") is None else {"id": call["id"], **kept})
     return calls
@@ -138,6 +144,9 @@ def read_tools(given: Any, source: str, key: str = "tools") -> list[dict[str, An
     tools = parse_if_text(given, f"{source}: `{key}`")
     if not tools:
         return None
+    if isinstance(tools, list):
+        tools = [parse_if_text(tool, f"{source}: an entry of `{key}`") for tool in tools]
+        check_json(tools, f"{source}: `{key}`")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InputError(f"{source}: `{key}` must be a list of JSON schemas, or that list as JSON text")
     return tools
@@ -188,6 +197,30 @@ def read_role_spans(given: Any, content: str, where: str) -> list[RoleSpan]:
             )
         spans.append(RoleSpan(start, end, ROLE_BY_LABEL[label]))
     return spans
+
+
+def check_json(value: Any, where: str) -> None:
+    """Refuse what JSON can't hold; Arrow's columns can.
+
+    Raises:
+        InputError: starting with `where`, for bytes that are no text, NaN and infinite numbers, and values nested too
+            deep.
+    """
+    try:
+        check_depth(value)
+    except ValueError as error:
+        raise InputError(f"{where} is {error}") from error
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, bytes):
+            raise InputError(f"{where} holds bytes that are not UTF-8 text; store text")
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise InputError(f"{where} holds {item}, which is no JSON number; store null or leave the key out")
 
 
 def parse_if_text(value: Any, what: str) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import parse_json
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import read_role_spans, without_surrogates
 from rolewise.data.turns import TurnText
@@ -50,7 +51,7 @@ def read_origin(text: str, source: str) -> Origin:
         InputError: naming `source`, for anything else.
     """
     try:
-        record = json.loads(text)
+        record = parse_json(text)
         spans = record.get("role_spans")
         if spans is not None:
             pairs = zip(record["messages"], spans, strict=True)

@@ -9,7 +9,6 @@ for every token there is.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import parse_json
 from rolewise.core.role import Role
 from rolewise.data.message_fields import ROLE_BY_LABEL
 
@@ -63,7 +63,7 @@ def read_patch(path: str | Path, fingerprint: str) -> PatchRecord:
     path = Path(path)
     try:
         content = path.read_bytes()
-        patch = json.loads(content)
+        patch = parse_json(content)
     except OSError as error:
         raise InputError(f"{path}: cannot read the patch ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:

@@ -13,19 +13,13 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.json_text import read_json
 from rolewise.data.tool_calls import calls_to_openai, parse_response
 
-_SEAL_TOOLS = re.compile(r'\napi_list = (?P<tools>\[.*\])\ntask_instruction = "(?P<query>.*)"\nOutput:\s*\Z', re.DOTALL)
-_OPEN_FUNCTIONS = re.compile(
-    r"\nQuestion: (?P<query>.*?)\n+Function to be used: (?P<name>\S+)\n+Description: (?P<description>.*?)\n+"
-    r"Parameters:[ \n]*(?P<parameters>.*?)(?:\nRequired: \[(?P<required>.*?)\])?\s*(?:\nFormat your response.*)?\Z",
-    re.DOTALL,
-)
+# Parted by plain searches: patterns with several `.*` take time that grows with the cube of a hostile text's length.
+_SEAL_HEAD, _SEAL_QUERY, _SEAL_END = "\napi_list = [", ']\ntask_instruction = "', '"\nOutput:'
+_OPEN_HEADS = ("\nQuestion: ", "\nFunction to be used: ", "\nDescription: ", "\nParameters:")
+_TOOLACE_HEAD = "\nHere is a list of functions in JSON format that you can invoke:"
+_TOOLACE_FORM = "You should only return the function call"
+_TOOLACE_END = "\nShould you decide to return the function call(s)."
 _OPEN_FUNCTIONS_PARAMETER = re.compile(r"^\d+\. (?P<name>\S+) - (?P<description>.*)$", re.MULTILINE)
-_TOOLACE = re.compile(
-    r"(?P<task>.*?)(?:You should only return the function calls? in [^\n]*)?\n"
-    r"Here is a list of functions in JSON format that you can invoke:\s*(?P<tools>\[.*\])\.?\s*\n"
-    r"Should you decide to return the function call\(s\)\..*\Z",
-    re.DOTALL,
-)
 
 
 def with_tools_apart(conversation: Conversation, call_format: str) -> Conversation:
@@ -45,23 +39,70 @@ def with_tools_apart(conversation: Conversation, call_format: str) -> Conversati
     if conversation.tools or not messages:
         return conversation
     text = str(messages[0]["content"])
-    if messages[0]["role"] == "system" and call_format != "python" and (match := _TOOLACE.match(text)):
-        system = [{"role": "system", "content": match["task"].strip()}] if match["task"].strip() else []
+    if messages[0]["role"] == "system" and call_format != "python" and (toolace := _toolace_parts(text)):
+        task, listed = toolace
+        system = [{"role": "system", "content": task}] if task else []
         rest = [*system, *map(_with_calls, messages[1:])]
-        tools = _toolace_tools(match["tools"], conversation.source)
+        tools = _toolace_tools(listed, conversation.source)
         return replace(conversation, messages=rest, tools=tools, role_spans=None)
     if messages[0]["role"] != "user":
         return conversation
     found: tuple[str, list[dict[str, Any]]] | None = None
-    if match := _SEAL_TOOLS.search(text):
-        found = match["query"], _seal_tools(match["tools"], conversation.source)
-    elif match := _OPEN_FUNCTIONS.search(text):
-        found = match["query"].strip(), [_open_function(match)]
+    if seal := _seal_parts(text):
+        found = seal[0], _seal_tools(seal[1], conversation.source)
+    elif parts := _open_parts(text):
+        found = parts["query"].strip(), [_open_function(parts)]
     if found is None:
         return conversation
     query, tools = found
     rest = [{"role": "user", "content": query}, *messages[1:]]
     return replace(conversation, messages=rest, tools=tools, role_spans=None)
+
+
+def _seal_parts(text: str) -> tuple[str, str] | None:
+    """Query and list of tools of a Seal-Tools prompt."""
+    body = text.rstrip()
+    head, query = body.find(_SEAL_HEAD), body.rfind(_SEAL_QUERY)
+    if head < 0 or query < head + len(_SEAL_HEAD) or not body.endswith(_SEAL_END):
+        return None
+    start, end = query + len(_SEAL_QUERY), len(body) - len(_SEAL_END)
+    return (body[start:end], body[head + len(_SEAL_HEAD) - 1 : query + 1]) if start <= end else None
+
+
+def _open_parts(text: str) -> dict[str, str] | None:
+    """What an OpenFunctions prompt says under each of its heads."""
+    places: list[int] = []
+    position = 0
+    for head in _OPEN_HEADS:
+        place = text.find(head, position)
+        if place < 0:
+            return None
+        places.append(place)
+        position = place + len(head)
+    ends = [*places[1:], len(text)]
+    query, name, description, rest = (
+        text[place + len(head) : end] for place, head, end in zip(places, _OPEN_HEADS, ends, strict=True)
+    )
+    name = name.strip()
+    if not name or any(character.isspace() for character in name):
+        return None
+    rest = rest.partition("\nFormat your response")[0].rstrip()
+    parameters, _, required = rest.partition("\nRequired: [")
+    parts = {"query": query, "name": name, "description": description, "required": required.removesuffix("]")}
+    return parts | {"parameters": parameters.lstrip(" \n")}
+
+
+def _toolace_parts(text: str) -> tuple[str, str] | None:
+    """Task and list of tools of a ToolACE prompt."""
+    head, end = text.find(_TOOLACE_HEAD), text.rfind(_TOOLACE_END)
+    if head < 0 or end < head:
+        return None
+    tools = text[head + len(_TOOLACE_HEAD) : end].strip().removesuffix(".")
+    if not (tools.startswith("[") and tools.endswith("]")):
+        return None
+    last_line = text.rfind("\n", 0, head) + 1
+    form = text.find(_TOOLACE_FORM, last_line, head)
+    return text[: form if form >= 0 else head].strip(), tools
 
 
 def _seal_tools(text: str, source: str) -> list[dict[str, Any]]:
@@ -75,12 +116,12 @@ def _seal_tools(text: str, source: str) -> list[dict[str, Any]]:
         raise InputError(f"{source}: message 1: `api_list` can't be read: {error}") from error
 
 
-def _open_function(match: re.Match[str]) -> dict[str, Any]:
+def _open_function(match: dict[str, str]) -> dict[str, Any]:
     parameters = {
         found["name"].rstrip(":"): {"description": found["description"].strip()}
         for found in _OPEN_FUNCTIONS_PARAMETER.finditer(match["parameters"])
     }
-    required = [name.strip() for name in (match["required"] or "").split(",") if name.strip() in parameters]
+    required = [name.strip() for name in match["required"].split(",") if name.strip() in parameters]
     return _schema(match["name"], match["description"].strip(), parameters, required)
 
 

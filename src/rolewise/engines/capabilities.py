@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from rolewise.core.limits import one_line
 from rolewise.engines.base import EngineError
 from rolewise.engines.completion_replies import (
     IdSource,
@@ -127,7 +128,7 @@ class _Prober:
             raise EngineError(f"{error} when asked with token ids as the prompt, which it must take") from error
         [choice] = choices_of(url, reply, 1)
         if finish_reason(choice) is None:  # later it would be one sample's, here it is the server's way
-            said = choice.get("finish_reason")
+            said = one_line(choice.get("finish_reason"))
             raise EngineError(
                 f"{url}/completions: the reply has 'choices[].finish_reason' {said!r}, not stop or length"
             )

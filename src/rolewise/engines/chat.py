@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import one_line
 from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation
 from rolewise.engines.base import Engine, EngineError, Sampling
+from rolewise.engines.limited_http import limited_client, too_large
 
 _RETRIES = 5
 """After a lost connection, a refusal for too many requests (429) or a server's error; the client waits longer each
@@ -83,7 +85,13 @@ class ChatClient:
         self._openai = openai
         self._url, self._model, self._who = url, model, who
         # Without a key the client would take OPENAI_API_KEY from the environment; a key goes only where it is meant to.
-        self._client = openai.OpenAI(base_url=url, api_key=api_key or _NO_KEY, timeout=_TIMEOUT, max_retries=retries)
+        self._client = openai.OpenAI(
+            base_url=url,
+            api_key=api_key or _NO_KEY,
+            timeout=_TIMEOUT,
+            max_retries=retries,
+            http_client=limited_client(openai),
+        )
         self._pool = ThreadPoolExecutor(thread_name_prefix=who)
 
     def check(self) -> None:
@@ -120,12 +128,14 @@ class ChatClient:
             ) from error
         except self._openai.APIStatusError as error:
             raise EngineError(
-                f"the {self._who} at {self._url} answered {error.status_code}: {_one_line(error)}"
+                f"the {self._who} at {self._url} answered {error.status_code}: {one_line(error)}"
             ) from error
         except self._openai.OpenAIError as error:
-            raise EngineError(f"the {self._who} at {self._url} can't be reached: {_one_line(error)}") from error
-        except ValueError as error:
-            raise EngineError(f"the {self._who} at {self._url} sent no JSON: {_one_line(error)}") from error
+            if (larger := too_large(error)) is not None:
+                raise EngineError(f"the {self._who} at {self._url} {larger}") from error
+            raise EngineError(f"the {self._who} at {self._url} can't be reached: {one_line(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise EngineError(f"the {self._who} at {self._url} sent no JSON: {one_line(error)}") from error
         choices = getattr(reply, "choices", None)
         message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
         if message is None:
@@ -229,8 +239,3 @@ def _key_in_environment(variable: str | None, prefix: str, who: str) -> str | No
             f"the {who}'s {prefix}key names the environment variable {variable}, which is not set; export it first"
         )
     return os.environ[variable]
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rolewise.core.limits import one_line
 from rolewise.engines.base import EngineError, Sample, Sampling
 from rolewise.engines.stopping import StopTexts
 
@@ -136,7 +137,7 @@ class SampleReader:
         return list(dict.fromkeys([*([] if own is None else [own]), *sampling.stop_token_ids]))
 
     def _broken_off(self, url: str, choice: dict[str, Any]) -> BrokenOff:
-        said = choice.get("finish_reason")
+        said = one_line(choice.get("finish_reason"))
         self.note(f"the server ended answers with the finish_reason {said!r}: they count as none")
         return BrokenOff(f"{url} ended the answer with the finish_reason {said!r}")
 
@@ -245,4 +246,4 @@ def _all_prefixed(names: Sequence[str]) -> bool:
 
 
 def _names(reply: dict[str, Any]) -> str:
-    return ", ".join(sorted(map(str, reply))) or "nothing"
+    return one_line(", ".join(sorted(map(str, reply)))) or "nothing"

@@ -4,14 +4,15 @@ The `openai` package keeps the connections and tries again, ever more slowly, af
 """
 
 import asyncio
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import one_line
 from rolewise.engines.base import EngineError
+from rolewise.engines.limited_http import limited_async_client, too_large
 
 FIRST_RETRIES = 1
 FIRST_TIMEOUT = 30.0
@@ -121,7 +122,7 @@ class Endpoint:
             api_key=api_key or "none",
             timeout=timeout,
             max_retries=retries,
-            http_client=_limited_client(openai),
+            http_client=limited_async_client(openai),
         )
 
     async def models(self) -> list[dict[str, Any]]:
@@ -203,10 +204,12 @@ class Endpoint:
         except self._openai.APITimeoutError as error:
             raise _EndpointGone(f"{self.url} gives no whole answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
+            if (larger := too_large(error)) is not None:
+                raise EngineError(f"{self.url}{path} {larger}; is it a server of OpenAI's protocol?") from error
             raise _NoAnswer(f"{self.url} can't be reached ({_cause(error)})", None) from error
         except self._openai.APIStatusError as error:
             self._sort_out(error)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested so deep that nobody can read it
             reply = None
         if not json:
             return {}
@@ -215,7 +218,7 @@ class Endpoint:
         return reply
 
     def _sort_out(self, error: Any) -> None:
-        said = f"{self.url} answers {error.status_code} ({_one_line(_message(error))})"
+        said = f"{self.url} answers {error.status_code} ({_message(error)})"
         if error.status_code in _BUSY or error.status_code >= 500:
             raise _NoAnswer(f"{said} again and again", error.status_code) from error
         if error.status_code in (401, 403):
@@ -258,10 +261,10 @@ class EndpointPool:
             names = [str(entry["id"]) for entry in served]
             endpoint.model = model or names[0]
             if endpoint.model not in names:
-                raise EngineError(f"{endpoint.url} does not serve {model!r}; it serves {', '.join(names)}")
+                raise EngineError(f"{endpoint.url} does not serve {model!r}; it serves {one_line(', '.join(names))}")
             found.append(served[names.index(endpoint.model)])
         if len({endpoint.model for endpoint in self.alive}) > 1:
-            told = ", ".join(f"{endpoint.model} at {endpoint.url}" for endpoint in self.alive)
+            told = ", ".join(f"{one_line(endpoint.model)} at {endpoint.url}" for endpoint in self.alive)
             raise EngineError(f"the servers serve different models ({told}); name one that all of them serve")
         return found
 
@@ -323,36 +326,13 @@ class EndpointPool:
             raise EngineError(self._failure)
 
 
-def _limited_client(openai: Any) -> Any:
-    """An HTTP client of the package's kind whose `timeout` is that of a whole try.
-
-    Otherwise it is a limit on silence: a server that sends a byte now and then could hold a request for ever.
-    """
-    # httpx, or httpx2 in newer versions of the package.
-    http = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]]
-
-    class LimitedClient(openai.DefaultAsyncHttpxClient):  # type: ignore[misc]  # a class only at run time
-        async def send(self, request: Any, **how: Any) -> Any:
-            limit = request.extensions["timeout"]["read"]
-            try:
-                return await asyncio.wait_for(super().send(request, **how), limit)
-            except TimeoutError as error:
-                raise http.ReadTimeout(f"no whole reply within {limit:g} s", request=request) from error
-
-    return LimitedClient()
-
-
 def _message(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
         inner = body.get("message") or body.get("error") or body
-        return str(inner)
-    return str(body or error.message)
+        return one_line(inner)
+    return one_line(body or error.message)
 
 
 def _cause(error: BaseException) -> str:
-    return _one_line(str(error.__cause__ or error)) or type(error.__cause__ or error).__name__
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+    return one_line(error.__cause__ or error) or type(error.__cause__ or error).__name__

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import atomic_path
+from rolewise.core.limits import TooLarge, one_line, write_limited
 from rolewise.data.json_text import read_json
 from rolewise.evaluation.suite import SuiteSettings
 
@@ -153,7 +154,7 @@ def _download(file: DataFile, path: Path) -> str:
                     _fetch_from_hub(hub[1], hub[2], hub[3], temporary)
                 else:
                     _fetch(file.url, temporary)
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, TooLarge) as error:
                 raise InputError(
                     f"{file.url}: cannot download: {_reason(error)}; try again, or put a copy at {_place(file)}"
                 ) from error
@@ -172,8 +173,7 @@ def _download(file: DataFile, path: Path) -> str:
 
 def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
-        while chunk := response.read(_CHUNK):
-            stream.write(chunk)
+        write_limited(response.read, stream, "the file")
 
 
 def _fetch_from_hub(repository: str, revision: str, name: str, path: Path) -> None:
@@ -189,7 +189,7 @@ def _place(file: DataFile) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
+        return f"the server answered {error.code} {one_line(error.reason)}"
     if isinstance(error, urllib.error.URLError):
-        return str(getattr(error.reason, "strerror", None) or error.reason)
-    return " ".join(str(error).split()) or type(error).__name__
+        return one_line(getattr(error.reason, "strerror", None) or error.reason)
+    return one_line(error) or type(error).__name__

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.core.limits import read_yaml
 from rolewise.evaluation.suites import SUITES
 from rolewise.experiment.option_values import OptionKinds, mapping, text, unknown
 from rolewise.jobs.eval_options import EvalOptions
@@ -145,14 +144,7 @@ def read_experiment(path: str | Path, output: str | None = None) -> Experiment:
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot read the experiment file ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else path
-        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8'})") from error
+    content = read_yaml(path, "experiment file")
     if not isinstance(content, dict):
         raise InputError(
             f"{path}: expected `key: value` lines, found {'nothing' if content is None else 'something else'}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rolewise.core.behaviour import taught_behaviours, write_behaviours
 from rolewise.core.errors import InputError
+from rolewise.core.files import open_to_umask
 from rolewise.experiment.stages import partial
 from rolewise.jobs.engines import adapter_base, open_tokenizer
 from rolewise.jobs.eval_options import EvalOptions
@@ -35,4 +36,5 @@ def merge(adapter: str, output: str, *, dtype: str, trust_remote_code: bool = Fa
     write_merged(model, Path(adapter), working, tokenizer)
     if behaviours is not None:
         write_behaviours(behaviours, working)
+    open_to_umask(working)
     working.rename(output)

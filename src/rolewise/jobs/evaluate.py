@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.progress import Progress
 
 from rolewise import __version__
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.limits import parse_json, read_yaml
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.run_directory import CONFIG_FILE, RunDirectory
@@ -150,7 +150,7 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
     """
     path = Path(path)
     try:
-        summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
+        summary = parse_json((path / SUMMARY_FILE).read_text(encoding="utf-8"))
         scores = {
             name: [Score.from_json(line) for line in entry["scores"]] for name, entry in summary["suites"].items()
         }
@@ -161,9 +161,9 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
         titles = {name: entry["title"] for name, entry in summary["suites"].items()}
         untested = [name for name, entry in summary["suites"].items() if entry["untested"]]
         versions = {name: dict(entry["version"]) for name, entry in summary["suites"].items()}
-        settings = dict(yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8")))
+        settings = dict(read_yaml(path / CONFIG_FILE))
         notes = list(summary["notes"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         raise InputError(f"{path}: holds no finished evaluation; give the --output of a rolewise eval") from error
     return EvalResult(path, scores, examples, titles, untested, versions, settings, notes, was_finished)
 
@@ -313,7 +313,7 @@ def _mapping(text: str | None) -> dict[str, str]:
     if not text:
         return {}
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         value = None
     if isinstance(value, dict):
@@ -345,4 +345,4 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as stream:
         for line in stream:
-            yield json.loads(line)
+            yield parse_json(line)

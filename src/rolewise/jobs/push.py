@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import unwritable, write_json, write_text
+from rolewise.core.files import open_to_umask, unwritable, write_json, write_text
 from rolewise.data.labelled import INFO_FILE, LabelledData, LabelledInfo, load_labelled
 from rolewise.jobs.options import PushOptions
 from rolewise.labelling.checks import check_labels
@@ -55,6 +55,7 @@ def _write_dry_run(labelled: LabelledData, repo: str, directory: Path) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_files(labelled, repo, partial)
+        open_to_umask(partial)
         partial.rename(directory)
     except OSError as error:
         raise unwritable(directory, error) from error

@@ -1,6 +1,5 @@
 """The questions that searches take: with or without answers, out of files of questions or of conversations."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import limited_lines, parse_json, too_long
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import without_surrogates
 from rolewise.data.readers import Rejected
@@ -117,9 +117,10 @@ def _holds_questions(location: str) -> bool:
     if path.suffix not in (".jsonl", ".json") or not path.is_file():
         return False
     try:
-        with path.open(encoding="utf-8") as stream:
-            record = json.loads(next((line for line in stream if line.strip()), ""))
-    except (OSError, ValueError, RecursionError):  # the readers of conversations say it better
+        with path.open("rb") as stream:
+            lines = (line.data for line in limited_lines(stream) if line.data is None or line.data.strip())
+            record = parse_json(next(lines, None) or b"")
+    except (OSError, ValueError):  # the readers of conversations say it better
         return False
     if not isinstance(record, dict) or any(key in record for key in _CONVERSATION_KEYS):
         return False
@@ -128,8 +129,8 @@ def _holds_questions(location: str) -> bool:
 
 def _of_file(path: Path, name: str, skip_invalid: bool, rejected: list[Rejected]) -> Iterator[Question]:
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
+        for number, line in limited_lines(stream):
+            if line is not None and not line.strip():
                 continue
             source = f"{name}:{number}"
             try:
@@ -142,9 +143,11 @@ def _of_file(path: Path, name: str, skip_invalid: bool, rejected: list[Rejected]
             yield question
 
 
-def _of_record(line: bytes, source: str) -> Question:
+def _of_record(line: bytes | None, source: str) -> Question:
+    if line is None:
+        raise InputError(too_long())
     try:
-        record = without_surrogates(json.loads(line, parse_constant=lambda name: None))  # NaN is no answer
+        record = without_surrogates(parse_json(line, parse_constant=lambda name: None))  # NaN is no answer
     except (ValueError, RecursionError) as error:
         raise InputError(f"not a line of JSON ({error})") from error
     text = _text_of(record) if isinstance(record, dict) else None

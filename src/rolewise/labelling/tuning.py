@@ -15,6 +15,7 @@ from rich.progress import Progress
 from transformers import Trainer, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from rolewise.core.files import open_to_umask
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import ShuffledPair, pair_ids
@@ -91,6 +92,7 @@ def run_to_end(trainer: Trainer, work: Path, output: Path) -> None:
     finished = work / "finished"
     trainer.save_model(str(finished))
     if processes.is_main():
+        open_to_umask(finished)
         finished.rename(output)
         shutil.rmtree(work)
     processes.wait()

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import MAX_REPLY_BYTES, TooLarge, joined, one_line, parse_json
 from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel, Solution, misfit
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -96,10 +97,10 @@ class ServerReward(ProcessRewardModel):
         if status in (401, 403):
             raise InputError(f"process-reward server {self._url} answers {status}; give the right key")
         if status != 200:
-            said = " ".join(data.decode("utf-8", errors="replace").split())[:200]
+            said = one_line(data[:4000].decode("utf-8", errors="replace"), 200)
             raise InputError(f"process-reward server {self._url} answers {status} ({said}); check the URL")
         try:
-            return json.loads(data)
+            return parse_json(data)
         except ValueError as error:
             raise InputError(
                 f"process-reward server {self._url}: the reply is no JSON; see docs/process_rewards.md"
@@ -122,7 +123,7 @@ class ServerReward(ProcessRewardModel):
             except urllib3.exceptions.TimeoutError:
                 failure = f"gives no answer within {self._timeout:g} s"
             except urllib3.exceptions.HTTPError as error:
-                failure = f"breaks the connection ({' '.join(str(error).split())[:200]})"
+                failure = f"breaks the connection ({one_line(error, 200)})"
             if wait is None or self._closed.wait(wait):
                 break
         raise ProcessRewardError(f"process-reward server {self._url} {failure}")
@@ -133,17 +134,21 @@ class ServerReward(ProcessRewardModel):
         reply = self._connections.request(
             "POST", self._url, body=body, headers=headers, timeout=self._timeout, retries=False, preload_content=False
         )
-        parts = []
         try:
-            while part := reply.read1(1 << 16):
-                parts.append(part)
-                if time.monotonic() > deadline:  # a byte now and then, for ever
-                    raise urllib3.exceptions.TimeoutError
+            pieces = iter(lambda: reply.read1(1 << 16), b"")
+            # A server may send a byte now and then, for ever.
+            data = joined(pieces, MAX_REPLY_BYTES, "the reply", deadline - time.monotonic())
+        except TimeoutError as error:
+            reply.close()
+            raise urllib3.exceptions.TimeoutError from error
+        except TooLarge as error:
+            reply.close()
+            raise InputError(f"process-reward server {self._url}: {error}; mend the server") from error
         except BaseException:
             reply.close()
             raise
         reply.release_conn()
-        return reply.status, b"".join(parts)
+        return reply.status, data
 
 
 def _is_url(url: str) -> bool:

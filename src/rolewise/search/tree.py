@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_text
+from rolewise.core.limits import limited_lines, parse_json, too_long
 
 SCHEMA = 1
 ROOT = 0
@@ -197,7 +198,9 @@ def read_trees(path: str | Path) -> Iterator[Tree]:
     """
     try:
         with Path(path).open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in limited_lines(stream):
+                if line is None:
+                    raise InputError(f"{path}:{number}: {too_long()}; is it a file of trees?")
                 if line.strip():
                     yield _tree_of(line, f"{path}:{number}")
     except OSError as error:
@@ -206,7 +209,7 @@ def read_trees(path: str | Path) -> Iterator[Tree]:
 
 def _tree_of(line: bytes, place: str) -> Tree:
     try:
-        return tree_from(json.loads(line))
+        return tree_from(parse_json(line))
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (ValueError, RecursionError) as error:

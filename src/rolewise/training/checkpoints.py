@@ -1,6 +1,5 @@
 """Checkpoints of an interrupted run: which can be trusted, and a training that ends from any of them alike."""
 
-import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
+
+from rolewise.core.limits import parse_json
 
 
 def last_checkpoint(directory: Path, processes: int = 1) -> str | None:
@@ -90,7 +91,7 @@ def _without_steps(trainer: Trainer) -> None:
 def _state_of(checkpoint: Path) -> dict[str, Any] | None:
     """The trainer's state in a checkpoint; None if it is not there or half."""
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        state = parse_json((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None

@@ -4,17 +4,26 @@ JSON Lines and Parquet are read piece by piece, data sets from memory-mapped fil
 larger than memory. A JSON list is read whole.
 """
 
-import datetime
 import gzip
 import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import (
+    MAX_FILE_BYTES,
+    MAX_LINE_BYTES,
+    Line,
+    TooLarge,
+    joined,
+    limited_lines,
+    one_line,
+    too_long,
+)
 from rolewise.data.json_text import read_json
 from rolewise.data.message_fields import without_surrogates
 from rolewise.data.readers.formats import FORMATS
@@ -109,20 +118,17 @@ def _file_records(path: Path) -> Iterator[Record]:
 def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[Record]:
     """Records of JSON Lines, of a JSON list, or of a JSON object in which one list holds them."""
     # Lines end at line feeds only: str.splitlines would also cut at U+2028 and other marks that JSON strings may hold.
-    lines = enumerate(stream, start=1)
-    head = b""
-    for number, line in lines:
-        head += line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if head.strip():
-            break
-    else:
-        return
     is_json = path.name.removesuffix(".gz").endswith(".json")
-    if head.lstrip()[:1] == b"[" or (is_json and _line_record(path, number, head).error):  # an object over many lines
-        yield from _whole_file(path, head + b"".join(line for _, line in lines))
+    start = _first_line(path, stream, is_json)
+    if start is None:
         return
+    number, head = start
+    if head.lstrip()[:1] == b"[" or (is_json and _line_record(path, number, head).error):  # an object over many lines
+        yield from _whole_file(path, _rest_of_file(path, stream, head))
+        return
+    lines = (Line(line.number + number, line.data) for line in limited_lines(stream))
     first = _line_record(path, number, head.lstrip(b"\r\n"))
-    later = (_line_record(path, number, line) for number, line in lines if line.strip())
+    later = (_line_record(path, line.number, line.data) for line in lines if line.data is None or line.data.strip())
     second = next(later, None)
     if second is None:
         yield from _unwrapped(path, first)
@@ -132,8 +138,39 @@ def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[R
     yield from later
 
 
-def _line_record(path: Path, number: int, line: bytes) -> Record:
+def _first_line(path: Path, stream: "IO[bytes] | gzip.GzipFile", is_json: bool) -> tuple[int, bytes] | None:
+    """The number of the first line that is not blank, and the file up to its end; None where all are blank.
+
+    Raises:
+        InputError: if it is longer than a line may be, and the file is none that is read whole.
+    """
+    number, head = 0, bytearray()
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        head += line
+        # A file that is read whole may have no line feed at all.
+        long = len(head) > MAX_LINE_BYTES
+        if long and not is_json and head[: 1 << 16].lstrip()[:1] != b"[":
+            raise InputError(f"{path}:{number}: {too_long()}; is it JSON Lines, one record a line?")
+        if long or line.strip():
+            return number, bytes(head)
+    return None
+
+
+def _rest_of_file(path: Path, stream: "IO[bytes] | gzip.GzipFile", head: bytes) -> bytes:
+    try:
+        return joined(chain([head], iter(lambda: stream.read(1 << 20), b"")), MAX_FILE_BYTES, "the file")
+    except TooLarge as error:
+        raise InputError(
+            f"{path}: {error}, too much to be read whole; save it as JSON Lines, which is read line by line"
+        ) from error
+
+
+def _line_record(path: Path, number: int, line: bytes | None) -> Record:
     source = f"{path}:{number}"
+    if line is None:
+        return Record(source, None, too_long())
     try:
         return Record(source, _parse(line))
     except _ParseError as error:
@@ -189,26 +226,15 @@ def _parquet_records(path: Path) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
+    from rolewise.data.readers.arrow_values import rows_of
+
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+            rows = (row for batch in file.iter_batches(_ROWS_AT_ONCE) for row in rows_of(batch))
             for number, row in enumerate(rows, start=1):
-                yield Record(f"{path}: record {number}", _without_nulls(row))
+                yield Record(f"{path}: record {number}", row)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-
-
-def _without_nulls(value: Any) -> Any:
-    """A value without the keys that are None (Arrow gives each object of a column the keys of all), as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    return value if isinstance(value, str | int | float | bool) else str(value)
+        raise InputError(f"{path}: not a readable Parquet file: {one_line(error)}") from error
 
 
 def _load_directory(path: str) -> Any:
@@ -248,18 +274,24 @@ def _open_dataset(name: str, data: Any, split: str) -> Container:
 
 
 def _dataset_records(name: str, data: Any) -> Iterator[Record]:
-    rows = iter(data)
+    from rolewise.data.readers.arrow_values import rows_of
+
+    batches = iter(data.with_format("arrow").iter(batch_size=_ROWS_AT_ONCE))
     number = 0
     while True:
-        number += 1
         try:
-            row = next(rows, None)
+            batch = next(batches, None)
+            rows = None if batch is None else list(rows_of(batch))
         except Exception as error:
-            raise InputError(f"{name}: record {number} can't be read: {_one_line(error)}") from error
-        if row is None:
+            raise InputError(
+                f"{name}: record {number + 1} or one soon after can't be read: {_one_line(error)}"
+            ) from error
+        if rows is None:
             return
-        yield Record(f"{name}: record {number}", _without_nulls(row))
+        for row in rows:
+            number += 1
+            yield Record(f"{name}: record {number}", row)
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import parse_json
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import read_functions, read_tool_calls, without_surrogates
 
@@ -54,9 +55,9 @@ def _call(text: str, where: str) -> Any:
     quoted = _QUOTED_ARGUMENTS.fullmatch(text)
     try:
         if quoted is None:
-            return without_surrogates(json.loads(text))
+            return without_surrogates(parse_json(text))
         arguments = quoted.group(2).replace("\\'", "'")
-        return without_surrogates({"name": json.loads(quoted.group(1)), "arguments": json.loads(arguments)})
+        return without_surrogates({"name": parse_json(quoted.group(1)), "arguments": parse_json(arguments)})
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: the call after {_CALL} is broken JSON: {error}") from error
 

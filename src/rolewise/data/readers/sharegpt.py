@@ -1,9 +1,9 @@
 """ShareGPT: `conversations` of `from` and `value`, as LLaMA-Factory, ToolACE, Hermes and ToolLLaMA write it."""
 
-import json
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import parse_json
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import read_functions, read_tool_calls, without_surrogates
 from rolewise.data.readers.messages import read_messages
@@ -73,7 +73,7 @@ def _calls(value: str, where: str) -> list[Any] | None:
     """The calls in a turn's text; None where it isn't JSON and doesn't look like it."""
     text = value.strip()
     try:
-        parsed = without_surrogates(json.loads(text))
+        parsed = without_surrogates(parse_json(text))
     except (ValueError, RecursionError) as error:
         if text.startswith("{") or text.removeprefix("[").lstrip().startswith("{"):
             raise InputError(f"{where} (function_call) is broken JSON: {error}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
+from rolewise.core.limits import parse_json
 from rolewise.evaluation.sources import DataFile, FoundFile, find_file, read_records
 from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
 
@@ -126,7 +127,7 @@ def has_call(values: Sequence[Any], reference: dict[str, Any]) -> bool:
     """
     for value in values:
         try:
-            call = json.loads(value) if isinstance(value, str) else value
+            call = parse_json(value) if isinstance(value, str) else value
             if "name" in call and "parameters" in call:
                 name, parameters = call["name"], call["parameters"]
             else:

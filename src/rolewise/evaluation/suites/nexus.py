@@ -9,7 +9,6 @@ understood besides. The prompt is our own. Untested on the hub's own files, whos
 """
 
 import ast
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import parse_json
 from rolewise.data.tool_calls import ParsedCall, parse_response
 from rolewise.evaluation.sources import DataFile, find_file
 from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
@@ -247,7 +247,7 @@ def _standardized(queries: Path, api_list: Path) -> Iterable[tuple[str, Question
             task = row["dataset"]
             offered = tuple(functions[task, name] for name in row["context_functions"])
             reference = functions[task, row["python_function_name"]]
-            arguments = reference.bind((), json.loads(row["python_args_dict"]))
+            arguments = reference.bind((), parse_json(row["python_args_dict"]))
             yield task, Question(row["prompt"], offered, reference.name, arguments)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _bad_row(queries, number, "question", error) from error
@@ -259,7 +259,7 @@ def _toolllm(queries: Path) -> Iterable[tuple[str, Question]]:
         try:
             if row["dataset"] != "toolllm":
                 continue
-            record = json.loads(row["query_dict"])
+            record = parse_json(row["query_dict"])
             offered = tuple(_function_of_source(source) for source in record["context"])
             [call] = parse_response(record["Output"], "python").calls
             reference = next(function for function in offered if function.name == call.name)
@@ -288,7 +288,7 @@ def _default(written: Any) -> Any:
     """A default value, which is written as Python or, behind `JSON:`, as JSON."""
     if not isinstance(written, str):
         return written
-    return json.loads(written[5:]) if written.startswith("JSON:") else _literal(ast.parse(written, mode="eval").body)
+    return parse_json(written[5:]) if written.startswith("JSON:") else _literal(ast.parse(written, mode="eval").body)
 
 
 def _literal(node: ast.expr) -> Any:

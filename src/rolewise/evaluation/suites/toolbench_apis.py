@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
+from rolewise.core.limits import parse_json
 from rolewise.data.json_text import read_json
 from rolewise.engines.chat import Chat
 
@@ -219,7 +220,7 @@ def _object_in(text: str) -> Json | None:
 def _read_object(path: Path) -> Json:
     """The JSON object in a file; empty if there is no such file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import unwritable
+from rolewise.core.files import open_to_umask, unwritable
 
 CHECKER = "bfcl-eval"
 PARSERS = ("tree-sitter", "tree-sitter-java", "tree-sitter-javascript")
@@ -82,6 +82,7 @@ def _unpacked(pin: Pin, cache: Path) -> Path:
                 content = Path(made) / "content"
                 with zipfile.ZipFile(wheel) as archive:
                     archive.extractall(content)
+                open_to_umask(content)
                 content.rename(folder)  # whole or not at all
     except OSError as error:
         raise unwritable(folder, error) from error

@@ -1,0 +1,119 @@
+"""Rows of Arrow tables (Parquet, data set directories, the hub) as the JSON values that they were made of.
+
+What Arrow keeps differently, and the rule for each:
+
+- A struct has every key that any row's object had; where a row had none it says null, and so it does for a true null.
+  The two can't be told apart. A null in a struct is a missing key, but for one case: in calls and tools, a key that has
+  no value but null in the whole column (its Arrow type is null) can only come of true nulls and is kept, in a call's
+  arguments if the record's tools declare it (see `drop_undeclared_nulls`).
+- Json() columns of `datasets`, maps, lists, and JSON text hold what was written: every null stays.
+- Bytes are UTF-8 text; others stay bytes, for whoever needs text there to refuse.
+- Dates and times are ISO text, decimals numbers.
+"""
+
+import datetime
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from rolewise.data.json_text import read_json
+
+_EXACT_KEYS = frozenset({"tool_calls", "function_call", "tools", "functions", "answers"})
+"""Columns and fields in which null may be an argument or part of a schema."""
+
+
+def rows_of(batch: "pa.Table | pa.RecordBatch") -> Iterator[dict[str, Any]]:
+    """The rows as dictionaries, without the columns in which a row has null."""
+    for row in batch.to_pylist():
+        values = {
+            field.name: _value(row[field.name], field.type, field.name in _EXACT_KEYS)
+            for field in batch.schema
+            if row[field.name] is not None
+        }
+        yield drop_undeclared_nulls(values)
+
+
+def drop_undeclared_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """Take keys that are null out of a call's arguments where the row's tools have no such parameter for it.
+
+    Arrow gave them to this call because another row's call of another tool had them. A call of a tool that the row does
+    not describe, or whose tools are text, is left as it is.
+    """
+    tools = row.get("tools") or row.get("functions")
+    messages = row.get("messages")
+    if not isinstance(tools, list) or not isinstance(messages, list):
+        return row
+    declared = dict(filter(None, map(_parameters, tools)))
+    for message in messages:
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        for call in calls if isinstance(calls, list) else []:
+            function = call.get("function", call) if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            known = declared.get(str(function.get("name"))) if isinstance(function, dict) else None
+            if isinstance(arguments, _Struct) and known is not None:
+                for key in [key for key, value in arguments.items() if value is None and key not in known]:
+                    del arguments[key]
+    return row
+
+
+class _Struct(dict[str, Any]):
+    """An object that was a struct, whose nulls are in doubt."""
+
+
+def _parameters(tool: Any) -> tuple[str, dict[str, Any]] | None:
+    """A tool's name and the properties of its parameters, where it says them."""
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    parameters = function.get("parameters") if isinstance(function, dict) else None
+    properties = parameters.get("properties") if isinstance(parameters, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return (name, properties) if isinstance(name, str) and isinstance(properties, dict) else None
+
+
+def _value(value: Any, kind: pa.DataType, exact: bool) -> Any:
+    """A value as JSON has it; `exact` within calls and tools."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(kind, pa.JsonType):
+        return _parsed(value)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _value(value, kind.storage_type, exact)
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        fields = {field.name: field.type for field in kind}
+        return _Struct(
+            (key, _value(item, fields[key], exact or key in _EXACT_KEYS))
+            for key, item in value.items()
+            if item is not None or (exact and pa.types.is_null(fields[key]))
+        )
+    if pa.types.is_map(kind):
+        pairs = value.items() if isinstance(value, dict) else value
+        return {str(_value(key, kind.key_type, exact)): _value(item, kind.item_type, exact) for key, item in pairs}
+    if pa.types.is_dictionary(kind):
+        return _value(value, kind.value_type, exact)
+    if isinstance(value, list):
+        return [_value(item, kind.value_type, exact) for item in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if isinstance(value, str) else str(value)
+
+
+def _parsed(text: Any) -> Any:
+    """What a cell of a Json() column holds; text that is none stays text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return read_json(text)
+    except ValueError:
+        return text
