@@ -5,6 +5,7 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.message_fields import LONE_SURROGATE
 from rolewise.data.turns import TurnText
 
 _SHOWN = 40
@@ -58,19 +59,20 @@ class PromptCheck:
         if text.startswith(prompt) and len(prompt) <= turn.start and self._same_tokens(prompt, text[: turn.end]):
             return ""
         return (
-            f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, and the training text does not begin "
-            f"so ({text[: turn.start][-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template whose "
+            f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, and the training text does not "
+            f"begin so ({text[: turn.start][-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template whose "
             "prompt and turns agree."
         )
 
     def _same_tokens(self, prompt: str, text: str) -> bool:
-        prompt_ids, ids = (self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, text))
+        clean = [LONE_SURROGATE.sub("\ufffd", part) for part in (prompt, text)]
+        prompt_ids, ids = (self._tokenizer(part, add_special_tokens=False)["input_ids"] for part in clean)
         return bool(ids[: len(prompt_ids)] == prompt_ids)
 
     @staticmethod
     def _kind(messages: Messages, at: int, tools: Tools, alone: bool) -> tuple[Any, ...]:
         content = messages[at]["content"]
-        before = [message["role"] for message in messages[max(0, at - 2) : at]]
+        before = [message["role"] for message in messages[max(0, at - 4) : at]]
         earlier = any(message["role"] == "assistant" for message in messages[:at])
         thinks = content.lstrip().startswith("<think>")
         last = at == len(messages) - 1

@@ -24,10 +24,9 @@ from rolewise.data.origin import write_origin
 from rolewise.data.prompt_check import PromptCheck
 from rolewise.data.turns import TurnFinder, TurnText
 
-
 TURN_BY_TURN_NOTE = (
-    "The chat template writes earlier turns otherwise than the last one (often without their thoughts), so each assistant "
-    "turn of such a conversation is a sample of its own."
+    "The chat template writes earlier turns otherwise than the last one (often without their thoughts), so each "
+    "assistant turn of such a conversation is a sample of its own."
 )
 
 
