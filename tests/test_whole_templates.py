@@ -14,7 +14,7 @@ from rolewise.evaluation.prompting import Prompter
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 END = "<|im_end|>"
-ALWAYS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}<|im_start|>assistant\n"
+ALWAYS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}{{ '<|im_start|>assistant\n' }}"
 FIRST_CALL_ONLY = (
     "{% if tools %}{{ tools | tojson }}{% endif %}"
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
@@ -27,7 +27,8 @@ FIRST_SYSTEM_ONLY = CHATML.replace(
 ).replace("if loop.first or message.role", "if message == messages[0] or message.role")
 MARKED_WITHOUT_THOUGHT = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
-    "{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}{% else %}{{ m.content + '<|im_end|>' }}{% endif %}"
+    "{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}"
+    "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}"
     "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
 )
 
@@ -71,7 +72,8 @@ def test_calls_that_a_template_drops_are_written_as_text(make_tokenizer: MakeTok
     tools = [{"type": "function", "function": {"name": "get_weather", "description": "Weather."}}]
     single = Conversation([*say("u: Q").messages, {"role": "assistant", "content": "", "tool_calls": [call()]}], tools)
     [sample] = renderer.render(single)
-    assert "<tool_call>" not in sample.text and renderer.notes_for([single]) == []
+    assert "<tool_call>" not in sample.text
+    assert renderer.notes_for([single]) == []
     calls = [call(**each) for each in arguments]
     parallel = Conversation([*say("u: Q").messages, {"role": "assistant", "content": "", "tool_calls": calls}], tools)
     [sample] = renderer.render(parallel)
@@ -85,7 +87,8 @@ def test_system_messages_that_a_template_drops_are_joined(make_tokenizer: MakeTo
     renderer = Renderer(tokenizer)
     conversation = say("s: One.", "s: Two.", "u: Hi", "a: Hello", "s: Three.", "u: Q", "a: A")
     [sample] = renderer.render(conversation)
-    assert "One.\n\nTwo." in sample.text and "Three.\n\nQ" in sample.text
+    assert "One.\n\nTwo." in sample.text
+    assert "Three.\n\nQ" in sample.text
     assert loss_texts(tokenizer, sample) == [f"Hello{END}", f"A{END}"]
     assert any("system messages" in note for note in renderer.notes_for([conversation]))
 

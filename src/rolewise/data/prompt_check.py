@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rolewise.core.errors import InputError
-from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.message_fields import LONE_SURROGATE
 from rolewise.data.turns import TurnText
+from rolewise.data.written_messages import Messages, Tools
 
 _SHOWN = 40
 """Characters of a prompt's end that a note quotes."""
@@ -60,8 +61,8 @@ class PromptCheck:
             return ""
         return (
             f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, and the training text does not "
-            f"begin so ({text[: turn.start][-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template whose "
-            "prompt and turns agree."
+            f"begin so ({text[: turn.start][-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template "
+            "whose prompt and turns agree."
         )
 
     def _same_tokens(self, prompt: str, text: str) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rolewise.core.errors import InputError
-from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.written_messages import Messages, Tools
 
 
 class TurnText(NamedTuple):
