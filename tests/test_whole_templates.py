@@ -14,7 +14,10 @@ from rolewise.evaluation.prompting import Prompter
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 END = "<|im_end|>"
-ALWAYS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}{{ '<|im_start|>assistant\n' }}"
+ALWAYS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+    "{{ '<|im_start|>assistant\n' }}"
+)
 FIRST_CALL_ONLY = (
     "{% if tools %}{{ tools | tojson }}{% endif %}"
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
