@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,21 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
+from rolewise.data.skeleton import Skeleton, outline_key, skeleton_of
 from rolewise.data.tool_text import DEFAULT_TOOL_FORMAT, tool_format
+from rolewise.data.written_messages import (
+    Messages,
+    Tools,
+    append_to_system,
+    plain,
+    with_one_system,
+    with_results_as_user,
+    with_system_in_user,
+    with_written_calls,
+)
 
-Messages = list[dict[str, Any]]
-Tools = list[dict[str, Any]] | None
+_OUTLINES_KEPT = 10_000
+"""How many outlines of conversations a template remembers the shape for."""
 
 CHATML = (
     "{% for message in messages %}"
@@ -90,6 +101,43 @@ class _Abilities:
     tools: bool
     tool_calls: bool
     tool_role: bool
+    tool_role_after_text: bool
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What is written another way for one conversation, beside what the template never has a place for."""
+
+    systems: str = ""
+    calls_as_text: bool = False
+
+    def notes(self, format_name: str) -> list[str]:
+        """A line for each, for the user."""
+        notes = []
+        if self.systems:
+            notes.append(
+                "The chat template leaves out or refuses system messages where these data have them: their text is "
+                + ("joined to the first one's, or put " if self.systems == "one" else "put ")
+                + "before the next user message."
+            )
+        if self.calls_as_text:
+            notes.append(
+                "The chat template leaves out calls, or text beside them (often all parallel calls but one): such "
+                f"conversations have tools and calls as text in the {format_name} format, so a prompt that `eval` or "
+                f"`grpo` writes may begin otherwise; --tool-format {format_name} writes all of them so."
+            )
+        return notes
+
+
+def _shapes_for(conversation: Conversation) -> list[_Shape]:
+    """Shapes to try, those that change least first."""
+    systems = [message["role"] in ("system", "developer") for message in conversation.messages]
+    calls = any(message.get("tool_calls") for message in conversation.messages)
+    ways = ["", "one", "user"] if any(systems[1:]) else ["", "user"] if any(systems) else [""]
+    shapes = [_Shape(way) for way in ways]
+    return (
+        [*shapes, *(replace(shape, calls_as_text=True) for shape in shapes)] if calls or conversation.tools else shapes
+    )
 
 
 class ChatTemplate:
@@ -124,6 +172,9 @@ class ChatTemplate:
         self._format = tool_format(tool_format_name or DEFAULT_TOOL_FORMAT)
         self.tool_format = self._format.name
         self._special, self._specials = _special_patterns(tokenizer)
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
+        self._standing_header = ""
+        self._standing_header = self._find_standing_header()
         answered = self.render([_USER, _ASSISTANT])
         if _ANSWER not in answered:
             raise InputError("the chat template drops the assistant's content; pass another with --chat-template")
@@ -141,11 +192,13 @@ class ChatTemplate:
         Raises:
             InputError: with the template's own words, where it refuses them.
         """
-        return self._run(messages, tools, add_generation_prompt=generation_prompt)[0]
+        text = self._run(messages, tools, add_generation_prompt=generation_prompt)[0]
+        return text if generation_prompt else text.removesuffix(self._standing_header)
 
     def render_marked(self, messages: Messages, tools: Tools = None) -> tuple[str, list[tuple[int, int]]]:
         """The text, and the character spans (start, end) that the template's markers call the assistant's."""
-        return self._run(messages, tools, return_assistant_tokens_mask=True)
+        text, spans = self._run(messages, tools, return_assistant_tokens_mask=True)
+        return text.removesuffix(self._standing_header), spans
 
     def _run(self, messages: Messages, tools: Tools, **options: Any) -> tuple[str, list[tuple[int, int]]]:
         # The function beneath `apply_chat_template`: that one gives the markers' spans only as a token mask.
@@ -159,43 +212,73 @@ class ChatTemplate:
         return texts[0], spans[0] if spans else []
 
     def adapt(self, conversation: Conversation) -> tuple[Messages, Tools]:
-        """Messages and tools in a shape that the template renders whole; assistant turns stay as many, in order."""
-        can = self._abilities
-        messages = [_plain(message) for message in conversation.messages]
-        tools = conversation.tools
-        if tools and not can.tools:
-            messages = _append_to_system(messages, self._format.tools(tools))
-            tools = None
-        if not can.tool_calls:
-            messages = [self._with_written_calls(message) for message in messages]
-        if not can.tool_role:
-            messages = self._with_results_as_user(messages)
-        if not can.system:
-            messages = _with_system_in_user(messages)
+        """Messages and tools in a shape that the template renders whole; assistant turns stay as many, in order.
+
+        Raises:
+            InputError: naming what the template leaves out, if it does so in every shape.
+        """
+        messages, tools, _ = self.adapt_noting(conversation)
         return messages, tools
 
-    def _with_written_calls(self, message: dict[str, Any]) -> dict[str, Any]:
-        if not message.get("tool_calls"):
-            return message
-        written = self._format.calls([call["function"] for call in message["tool_calls"]])
-        content = message["content"]
-        kept = {key: value for key, value in message.items() if key != "tool_calls"}
-        return {**kept, "content": f"{content}\n{written}" if content else written}
+    def adapt_noting(self, conversation: Conversation) -> tuple[Messages, Tools, list[str]]:
+        """As `adapt`, and what was written differently for the sake of this conversation, a line each."""
+        key = outline_key(conversation)
+        if key not in self._shapes:
+            if len(self._shapes) >= _OUTLINES_KEPT:
+                self._shapes.clear()
+            self._shapes[key] = self._choose_shape(conversation)
+        shape = self._shapes[key]
+        return *self._in_shape(conversation, shape), shape.notes(self.tool_format)
 
-    def _with_results_as_user(self, messages: Messages) -> Messages:
-        changed: Messages = []
-        after_result = False
-        for message in messages:
-            is_result = message["role"] == "tool"
-            if is_result:
-                message = {"role": "user", "content": self._format.result(message["content"])}
-            if is_result and after_result:
-                # Results of parallel calls share one turn: such templates often insist on alternating roles.
-                changed[-1] = {"role": "user", "content": f"{changed[-1]['content']}\n{message['content']}"}
-            else:
-                changed.append(message)
-            after_result = is_result
-        return changed
+    def _choose_shape(self, conversation: Conversation) -> _Shape:
+        """The first shape in which nothing of the conversation's outline is lost."""
+        skeleton = skeleton_of(conversation)
+        refused, lost = False, ""
+        for shape in _shapes_for(conversation):
+            if refused and shape.calls_as_text:
+                break  # what the template refuses it refuses in its own words, when it is rendered
+            missing = self._missing(skeleton, shape)
+            if missing == "":
+                return shape
+            refused = refused or (missing is None and shape == _Shape())
+            lost = lost or missing or ""
+        if refused or not lost:
+            return _Shape()
+        raise InputError(f"the chat template leaves out {lost}; mend the data, or pass another --chat-template")
+
+    def _missing(self, skeleton: Skeleton, shape: _Shape) -> str | None:
+        """What the template leaves out of an outline in this shape: empty if nothing, None if it refuses it."""
+        conversation, places = skeleton
+        try:
+            text = self.render(*self._in_shape(conversation, shape))
+            for word, what, until in places:
+                if until is not None:
+                    start = replace(conversation, messages=conversation.messages[:until])
+                    shown = word in self.render(*self._in_shape(start, shape))
+                else:
+                    shown = word in text
+                if not shown:
+                    return what
+        except InputError:
+            return None
+        return ""
+
+    def _in_shape(self, conversation: Conversation, shape: _Shape) -> tuple[Messages, Tools]:
+        can = self._abilities
+        messages = [plain(message) for message in conversation.messages]
+        tools = conversation.tools
+        if tools and (shape.calls_as_text or not can.tools):
+            messages = append_to_system(messages, self._format.tools(tools))
+            tools = None
+        if shape.calls_as_text or not can.tool_calls:
+            messages = with_written_calls(messages, self._format)
+        if not (can.tool_role_after_text if shape.calls_as_text else can.tool_role):
+            messages = with_results_as_user(messages, self._format)
+        if not can.system or shape.systems == "user":
+            messages = with_system_in_user(messages)
+        elif shape.systems == "one":
+            messages = with_one_system(messages)
+        return messages, tools
 
     def _end_of_answer(self, answered: str, eos_token: str | None) -> str:
         tail = answered[answered.rindex(_ANSWER) + len(_ANSWER) :]
@@ -207,8 +290,35 @@ class ChatTemplate:
             )
         return match.group()
 
+    def _find_standing_header(self) -> str:
+        """The assistant's header, if the template ends every text with it, asked or not (Llama 3's first); else empty.
+
+        What follows an answer is then its end and this header. How long the end is shows where a user's message follows
+        instead: its header has been seen before the first question.
+        """
+        try:
+            asked, prompted = self.render([_USER]), self.render([_USER], generation_prompt=True)
+            answered = self.render([_USER, _ASSISTANT])
+            more = self.render([_USER, _ASSISTANT, {"role": "user", "content": _RESULT}])
+        except InputError:
+            return ""
+        if asked != prompted or not all(w in t for w, t in ((_ANSWER, answered), (_QUESTION, asked), (_RESULT, more))):
+            return ""
+        tail = answered[answered.rindex(_ANSWER) + len(_ANSWER) :]
+        after_question = asked[asked.rindex(_QUESTION) + len(_QUESTION) :]
+        end = self._special.match(tail.lstrip())
+        if end is None or not answered.startswith(asked):
+            return ""
+        between = more[more.rindex(_ANSWER) + len(_ANSWER) : more.rindex(_RESULT)]
+        user_header = _common_end(asked[: asked.index(_QUESTION)], between)
+        closing = max(len(tail) - len(tail.lstrip()) + end.end(), len(between) - len(user_header))
+        header = tail[closing:].lstrip()
+        return header if header and after_question.endswith(header) else ""
+
     def _find_generation_prompt(self, answered: str) -> tuple[str, bool]:
         """The assistant's header, and whether `add_generation_prompt` leaves it out."""
+        if self._standing_header:
+            return self._standing_header, False
         asked = self.render([_USER])
         prompted = self.render([_USER], generation_prompt=True)
         if prompted.startswith(asked) and prompted != asked:
@@ -220,12 +330,14 @@ class ChatTemplate:
     def _probe(self, force_text: bool) -> _Abilities:
         system = {"role": "system", "content": _SYSTEM}
         calls = not force_text and self._shows((_TOOL, _ARGUMENT), [_USER, _CALLING]) and self._learn_end_of_call()
-        calling = _CALLING if calls else {"role": "assistant", "content": self._format.calls([_call(_CALLING)])}
+        written = {"role": "assistant", "content": self._format.calls([_call(_CALLING)])}
+        calling = _CALLING if calls else written
         return _Abilities(
             system=self._shows((_SYSTEM,), [system, _USER, _ASSISTANT]),
             tools=not force_text and self._shows((_TOOL,), [_USER, _ASSISTANT], _TOOLS),
             tool_calls=calls,
             tool_role=self._shows((_RESULT, _ANSWER), [_USER, calling, _TOOL_RESULT, _ASSISTANT]),
+            tool_role_after_text=self._shows((_RESULT, _ANSWER), [_USER, written, _TOOL_RESULT, _ASSISTANT]),
         )
 
     def _shows(self, words: Sequence[str], messages: Messages, tools: Tools = None) -> bool:
@@ -299,33 +411,8 @@ def _call(message: dict[str, Any]) -> dict[str, Any]:
     return call
 
 
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as every template takes it: OpenAI's `developer` is a system message, no content is empty text."""
-    role = "system" if message["role"] == "developer" else message["role"]
-    return {**message, "role": role, "content": message.get("content") or ""}
-
-
-def _append_to_system(messages: Messages, text: str) -> Messages:
-    if messages[0]["role"] != "system":
-        return [{"role": "system", "content": text}, *messages]
-    first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
-    return [first, *messages[1:]]
-
-
-def _with_system_in_user(messages: Messages) -> Messages:
-    """Put each system message's text before the next user message, or make it one where none follows at once."""
-    changed: Messages = []
-    waiting: list[str] = []
-    for message in messages:
-        if message["role"] == "system":
-            waiting.append(message["content"])
-            continue
-        if waiting and message["role"] == "user":
-            message = {**message, "content": "\n\n".join([*waiting, message["content"]])}
-        elif waiting:
-            changed.append({"role": "user", "content": "\n\n".join(waiting)})
-        waiting = []
-        changed.append(message)
-    if waiting:
-        changed.append({"role": "user", "content": "\n\n".join(waiting)})
-    return changed
+def _common_end(one: str, other: str) -> str:
+    size = next(
+        (k for k in range(min(len(one), len(other))) if one[-1 - k] != other[-1 - k]), min(len(one), len(other))
+    )
+    return other[len(other) - size :]

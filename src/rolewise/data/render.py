@@ -21,7 +21,13 @@ from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation, RoleSpan
 from rolewise.data.message_fields import LONE_SURROGATE
 from rolewise.data.origin import write_origin
+from rolewise.data.prompt_check import PromptCheck
 from rolewise.data.turns import TurnFinder, TurnText
+
+TURN_BY_TURN_NOTE = (
+    "The chat template writes earlier turns otherwise than the last one (often without their thoughts), so each "
+    "assistant turn of such a conversation is a sample of its own."
+)
 
 
 class Turn(NamedTuple):
@@ -109,16 +115,21 @@ class Renderer:
         self.given_template = self._template.text if chat_template is not None else None
         self._turns = TurnFinder(self._template)
         self.max_length = max_length
+        self._prompts = PromptCheck(tokenizer, self._template)
+        self._found: dict[str, None] = {}
         self.notes = self._template.notes
 
     def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
-        """The notes that matter to these conversations: those about tools only where there are any."""
+        """The notes that matter to these conversations: those about tools only where there are any.
+
+        What came to light in rendering, with these or others, stands behind them; so ask once they are rendered.
+        """
         calls = results = False
         for conversation in conversations:
             calls = calls or bool(conversation.tools) or any(m.get("tool_calls") for m in conversation.messages)
             results = results or any(m["role"] == "tool" for m in conversation.messages)
         idle = [*([] if calls else self._template.call_notes), *([] if results else self._template.result_notes)]
-        return [note for note in self.notes if note not in idle]
+        return [*(note for note in self.notes if note not in idle), *self._found]
 
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""
@@ -138,7 +149,8 @@ class Renderer:
             raise type(error)(f"{conversation.source}: {error}") from error
 
     def _render(self, conversation: Conversation) -> list[RenderedSample]:
-        messages, tools = self._template.adapt(conversation)
+        messages, tools, notes = self._template.adapt_noting(conversation)
+        self._found.update(dict.fromkeys(notes))
         assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
         whole = self._turns.all_turns(messages, tools)
         if whole is not None:
@@ -147,6 +159,8 @@ class Renderer:
             # The template shows an earlier turn otherwise than it was generated; only the last turn is as the model
             # would have to write it, so each turn is rendered as the last one.
             rendered = [self._turns.last_turn(messages[: i + 1], tools) for i in assistants]
+            if len(assistants) > 1:
+                self._found[TURN_BY_TURN_NOTE] = None
         spans = _assistant_spans(conversation)
         contents = [messages[i]["content"] for i in assistants]
         for text, turns in rendered:
@@ -156,6 +170,9 @@ class Renderer:
                         f"the chat template leaves out words of assistant turn {turn.number + 1}; pass another "
                         "--chat-template, or --tool-format if it drops text beside tool calls"
                     )
+            note = self._prompts.note(messages, tools, text, turns)
+            if note:
+                self._found[note] = None
         samples = [self._sample(text, turns, conversation, contents, spans) for text, turns in rendered]
         kept = [sample for sample in samples if sample.turns]
         if not kept:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rolewise.core.errors import InputError
-from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.written_messages import Messages, Tools
 
 
 class TurnText(NamedTuple):
@@ -110,14 +111,30 @@ class TurnFinder:
         header = template.generation_prompt
         if all(message["role"] == "system" for message in messages[:-1]):
             # Many templates can't render the prompt before the user has spoken; the first header is this turn's.
-            found = text.find(header) if header else -1
-            return None if found < 0 else found + len(header)
+            return self._opening_start(messages, tools, text)
         head = template.render(messages[:-1], tools, generation_prompt=True)
         if not text.startswith(head):
             return None
         if not template.ignores_generation_prompt:
             return len(head)
         return len(head) + len(header) if text.startswith(header, len(head)) else None
+
+    def _opening_start(self, messages: Messages, tools: Tools, text: str) -> int | None:
+        """Where the turn that opens a conversation starts: the last header before a word that nothing else says.
+
+        A system message may hold a header too, so the text must hold one more than the system messages do.
+        """
+        header = self._template.generation_prompt
+        word = "probeopening"
+        while word in str(messages) or word in str(tools):
+            word += "x"
+        answer = {"role": "assistant", "content": word}
+        outline = self._template.render([*messages[:-1], answer], tools)
+        head = outline[: outline.find(word)] if header else ""
+        if head.count(header) <= sum(message["content"].count(header.strip()) for message in messages[:-1]):
+            return None
+        start = head.rindex(header) + len(header)
+        return start if text.startswith(head[:start]) else None
 
     def _closed(self, text: str, number: int, start: int, end: int) -> TurnText | None:
         """The turn within `text[start:end]`, up to its last end-of-turn token; None if there is none."""

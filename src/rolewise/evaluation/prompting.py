@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rolewise.core.errors import InputError
-from rolewise.data.chat_template import ChatTemplate, Messages, Tools
+from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation
+from rolewise.data.written_messages import Messages, Tools
 from rolewise.engines.base import Sample
 
 _ANSWER = "probeanswer"
