@@ -13,6 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.data.labelled import noted_tokenizer
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.training.packing import COLUMNS, SCORE_COLUMNS, check_strategy, loss_mask, pack_rows, segments
@@ -62,6 +63,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
         # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
+        settle_checkpointing(self)
         super().__post_init__()
 
 
