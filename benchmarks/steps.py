@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import nn
 from transformers import Trainer
 
+from rolewise.core.transformers_insides import checkpointing, is_checkpointing, start_checkpointing
 from rolewise.evaluation.statistics import ratio_interval
 from rolewise.training.models import default_device
 
@@ -50,7 +51,7 @@ def trainer_settings(options: argparse.Namespace, work: str) -> dict[str, Any]:
         "per_device_train_batch_size": options.batch,
         "learning_rate": 1e-6,
         "bf16": options.dtype == "bfloat16",
-        "gradient_checkpointing": options.gradient_checkpointing,
+        **checkpointing(options.gradient_checkpointing),
         "report_to": "none",
         "seed": options.seed,
         "use_cpu": default_device() == "cpu",
@@ -59,8 +60,8 @@ def trainer_settings(options: argparse.Namespace, work: str) -> dict[str, Any]:
 
 def make_ready(trainer: Trainer) -> None:
     """Training mode, with checkpointing if asked: the trainer's own loop, which sees to that, does not run."""
-    if trainer.args.gradient_checkpointing:
-        trainer.model.gradient_checkpointing_enable()
+    if is_checkpointing(trainer.args):
+        start_checkpointing(trainer.model)
         trainer.model.enable_input_require_grads()
     trainer.model.train()
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-pytest_plugins = ("chromium", "in_process", "workbench")
+pytest_plugins = ("deprecations", "chromium", "in_process", "workbench")
 
 CORPUS = [
     "The user asks for the weather in Paris, so the tool get_weather is called with the city.",

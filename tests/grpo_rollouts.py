@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
 from rolewise.core.launch import end_together
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.training import processes
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.rollout_roles import RolloutRoles
@@ -70,7 +71,8 @@ def make_trainer(
     arguments = {name: options.pop(name) for name in ("peft_config", "rollout_func", "reward_funcs") if name in options}
     arguments = {"rollout_func": fixed_rollout, "reward_funcs": reward_by_ids, **arguments}
     settings = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12, "bf16": False}
-    settings |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "learning_rate": 0.01, **options}
+    settings |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "learning_rate": 0.01}
+    settings |= checkpointing(True) | options
     args = (WeightedGRPOConfig if ours else GRPOConfig)(output_dir=str(folder), **settings)
     model = tiny_model(kind, vocab_size=len(tokenizer))
     if options.get("beta"):  # TRL loads the reference model from where the policy came from

@@ -11,6 +11,7 @@ from trl import GRPOConfig
 from workbench import Workbench
 
 from rolewise import SFTOptions, WeightedSFTConfig, fine_tune
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.jobs.model_card import FINE_TUNING, REINFORCEMENT, ROLLOUTS, write_model_cards
 from rolewise.jobs.options import WEIGHTINGS
@@ -19,7 +20,8 @@ from rolewise.reporting.content import Table
 
 
 def training(**more: object) -> GRPOConfig:
-    return GRPOConfig(output_dir="unused", use_cpu=True, bf16=False, report_to="none", **more)
+    settings = {"use_cpu": True, "bf16": False, "report_to": "none", **checkpointing(True)}
+    return GRPOConfig(output_dir="unused", **settings, **more)
 
 
 def rows(count: int) -> Dataset:

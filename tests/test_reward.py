@@ -18,6 +18,7 @@ from trl import DPOConfig, DPOTrainer
 from workbench import Workbench
 
 from rolewise import InputError, LabelOptions, Role, label, load_labelled
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.data.generator import generate
 from rolewise.data.preferences import read_preferences
 from rolewise.data.render import RenderedSample, Renderer
@@ -82,7 +83,7 @@ def test_the_adapter_is_the_one_that_trls_trainer_gives(bench, pairs, rewarded, 
             num_train_epochs=1,
             seed=0,
             max_length=None,
-            gradient_checkpointing=False,
+            **checkpointing(False),
             use_cpu=True,
             bf16=False,
             save_strategy="no",

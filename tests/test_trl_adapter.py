@@ -15,6 +15,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from trl.trainer.utils import add_fused_lm_head
 
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.training.trl_adapter import RoleCollator
 
 EXAMPLES = [
@@ -35,6 +36,7 @@ def trainer(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.
         use_cpu=True,
         bf16=False,
         report_to="none",
+        **checkpointing(True),
     )
     return SFTTrainer(
         tiny_model(vocab_size=len(chatml_tokenizer)),

@@ -17,6 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.training.models import lora_config
 from rolewise.training.packing import pack_rows
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
@@ -57,7 +58,7 @@ def arguments(tmp_path: Path) -> Callable[..., WeightedSFTConfig]:
             "max_grad_norm": 0.0,
             "logging_steps": 1,
             "save_strategy": "no",
-            "gradient_checkpointing": False,
+            **checkpointing(False),
             "use_cpu": True,
             "bf16": False,
             "report_to": "none",
@@ -414,7 +415,7 @@ def test_lora_trains_the_adapter_alone_and_saves_it(tokenizer, arguments, tmp_pa
 
 def test_gradient_checkpointing_gives_the_same_step(tokenizer, arguments) -> None:
     expected, _ = train(tokenizer, arguments(), data(tokenizer))
-    parameters, _ = train(tokenizer, arguments(gradient_checkpointing=True), data(tokenizer))
+    parameters, _ = train(tokenizer, arguments(**checkpointing(True)), data(tokenizer))
     assert_same_parameters(parameters, expected)
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.chat_template_utils import render_jinja_template
-
 from rolewise.core.errors import InputError
+from rolewise.core.transformers_insides import render_template
 from rolewise.data.conversation import Conversation
 from rolewise.data.skeleton import Skeleton, outline_key, skeleton_of
 from rolewise.data.tool_text import DEFAULT_TOOL_FORMAT, tool_format
@@ -203,13 +202,10 @@ class ChatTemplate:
     def _run(self, messages: Messages, tools: Tools, **options: Any) -> tuple[str, list[tuple[int, int]]]:
         # The function beneath `apply_chat_template`: that one gives the markers' spans only as a token mask.
         try:
-            texts, spans = render_jinja_template(
-                conversations=[messages], tools=tools, chat_template=self.text, **options, **self._variables
-            )
+            return render_template(messages, tools, self.text, **options, **self._variables)
         except Exception as error:  # a template is a program and can fail in any way
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"the chat template fails: {reason}; mend the data or pass --chat-template") from error
-        return texts[0], spans[0] if spans else []
 
     def adapt(self, conversation: Conversation) -> tuple[Messages, Tools]:
         """Messages and tools in a shape that the template renders whole; assistant turns stay as many, in order.

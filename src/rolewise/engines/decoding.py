@@ -24,6 +24,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from rolewise.core.transformers_insides import cache_of
 from rolewise.engines.base import Sample, Sampling
 from rolewise.engines.key_values import Rows, generate, padded
 from rolewise.engines.prompt_reader import PromptReader
@@ -177,7 +178,7 @@ class Batch:
         )
         grown = output.sequences.shape[1] - self.width
         mask_BT = nn.functional.pad(self._rows.mask_BT, (0, grown), value=1)
-        self._rows = Rows(output.sequences, mask_BT, output.past_key_values if self._reader.traits.selects else None)
+        self._rows = Rows(output.sequences, mask_BT, cache_of(output) if self._reader.traits.selects else None)
 
     @property
     def width(self) -> int:

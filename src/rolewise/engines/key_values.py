@@ -18,7 +18,16 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from rolewise.core.transformers_insides import (
+    cache_argument,
+    cache_from,
+    cache_joins,
+    cache_of,
+    cache_selects,
+    cache_tensors,
+    set_cache_tensors,
+)
 
 
 class _Part(NamedTuple):
@@ -39,11 +48,9 @@ class CacheTraits:
     """
 
     def __init__(self, cache: object) -> None:
-        layers = cache.layers if isinstance(cache, DynamicCache) else []
-        kinds = {type(layer) for layer in layers}
-        self.joins = kinds == {DynamicLayer}
-        self.selects = bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
-        tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values)] if self.joins else []
+        self.joins = cache_joins(cache)
+        self.selects = cache_selects(cache)
+        tensors = list(cache_tensors(cache)) if self.joins else []
         self._parts = [_Part((t.shape[1], t.shape[3]), t.device, t.dtype) for t in tensors]
         self._widths = [heads * size for (heads, size), _, _ in self._parts]
 
@@ -58,20 +65,20 @@ class CacheTraits:
             numbers_BTK.unflatten(2, part.shape).transpose(1, 2).to(part.device, part.dtype)
             for numbers_BTK, part in zip(numbers_BTF.split(self._widths, dim=2), self._parts, strict=True)
         ]
-        return DynamicCache(list(zip(tensors[::2], tensors[1::2], strict=True)))
+        return cache_from(tensors)
 
 
 def numbers_of(cache: DynamicCache, row: int, start: int, stop: int) -> torch.Tensor:
     """Keys and values (T, F) of a row's positions from `start` to `stop`, as a tensor of its own."""
-    device = cache.layers[0].keys.device
-    tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    tensors = list(cache_tensors(cache))
+    device = tensors[0].device
     return torch.cat([t[row, :, start:stop].transpose(0, 1).flatten(1).to(device) for t in tensors], dim=1)
 
 
 def cache_traits(model: Any, pad_id: int) -> CacheTraits:
     """Find out by generating a token."""
     rows = padded([[pad_id]], pad_id, model.device)
-    return CacheTraits(getattr(generate(model, rows, pad_id, 1), "past_key_values", None))
+    return CacheTraits(cache_of(generate(model, rows, pad_id, 1)))
 
 
 @dataclass
@@ -110,19 +117,17 @@ class Rows:
         if first == 0:
             return
         self.ids_BT, self.mask_BT = self.ids_BT[:, first:], self.mask_BT[:, first:]
-        for layer in self.cache.layers:
-            layer.keys, layer.values = layer.keys[..., first:, :], layer.values[..., first:, :]
+        set_cache_tensors(self.cache, (tensor[..., first:, :] for tensor in cache_tensors(self.cache)))
 
     def join(self, other: "Rows", pad_id: int) -> None:
         """Add the rows of another batch, which like these have keys and values of all but their last tokens."""
         width = max(self.width, other.width)
         self.ids_BT = torch.cat([_pad_left(rows.ids_BT, width, pad_id) for rows in (self, other)])
         self.mask_BT = torch.cat([_pad_left(rows.mask_BT, width, 0) for rows in (self, other)])
-        for layer, more in zip(self.cache.layers, other.cache.layers, strict=True):
-            for name in ("keys", "values"):
-                both = (getattr(layer, name), getattr(more, name))
-                # Padding goes before the positions (the last dimension but one).
-                setattr(layer, name, torch.cat([_pad_positions(tensor, width - 1) for tensor in both]))
+        pairs = zip(cache_tensors(self.cache), cache_tensors(other.cache), strict=True)
+        # Padding goes before the positions (the last dimension but one).
+        joined = (torch.cat([_pad_positions(tensor, width - 1) for tensor in pair]) for pair in pairs)
+        set_cache_tensors(self.cache, joined)
 
 
 def padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Rows:
@@ -164,7 +169,6 @@ def generate(
         return_dict_in_generate=True,
         output_logits=logits,
     )
-    cached = {} if rows.cache is None else {"past_key_values": rows.cache}
     with _no_settings_of_its_own(model):
         return model.generate(
             rows.ids_BT,
@@ -172,7 +176,7 @@ def generate(
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList(criteria),
-            **cached,
+            **cache_argument(rows.cache),
         )
 
 

@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import DynamicCache
 
+from rolewise.core.peft_insides import adapter_state
+from rolewise.core.torch_insides import write_count
+from rolewise.core.transformers_insides import cache_of
 from rolewise.engines.key_values import CacheTraits, Rows, cache_traits, generate, numbers_of, padded
 from rolewise.engines.prefix_cache import PrefixCache, shared_prefixes
 
@@ -149,7 +151,7 @@ class PromptReader:
         if known:
             rows.cache = self._recall(prompts, rows.width, known)
         output = generate(self.model, rows, self.pad_id, 1, logits=True)
-        rows.cache = output.past_key_values if self.traits.selects else None
+        rows.cache = cache_of(output) if self.traits.selects else None
         self.remember(rows, dict(enumerate(prompts)))
         return rows, output.logits[0]
 
@@ -174,13 +176,8 @@ def _numbers_after(cache: DynamicCache, row: int, column: int, start: int, stop:
 
 def _state_of(model: Any) -> Hashable:
     """Changes whenever weights are written in place or replaced, and whenever adapters are switched or merged."""
-    weights = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
-    adapters = tuple(
-        (tuple(module.active_adapters), tuple(module.merged_adapters), module.disable_adapters)
-        for module in model.modules()
-        if isinstance(module, BaseTunerLayer)
-    )
-    return weights, adapters
+    weights = tuple((p.data_ptr(), write_count(p)) for p in model.parameters())
+    return weights, adapter_state(model)
 
 
 def _keys_depend_on_length(config: Any) -> bool:

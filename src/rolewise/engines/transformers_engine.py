@@ -16,6 +16,7 @@ import torch
 from peft import PeftModel
 
 from rolewise.core.errors import InputError
+from rolewise.core.transformers_insides import attention_of
 from rolewise.core.versions import package_versions
 from rolewise.engines.base import Completion, Engine, EngineError, Sampling
 from rolewise.engines.decoding import Batch, GrowingSample
@@ -166,7 +167,7 @@ class TransformersEngine(Engine):
             "model": self._model.config.name_or_path,
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "device": str(self._model.device),
-            "attention": self._model.config._attn_implementation,
+            "attention": attention_of(self._model),
             "batch_size": self._batch_size,
             "batch_tokens": self._batch_tokens,
             "prefix_mib": self._prefix_mib,

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from rich.progress import Progress
-from transformers.trainer_utils import IntervalStrategy
+from transformers import IntervalStrategy
 from trl import GRPOConfig
 
 from rolewise.core.behaviour import taught_behaviours

@@ -4,7 +4,7 @@ import copy
 
 from datasets import Dataset
 from rich.progress import Progress
-from transformers.trainer_utils import IntervalStrategy
+from transformers import IntervalStrategy
 
 from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError

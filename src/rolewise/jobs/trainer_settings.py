@@ -5,10 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 from transformers import TrainingArguments
-from transformers.integrations import integration_utils
-from transformers.trainer_utils import SaveStrategy
 
 from rolewise.core.errors import InputError
+from rolewise.core.transformers_insides import CHECKPOINTING_NAMES, lacks_reporter
 from rolewise.jobs.options import WITHOUT_EFFECT
 
 
@@ -26,13 +25,12 @@ def check_trainer(training: TrainingArguments) -> None:
             raise InputError(f"{name} is {getattr(training, name)}; it must be a finite number above 0")
     if training.max_steps != -1 and training.max_steps < 1:
         raise InputError(f"max_steps is {training.max_steps}; it must be at least 1, or -1 to count in epochs")
-    if training.save_strategy == SaveStrategy.STEPS and training.save_steps <= 0:
+    if training.save_strategy == "steps" and training.save_steps <= 0:
         raise InputError(f"save_steps is {training.save_steps}; it must be above 0")
     if not 0 <= training.max_grad_norm < math.inf:
         raise InputError(f"max_grad_norm is {training.max_grad_norm}; it must be a finite number, 0 for no clipping")
     for name in training.report_to:
-        installed = getattr(integration_utils, f"is_{name}_available", None)
-        if installed is not None and not installed():
+        if lacks_reporter(name):
             raise InputError(f"report_to {name}: {name} is not installed; install it or leave report_to out")
     if training.seed < 0:
         raise InputError(f"seed is {training.seed}; it must be 0 or more")
@@ -64,9 +62,11 @@ def doubled(options: Any, config: type[TrainingArguments]) -> dict[str, Any]:
 def written_settings(training: TrainingArguments) -> dict[str, Any]:
     """Every field of the trainer that a flag can give, so that the file runs again alike under another TRL's defaults.
 
-    Left out are secrets, what only says where the run lies, and fields that are not set.
+    Left out are secrets, what only says where the run lies, and fields that are not set. A setting of two names is
+    written by the one that every supported Transformers knows; the other would overrule a flag given beside the file.
     """
     left_out = {*WITHOUT_EFFECT, "logging_dir", "run_name", "hub_token", "push_to_hub_token"}
+    left_out |= set(CHECKPOINTING_NAMES.values())
     fields = training.to_dict()
     # `to_dict` blanks out any token
     fields |= {name: getattr(training, name) for name in ("eos_token", "pad_token") if hasattr(training, name)}

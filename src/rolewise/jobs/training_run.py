@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from transformers import PreTrainedTokenizerBase, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, set_seed
 
 from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, write_behaviours

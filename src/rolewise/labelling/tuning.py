@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from rich.progress import Progress
-from transformers import Trainer, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, set_seed
 
 from rolewise.core.files import open_to_umask
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import checkpointing
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import ShuffledPair, pair_ids
 from rolewise.training import processes
@@ -116,7 +116,7 @@ def trainer_arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> dict
         "seed": config.seed,
         "bf16": False,
         # Memory is what a GPU runs out of; on a CPU recomputation would only cost time.
-        "gradient_checkpointing": on_gpu,
+        **checkpointing(on_gpu),
         "use_cpu": not on_gpu,
         "report_to": "none",
     }

@@ -9,6 +9,7 @@ from trl import GRPOConfig
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.training.rollout_weights import RolloutTokens, RolloutWeighting, as_rollout_weighting
 from rolewise.weighting import WEIGHTINGS, make_weighting
@@ -65,6 +66,7 @@ class WeightedGRPOConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
         # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
+        settle_checkpointing(self)
         super().__post_init__()
         if self.call_format is not None and self.call_format not in CALL_FORMATS:
             raise InputError(f"call_format {self.call_format!r} is not known; choose one of {', '.join(CALL_FORMATS)}")

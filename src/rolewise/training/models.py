@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from rolewise.core.errors import InputError
+from rolewise.core.transformers_insides import hub_commit
 from rolewise.training.functional_tokens import make_room
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -162,7 +163,7 @@ def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError) as error:
         raise _not_loaded("model", name, error) from error
-    return str(getattr(config, "_commit_hash", None) or name)
+    return hub_commit(config) or name
 
 
 def _refuse_adapter(name: str) -> None:

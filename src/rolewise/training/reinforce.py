@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.trainer_utils import IntervalStrategy
+from transformers import IntervalStrategy
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.returns import normalised, returns_to_go
 from rolewise.training.rollout_paths import RolledPath, Rollouts, path_numbers
 from rolewise.training.trl_grpo_adapter import (
@@ -50,6 +51,7 @@ class ReinforceConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
         # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
+        settle_checkpointing(self)
         super().__post_init__()
 
 

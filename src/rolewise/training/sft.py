@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
+from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
 from rolewise.training.packing import check_strategy, loss_mask, segments
 from rolewise.training.role_meter import RoleMeter
@@ -69,6 +70,7 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
         # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
+        settle_checkpointing(self)
         super().__post_init__()
 
 

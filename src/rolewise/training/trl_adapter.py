@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.utils import TrainableTokensWrapper
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from rolewise.core.errors import InputError
+from rolewise.core.peft_insides import trains_single_rows
 from rolewise.core.role import Role
 from rolewise.training.token_losses import TokenLosses
 
@@ -97,7 +97,7 @@ def fit_trained_rows(model: Any) -> None:
     were added, PEFT would save both whole matrices with every adapter.
     """
     head = model.get_output_embeddings()
-    if isinstance(head, TrainableTokensWrapper):
+    if trains_single_rows(head):
         head.bias = None
         model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
 

@@ -1,0 +1,154 @@
+"""Every touch of Transformers' insides, and of what its versions name differently, in one place (Transformers ≥ 5.17).
+
+`tests/test_transformers_insides.py` fails when one of them moves. What is relied on:
+- a model's cache of keys and values is an argument of `generate` and a field of its output, `past_key_values` at first
+  and `cache` since 5.24, where the first name warns;
+- `DynamicCache.layers`; `DynamicLayer` and `DynamicSlidingWindowLayer` with `keys` and `values` (B, heads, T, size),
+  which may be set; a `DynamicCache` is made from pairs of such tensors;
+- `TrainingArguments.gradient_checkpointing` and `gradient_checkpointing_kwargs` are named `activation_checkpointing` …
+  since 5.24, where the first names warn; so are a model's `gradient_checkpointing_enable` and its like;
+- `render_jinja_template`, beneath `apply_chat_template`, also gives the spans of text that `{% generation %}`
+  markers enclose;
+- `integration_utils.is_NAME_available` says whether what `report_to` names is installed;
+- `config._attn_implementation`; `config._commit_hash` of what came from the hub.
+
+Nothing heavy is imported before it is needed: commands without a model render templates too.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from functools import cache as cached
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import DynamicCache
+
+CHECKPOINTING_NAMES = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+"""Settings of a trainer that have two names, the first of which every supported version knows."""
+
+
+@cached
+def cache_name() -> str:
+    """What this Transformers calls a model's cache of keys and values."""
+    from transformers.generation import GenerateDecoderOnlyOutput
+
+    names = {field.name for field in fields(GenerateDecoderOnlyOutput)}
+    return "cache" if "cache" in names else "past_key_values"
+
+
+def cache_argument(cache: Any) -> dict[str, Any]:
+    """The argument by which `generate` goes on from this cache; none where it is None."""
+    return {} if cache is None else {cache_name(): cache}
+
+
+def cache_of(output: Any) -> Any:
+    """The cache in what `generate` gave; None where there is none."""
+    return getattr(output, cache_name(), None)
+
+
+def cache_selects(cache: object) -> bool:
+    """Whether rows of a cache can be left out and repeated: every layer has keys and values, by position or window."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    kinds = _layer_kinds(cache)
+    return bool(kinds) and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+
+
+def cache_joins(cache: object) -> bool:
+    """Whether every layer of a cache has the keys and values of every position."""
+    from transformers.cache_utils import DynamicLayer
+
+    return _layer_kinds(cache) == {DynamicLayer}
+
+
+def _layer_kinds(cache: object) -> set[type]:
+    from transformers import DynamicCache
+
+    return {type(layer) for layer in cache.layers} if isinstance(cache, DynamicCache) else set()
+
+
+def cache_tensors(cache: "DynamicCache") -> Iterator["torch.Tensor"]:
+    """Keys and values (B, heads, T, size) of the first layer, of the second, and so on."""
+    for layer in cache.layers:
+        yield layer.keys
+        yield layer.values
+
+
+def set_cache_tensors(cache: "DynamicCache", tensors: Iterable["torch.Tensor"]) -> None:
+    """Replace keys and values, in the order of `cache_tensors`; drawn layer by layer, so that the old ones can go."""
+    rest = iter(tensors)
+    for layer in cache.layers:
+        layer.keys, layer.values = next(rest), next(rest)
+
+
+def cache_from(tensors: Sequence["torch.Tensor"]) -> "DynamicCache":
+    """A cache that holds these keys and values, which are in the order of `cache_tensors`."""
+    from transformers import DynamicCache
+
+    return DynamicCache(list(zip(tensors[::2], tensors[1::2], strict=True)))
+
+
+def checkpointing(is_on: bool) -> dict[str, bool]:
+    """The setting of any trainer that says whether activations are computed again instead of kept."""
+    from transformers import TrainingArguments
+
+    known = {field.name for field in fields(TrainingArguments)}
+    return {next(new if new in known else old for old, new in CHECKPOINTING_NAMES.items()): is_on}
+
+
+def settle_checkpointing(training: Any) -> None:
+    """Give a trainer's settings, before they are checked, the new names' values from the old names.
+
+    Both then mean the same in every version, and TRL's default, which stands under the old name, warns nobody.
+    """
+    for old, new in CHECKPOINTING_NAMES.items():
+        if hasattr(training, new) and getattr(training, new) is None:
+            setattr(training, new, getattr(training, old))
+
+
+def is_checkpointing(training: Any) -> bool:
+    """Whether a trainer's settings ask for activations to be computed again."""
+    (name,) = checkpointing(True)
+    return bool(getattr(training, name))
+
+
+def start_checkpointing(model: Any) -> None:
+    """Have a model, or PEFT's wrapper of one, compute activations again instead of keeping them."""
+    name = "activation_checkpointing_enable"
+    (getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable)()
+
+
+def render_template(
+    messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, template: str, **variables: Any
+) -> tuple[str, list[tuple[int, int]]]:
+    """A conversation as a template writes it, and the spans between its `{% generation %}` markers.
+
+    The spans are there if `return_assistant_tokens_mask` is among the variables. Raises whatever the template raises.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    texts, spans = render_jinja_template(conversations=[messages], tools=tools, chat_template=template, **variables)
+    return texts[0], spans[0] if spans else []
+
+
+def lacks_reporter(name: str) -> bool:
+    """Whether `report_to` can't be this name because the package is not installed; unknown names don't lack one."""
+    from transformers.integrations import integration_utils
+
+    installed = getattr(integration_utils, f"is_{name}_available", None)
+    return installed is not None and not installed()
+
+
+def attention_of(model: Any) -> str:
+    """The implementation of a model's attention, e.g. `sdpa`."""
+    return str(model.config._attn_implementation)
+
+
+def hub_commit(config: Any) -> str | None:
+    """The commit of the hub's repository that a model's config came from; None for local ones."""
+    commit: str | None = getattr(config, "_commit_hash", None)
+    return commit
