@@ -48,6 +48,9 @@ def run(argv: Sequence[str]) -> None:
         return
     with progress() as bars:
         result = label(options, bars, plan)
+    for text in result.info.notes:
+        if text not in plan.data.notes:
+            note(f"warning: {text}")
     show_result(result)
 
 

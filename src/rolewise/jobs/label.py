@@ -25,7 +25,7 @@ from rolewise.jobs.label_methods import Measured, plan_measuring
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
-from rolewise.labelling.checks import Checks
+from rolewise.labelling.checks import Checks, unfit_model
 from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.labellers import PLANNED, LabellingContext, checked, find_labeller
 from rolewise.reporting.html import Table
@@ -119,7 +119,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     with run.opened():
         processes.wait()  # for the directories
         with run.timed("label"):
-            labels, excluded = _label(options, plan, run.work, progress)
+            labels, excluded, warnings = _label(options, plan, run.work, progress)
         checks: Checks = (None, None)  # what several processes find, the main one tells
         if processes.is_main():
             info = LabelledInfo(
@@ -133,7 +133,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 counts={},
                 settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
                 versions=package_versions(),
-                notes=plan.data.notes,
+                notes=[*plan.data.notes, *warnings],
                 chat_template=plan.renderer.given_template,
             )
             with run.timed("write"):
@@ -150,18 +150,21 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
 
 def _label(
     options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress
-) -> tuple[Iterable[TokenLabels], Iterable[bool]]:
-    """Labels of all samples, general chat last, and which of them the reported metrics must leave out."""
+) -> tuple[Iterable[TokenLabels], Iterable[bool], list[str]]:
+    """Labels of all samples, general chat last; which of them the reported metrics must leave out; warnings."""
     samples, general = plan.data.samples, plan.data.general
     labels: Iterable[TokenLabels]
     excluded: Iterable[bool]
+    warnings: list[str] = []
     if plan.measured is not None:
         labels, excluded = plan.measured.labeller.label(samples, work, progress, plan.measured.plan)
+        if processes.is_main():
+            warnings = unfit_model(labels, len(plan.tokenizer))
     else:
         context = LabellingContext(options.model, options.trust_remote_code, work, progress, plan.behaviours or RFTT)
         labels = checked(find_labeller(options.method)(samples, context), samples, options.method)
         excluded = repeat(False, len(samples))
-    return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general)))
+    return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general))), warnings
 
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:

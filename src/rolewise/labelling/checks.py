@@ -3,6 +3,7 @@
 "Reasoning" is the positive class throughout; samples whose output the labeller was tuned on are left out.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -10,7 +11,7 @@ from itertools import islice
 import numpy as np
 
 from rolewise.core.role import Role
-from rolewise.data.labelled import LabelledData, LabelledSample
+from rolewise.data.labelled import LabelledData, LabelledSample, TokenLabels
 from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
@@ -48,6 +49,27 @@ class TruthCheck:
 
 
 Checks = tuple[FormatCheck | None, TruthCheck | None]
+
+
+def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
+    """A warning if the model predicts the outputs no better than an even guess over its vocabulary would.
+
+    Args:
+        labels: with the base losses, in nats per token; NaN where none was measured.
+        vocabulary: number of tokens V; guessing costs ln V nats per token.
+    """
+    total, count = 0.0, 0
+    for sample in labels:
+        losses = sample.base_loss_T[~np.isnan(sample.base_loss_T)]
+        total, count = total + float(losses.sum(dtype=np.float64)), count + losses.size
+    guess = math.log(vocabulary)
+    if not count or total / count <= guess:
+        return []
+    return [
+        f"the model's mean loss is {total / count:.2f} nats per token, where guessing among {vocabulary:,} tokens costs "
+        f"{guess:.2f}: its weights or its tokenizer are not what the data needs, and the labels mean nothing; "
+        "use another model"
+    ]
 
 
 def check_labels(labelled: LabelledData) -> Checks:
