@@ -171,8 +171,8 @@ def _last_number(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed and hold something, or behind
-    one that has no braces; one pass in any nesting.
+    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed and hold something,
+    or behind one that has no braces; one pass in any nesting.
     """
     found: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content begins; None for other braces
