@@ -147,7 +147,7 @@ def final_answer(text: str, *, numeric: bool = False) -> str | None:
             there is no such sentence either, the last number of the text.
     """
     boxed = _last_boxed(text)
-    if boxed is not None:
+    if boxed:
         return boxed
     if _OPEN_BOX.search(text) or text.rstrip().endswith(r"\boxed{"):
         return None
@@ -171,8 +171,8 @@ def _last_number(text: str) -> str | None:
 
 
 def _last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed and hold something,
-    or behind one that has no braces; one pass in any nesting.
+    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed, or behind one
+    that has no braces; one pass in any nesting.
     """
     found: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content begins; None for other braces
@@ -180,8 +180,7 @@ def _last_boxed(text: str) -> str | None:
         token = match.group()
         if token == "}":
             start = open_braces.pop() if open_braces else None
-            filled = start is not None and bool(text[start : match.start()].strip())
-            if start is not None and filled and (found is None or start > found[0]):
+            if start is not None and (found is None or start > found[0]):
                 found = start, match.start()
         elif token.endswith("{") and token != r"\{":
             open_braces.append(None if token == "{" else match.end())
