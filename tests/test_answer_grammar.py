@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rolewise.rewards.answer_grammar import read_answer
-from rolewise.rewards.math_answers import final_answer
+from rolewise.rewards.math_answers import boxed_answer, final_answer
 from rolewise.rewards.math_worker import canonical, is_right
 
 DATA = Path(os.environ.get("ROLEWISE_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -42,6 +42,15 @@ EMPTY_BOXES = {"math/math_train_7500.jsonl": 2}
 )
 def test_numbers_are_read_whole(text, answer):
     assert final_answer(text, numeric=True) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "boxed"),
+    [(r"\boxed{8}", "8"), (r"\boxed 8", "8"), (r"\boxed{}", ""), (r"Use \boxed. The answer is 12", None), ("8", None)],
+)
+def test_the_word_boxed_is_no_box(text, boxed):
+    """Search ends paths at boxes, and takes an answer from a text that was cut off only out of one."""
+    assert boxed_answer(text) == boxed
 
 
 @pytest.mark.parametrize(
