@@ -77,6 +77,7 @@ def plain() -> Iterator[MathValues]:
         (path("The answer is 0.5", cut_off=True), Judgement(0.0, None, False)),
         (path(r"\boxed{0.5} and the ans", cut_off=True), Judgement(1.0, "1/2", True)),
         (path(r"\boxed{0.5", cut_off=True), Judgement(0.0, None, False)),
+        (path(r"I use \boxed for it. The answer is 0.5", cut_off=True), Judgement(0.0, None, False)),
         (path(r"\boxed{1}", question=Question("open", "?")), Judgement(0.0, "1", None)),
         (path("Well.", question=Question("open", "?")), Judgement(0.0, None, None)),
     ],

@@ -61,6 +61,10 @@ _CENTS = re.compile(r"(?:¢|\\cents?)$")
 _DEGREES = re.compile(r"\^\s?(?:\{\s*\\circ\s*\}|\\circ)\s*$")
 _TRAILING = re.compile(r"(?:\s|~|\\[ ,;:])*([A-Za-z][A-Za-z.,/ ()]*(?:\^\s?\{?[23]\}?)?)$")
 _WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
+_IDLE_SPACE = re.compile(r"(?<![\d,\s])\s+|\s+(?![\d\s])")
+_AND = re.compile(r"(?:,\s?)?\\text\s*\{\s?,?\s?(?:and|or)\s*\}|(?:,\s?)?\b(?:and|or)\b")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_UNCOUNTED = re.compile(r"\\pm|\\mp|dots|\\\{")
 _OR = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\\lor(?![a-z])|\bor\b|\\cup(?![a-z]))\s*")
 _RELATION = re.compile(
     r"\s*(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)\s*"
@@ -132,7 +136,7 @@ def clash(first: Written, second: Written) -> bool:
 
 def same_by_sight(first: Written, second: Written) -> bool:
     """Whether two answers that don't clash are the same text, or the same letter of a choice."""
-    if "".join(first.latex.split()) == "".join(second.latex.split()):
+    if _bare(first.latex) == _bare(second.latex):
         return True
     labels = (first.label or first.latex, second.label or second.latex)
     return (
@@ -140,6 +144,28 @@ def same_by_sight(first: Written, second: Written) -> bool:
         and first.latex != second.latex
         and (not first.latex or first.latex == labels[0]) | (not second.latex or second.latex == labels[1])
     )
+
+
+def lists_of_unlike_length(first: str, second: str) -> bool:
+    """Whether two lists without braces (`1,1,2`) differ in their number of values; False where it can't be seen."""
+    lengths = [_length_of_list(text) for text in (first, second)]
+    return None not in lengths and lengths[0] != lengths[1]
+
+
+def _length_of_list(text: str) -> int | None:
+    text = _THOUSANDS.sub("", _AND.sub(",", text))
+    if _UNCOUNTED.search(text):
+        return None
+    depth, commas = 0, 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        commas += character == "," and depth == 0
+    return commas + 1 if commas else None
+
+
+def _bare(text: str) -> str:
+    """A text without looks and without the spaces that mean nothing: those between digits do, as in `1, 000`."""
+    return _IDLE_SPACE.sub("", _TEXT.sub(r"\1", text))
 
 
 def _without_preface(text: str) -> str:
@@ -210,6 +236,7 @@ def _without_unit(text: str) -> tuple[str, str | None]:
     if found := _CENTS.search(text):
         return text[: found.start()].strip(), "cent"
     flat = re.sub(r"\\[ ,;:]|~", " ", _TEXT.sub(r" \1 ", text)) if _TEXT.search(text) else text
+    flat = flat.strip()
     found = _TRAILING.search(flat.rstrip(" .")) if flat[:1] in "-+.0123456789\\(" else None
     if not found or not found.start():
         return text, None

@@ -146,8 +146,8 @@ def final_answer(text: str, *, numeric: bool = False) -> str | None:
             its last equals sign, with its sign, magnitude, fraction or time, and the operations that it is part of; if
             there is no such sentence either, the last number of the text.
     """
-    boxed = _last_boxed(text)
-    if boxed is not None:
+    boxed = boxed_answer(text)
+    if boxed:
         return boxed
     if _OPEN_BOX.search(text) or text.rstrip().endswith(r"\boxed{"):
         return None
@@ -170,9 +170,11 @@ def _last_number(text: str) -> str | None:
     return _CURRENCY.sub("", numbers[-1]).strip() if numbers else None
 
 
-def _last_boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed and hold something, or behind
-    one that has no braces; one pass in any nesting.
+def boxed_answer(text: str) -> str | None:
+    r"""The boxed answer of a text, empty for an empty box; None where there is none, only the word `\boxed` perhaps.
+
+    It is what stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed, or behind one that has
+    no braces; one pass in any nesting.
     """
     found: tuple[int, int] | None = None
     open_braces: list[int | None] = []  # where a box's content begins; None for other braces
@@ -180,8 +182,7 @@ def _last_boxed(text: str) -> str | None:
         token = match.group()
         if token == "}":
             start = open_braces.pop() if open_braces else None
-            filled = start is not None and bool(text[start : match.start()].strip())
-            if start is not None and filled and (found is None or start > found[0]):
+            if start is not None and (found is None or start > found[0]):
                 found = start, match.start()
         elif token.endswith("{") and token != r"\{":
             open_braces.append(None if token == "{" else match.end())

@@ -17,7 +17,7 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
-from rolewise.rewards.answer_grammar import clash, read_answer, same_by_sight
+from rolewise.rewards.answer_grammar import clash, lists_of_unlike_length, read_answer, same_by_sight
 
 MEMORY_LIMIT = 2 << 30  # bytes; powers of powers ask for more than there is
 
@@ -42,6 +42,8 @@ def is_right(answer: str, reference: str) -> bool:
     texts = [first.latex, second.latex]
     if any(map(_LIST.search, texts)):
         texts = [_LIST_OF_ZEROS.sub(", ", _COMMA_BEFORE_THREE_DIGITS.sub(", ", text)) for text in texts]
+    if lists_of_unlike_length(*texts):  # math-verify takes lists for sets
+        return False
     read, expected = map(_read, texts)
     return bool(verify(expected, read, timeout_seconds=None)) and not _apart(expected[:1], read[:1])
 

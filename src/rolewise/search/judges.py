@@ -7,7 +7,7 @@ from typing import Any
 
 from rolewise.core.batch_cache import BatchCache
 from rolewise.core.errors import InputError, RolewiseError
-from rolewise.rewards.math_answers import MathJudge, MathVerdict, final_answer
+from rolewise.rewards.math_answers import MathJudge, MathVerdict, boxed_answer, final_answer
 from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel
 from rolewise.search.tree import Question, Step
 from rolewise.search.values import Judgement, Leaf, Values
@@ -182,7 +182,7 @@ class _Answers:
 
     def _written(self, leaf: Leaf) -> str | None:
         text = "\n".join(step.text for step in leaf.steps)
-        if leaf.cut_off and r"\boxed" not in text:  # "the answer is 12", and 12 may be the beginning of 120
+        if leaf.cut_off and not boxed_answer(text):  # "the answer is 12", and 12 may be the beginning of 120
             return None
         last = leaf.steps[-1].text if leaf.steps else ""
         # An answer that the last step gives goes before a box of an earlier one.

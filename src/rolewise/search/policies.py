@@ -14,7 +14,7 @@ from rolewise.core.behaviour import RFTT, BehaviourSet
 from rolewise.core.errors import InputError
 from rolewise.engines.base import Completion, Sample, Sampling
 from rolewise.evaluation.prompting import Prompter
-from rolewise.rewards.math_answers import final_answer
+from rolewise.rewards.math_answers import boxed_answer
 from rolewise.search.tree import Node, PolicyKind, Question, Step, Tree
 from rolewise.search.walk import Generate, Need, NextTokens, Rollout, Wait, Walk
 from rolewise.training.functional_tokens import functional_token_ids
@@ -193,7 +193,7 @@ class PromptPolicy(Policy):
         )
         child.leaf = (
             self._concludes(child)
-            or (r"\boxed" in text and final_answer(text) is not None)
+            or bool(boxed_answer(text))
             or walk.tree.depth(child) >= walk.settings.max_depth
             or not self._prompted(name)
         )
