@@ -152,7 +152,13 @@ def _last_thought(text: str, call_format: str) -> str:
 
 
 class _Reward(ABC):
-    """What TRL calls: completions and columns in, a number for each completion out."""
+    """What TRL calls: completions and columns in, a number for each completion out.
+
+    Attributes:
+        reads_sampled_text: asks Rolewise's trainer for the sampled ids' text: in some formats special tokens are the call.
+    """
+
+    reads_sampled_text = True
 
     def __init__(self, rules: ToolCallRules) -> None:
         self.rules = rules
