@@ -10,8 +10,6 @@ import pytest
 from datasets import Dataset
 from grpo_rollouts import make_trainer
 from hypothesis import given, settings
-from datasets import Dataset
-from grpo_rollouts import make_trainer
 from hypothesis import strategies as st
 
 from rolewise.core.errors import InputError
@@ -474,7 +472,7 @@ def test_data_is_checked_before_training_begins(chatml_tokenizer, tmp_path):
         return make_trainer(chatml_tokenizer, tmp_path, reward_funcs=rewards, train_dataset=data)
 
     build([good] * 8)
-    with pytest.raises(InputError, match="train_dataset: record 3: field 'reference': .*no list of calls"):
+    with pytest.raises(InputError, match=r"train_dataset: record 3: field 'reference': .*no list of calls"):
         build([good, good, bad, good])
     with pytest.raises(InputError, match=r"train_dataset: record 1 \(mine:9\): field 'reference'"):
         build([None, good], source=["mine:9", "mine:10"])

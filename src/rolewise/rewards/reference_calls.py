@@ -49,7 +49,9 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
             an empty one, broken JSON, a thought that never ends, in "rlla" words outside its tags.
     """
     if not text.strip():
-        raise InputError('the reference is empty; give a JSON list of calls ("[]" if none is right), or a whole response')
+        raise InputError(
+            'the reference is empty; give a JSON list of calls ("[]" if none is right), or a whole response'
+        )
     listed = _json_list(text)
     if listed is not None:
         calls = tuple(_call_from_json(entry, text) for entry in listed)
@@ -64,7 +66,8 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
         )
     if not found and (reason := _no_response(text, call_format)):
         raise InputError(
-            f"the reference {_shortened(text)} {reason}; give a JSON list of calls, or a whole response in {call_format}"
+            f"the reference {_shortened(text)} {reason}; give a JSON list of calls, or a whole response in "
+            f"{call_format}"
         )
     return Reference(tuple(parts), tuple(found))
 

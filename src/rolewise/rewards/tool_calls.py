@@ -155,7 +155,8 @@ class _Reward(ABC):
     """What TRL calls: completions and columns in, a number for each completion out.
 
     Attributes:
-        reads_sampled_text: asks Rolewise's trainer for the sampled ids' text: in some formats special tokens are the call.
+        reads_sampled_text: asks Rolewise's trainer for the sampled ids' text; in some formats special tokens make the
+            call.
     """
 
     reads_sampled_text = True
@@ -173,7 +174,9 @@ class _Reward(ABC):
                 f"the data has no column {rules.reference_column!r} with references; add it or name another column"
             )
         step = rollout_at(getattr(columns.get("trainer_state"), "global_step", 0), rules.steps_per_rollout)
-        sources = columns.get("source") or [f"record {number} of this batch" for number in range(1, len(references) + 1)]
+        sources = columns.get("source") or [
+            f"record {number} of this batch" for number in range(1, len(references) + 1)
+        ]
         return [
             self.reward(completion_text(completion, rules.call_format), self._reference(reference, source), step)
             for completion, reference, source in zip(completions, references, sources, strict=True)

@@ -9,8 +9,8 @@
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
-- `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers by
-  `log_metric`; those that `is_async_callable` says are awaited; reward models among them read what TRL writes for them;
+- `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
+  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models among them read what TRL writes;
   `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
@@ -38,9 +38,9 @@ EPOCH_ROUNDING = 1e-6
 class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     """TRL's trainer with named places at which a subclass steps in; as it is, it trains as its parent.
 
-    Reward models and reward functions read what TRL gives them. A function whose attribute `reads_sampled_text` is true,
-    as Rolewise's own have it, gets the text of the sampled ids instead: with special tokens, without the token that
-    ended it, and with the tag of a thought that the prompt opened.
+    Reward models and reward functions read what TRL gives them. A function whose attribute `reads_sampled_text` is
+    true, as Rolewise's own have it, gets the text of the sampled ids instead: with special tokens, without the token
+    that ended it, and with the tag of a thought that the prompt opened.
 
     Attributes:
         rendered_prompts: text prompts are a chat template's whole output, so the tokenizer adds no special tokens.
@@ -57,7 +57,8 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         fit_trained_rows(self.model)
-        self.reward_funcs = [self._reads_sampled_text(function) for function in self.reward_funcs]
+        functions: list[Any] = self.reward_funcs  # type: ignore[has-type]  # TRL is untyped
+        self.reward_funcs = [self._reads_sampled_text(function) for function in functions]
 
     def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
         """Called once a generation batch has been sampled and scored; returns what is to be trained on."""
