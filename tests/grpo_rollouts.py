@@ -68,7 +68,10 @@ def make_trainer(
 ) -> GRPOTrainer:
     """Ours or TRL's own trainer on the fixed rollouts, eight responses to a generation batch unless told."""
     ours_only = {name: options.pop(name) for name in ("weighting", "roles", "say") if name in options}
-    arguments = {name: options.pop(name) for name in ("peft_config", "rollout_func", "reward_funcs") if name in options}
+    for_trl = ("peft_config", "rollout_func", "reward_funcs", "reward_processing_classes", "train_dataset")
+    arguments = {name: options.pop(name) for name in for_trl if name in options}
+    if "args_weighting" in options:
+        options["weighting"] = options.pop("args_weighting")
     arguments = {"rollout_func": fixed_rollout, "reward_funcs": reward_by_ids, **arguments}
     settings = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12, "bf16": False}
     settings |= {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "learning_rate": 0.01}
@@ -78,7 +81,7 @@ def make_trainer(
     if options.get("beta"):  # TRL loads the reference model from where the policy came from
         model.save_pretrained(folder / "reference")
         model.config._name_or_path = str(folder / "reference")
-    common = {"model": model, "args": args, "train_dataset": prompts(), "processing_class": tokenizer, **arguments}
+    common = {"model": model, "args": args, "processing_class": tokenizer, "train_dataset": prompts(), **arguments}
     if not ours:
         return GRPOTrainer(**common)
     return WeightedGRPOTrainer(**common, **{"roles": COLOURS, "weighting": random_weights, **ours_only})

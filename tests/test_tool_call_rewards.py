@@ -7,6 +7,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset
+from grpo_rollouts import make_trainer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from rolewise.data.tool_calls import CALL_FORMATS, ParsedCall, write_calls
 from rolewise.rewards.reference_calls import read_calls, read_reference
 from rolewise.rewards.response_format import has_format
 from rolewise.rewards.tool_calls import REWARD_PRESETS, ToolCallRules, completion_text, tool_call_rewards
+from rolewise.training.grpo import _check_data
 
 FLAT = ToolCallRules()
 WEATHER = '{"name": "weather", "parameters": {"city": "Oslo", "days": 3}}'
@@ -427,11 +430,58 @@ def test_references_in_every_form():
         ("[1]", "not of calls"),
         ('[{"name": "f", "arguments": "x"}]', "not of calls"),
         (None, "NoneType, not text"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ('{"name": "f", "arguments": {}}', "no list of calls"),
+        ("[{'name': 'f', 'arguments': {}}]", "no list of calls"),
+        ('[{"name": "f", "arguments": {}},]', "no list of calls"),
+        ('[{"name": "f", "arguments": {"a": Infinity}}]', "no list of calls"),
+        ("[f(a=1)]", "no list of calls"),
+        ('<think>hm</think>\n[{"name": "f"', "no list of calls"),
+        ("<think>hm</think>\nf it is", "words outside"),
+        ("It is sunny.", "words outside"),
+        ('<think>hm\n<tool_call>\n{"name": "f", "parameters": {}}\n</tool_call>', "never ends"),
     ],
 )
 def test_references_that_are_refused(reference, message):
-    with pytest.raises(InputError, match=message):
-        scores([""], [reference])
+    with pytest.raises(InputError, match=f"record 2 of this batch: field 'reference': .*{message}"):
+        scores(["", ""], ["[]", reference])
+
+
+@pytest.mark.parametrize("call_format", [name for name in CALL_FORMATS if name != "rlla"])
+def test_broken_lists_are_refused_in_every_format(call_format):
+    """What a format reads as a call is one; a text that only looks like calls is not taken for an answer."""
+    comma = '[{"name": "f", "arguments": {}},]'
+    if call_format in ("llama3", "seal-tools"):  # there the objects are the calls, whatever stands between them
+        assert read_reference(comma, call_format).calls == (("f", {}),)
+        comma = ""
+    for text in ["", '[{"name": "f", "arguments": {"a": NaN}}]', comma, "{'nom': 1}"]:
+        with pytest.raises(InputError):
+            read_reference(text, call_format)
+    if call_format not in ("react", "fireact"):
+        assert read_reference("It is sunny.", call_format).parts == ("answer",)
+
+
+def test_data_is_checked_before_training_begins(chatml_tokenizer, tmp_path):
+    """Record and field are named; a record's own source too, and the held-out data is read as well."""
+    good, bad = '[{"name": "f", "arguments": {}}]', "[{'name': 'f'}]"
+    rewards = tool_call_rewards()
+
+    def build(column, **options):
+        data = Dataset.from_dict({"prompt": ["question"] * len(column), "reference": column, **options})
+        return make_trainer(chatml_tokenizer, tmp_path, reward_funcs=rewards, train_dataset=data)
+
+    build([good] * 8)
+    with pytest.raises(InputError, match=r"train_dataset: record 3: field 'reference': .*no list of calls"):
+        build([good, good, bad, good])
+    with pytest.raises(InputError, match=r"train_dataset: record 1 \(mine:9\): field 'reference'"):
+        build([None, good], source=["mine:9", "mine:10"])
+    data = Dataset.from_dict({"prompt": ["q"], "reference": [""]})
+    with pytest.raises(InputError, match="eval_dataset: record 1"):
+        _check_data(rewards, None, data)
+    with pytest.raises(InputError, match="hard: record 1"):
+        _check_data(rewards[0], None, {"hard": data})
+    _check_data(rewards, Dataset.from_dict({"prompt": ["q"]}), data.to_iterable_dataset())
 
 
 def test_data_without_references_is_refused():

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from grpo_rollouts import fixed_rollout, make_trainer, rollout_of
 from transformers import PreTrainedTokenizerFast
 from trl import GRPOTrainer
 
+from rolewise.rewards.registry import make_rewards, register_reward
 from rolewise.training.trl_grpo_adapter import (
     clipped_tokens,
     loss_mask,
@@ -159,31 +161,102 @@ def test_rendered_prompts_get_no_special_tokens(chatml_tokenizer: PreTrainedToke
     assert seen == {"add_special_tokens": False}
 
 
-@pytest.mark.parametrize("conversational", [False, True])
-def test_rewards_see_the_special_tokens_and_the_thought_that_the_prompt_opened(
-    conversational: bool, make_tokenizer, tmp_path: Path
-) -> None:
-    """In Mistral's format a special token makes the call; TRL's own texts lack it."""
+CALL_BY_SPECIAL_TOKEN = '[TOOL_CALLS] [{"name": "f", "arguments": {"a" : "b , c"}}]'
+
+
+@pytest.fixture
+def mistral_tokenizer(make_tokenizer) -> PreTrainedTokenizerFast:
+    """A special token makes the call."""
     tokenizer = make_tokenizer(special=("<|im_end|>", "[TOOL_CALLS]"))
     tokenizer.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]"]})
-    call = '[TOOL_CALLS] [{"name": "f", "arguments": {"a" : "b , c"}}]'
-    seen = []
+    tokenizer.chat_template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    call = CALL_BY_SPECIAL_TOKEN
+    assert "[TOOL_CALLS]" not in tokenizer.decode(tokenizer(call)["input_ids"], skip_special_tokens=True)
+    return tokenizer
 
-    def rollout(prompts, trainer):
-        rows = [tokenizer(call + (tokenizer.eos_token if row else ""))["input_ids"] for row in range(len(prompts))]
-        return {"prompt_ids": [[5]] * len(prompts), "completion_ids": rows, "logprobs": None}
+
+def call_rollout(prompts, trainer):
+    tokenizer = trainer.processing_class
+    texts = [CALL_BY_SPECIAL_TOKEN + (tokenizer.eos_token if row else "") for row in range(len(prompts))]
+    rows = [tokenizer(text)["input_ids"] for text in texts]
+    return {"prompt_ids": [[5]] * len(prompts), "completion_ids": rows, "logprobs": None}
+
+
+class SeenByAModel(torch.nn.Module):
+    """A reward model that remembers the ids it was given, without padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(_name_or_path="seen")
+        self.seen: list[list[int]] = []
+
+    def forward(self, input_ids, attention_mask, **_):
+        pairs = zip(input_ids, attention_mask, strict=True)
+        self.seen.extend(ids[mask.bool()].tolist() for ids, mask in pairs)
+        return SimpleNamespace(logits=torch.zeros(len(input_ids), 1))
+
+
+def asked_for_rewards(tokenizer, folder: Path, prompt, *, ours: bool, **options):
+    """What a reward model, a function and an async function read in a rollout: ids, completions, completions."""
+    model, seen, seen_later = SeenByAModel(), [], []
 
     def reward(completions, **_):
         seen.extend(completions)
         return [0.0] * len(completions)
 
-    trainer = make_trainer(tokenizer, tmp_path, rollout_func=rollout, reward_funcs=reward)
-    text = "so <think>\n"
-    prompt = [{"role": "user", "content": text}] if conversational else text
+    async def reward_later(completions, **_):
+        seen_later.extend(completions)
+        return [0.0] * len(completions)
+
+    functions = [model, reward, reward_later]
+    marked = options.pop("marked", False)
+    reward.reads_sampled_text = reward_later.reads_sampled_text = marked
+    trainer = make_trainer(
+        tokenizer,
+        folder,
+        ours=ours,
+        rollout_func=call_rollout,
+        reward_funcs=functions,
+        reward_processing_classes=[tokenizer, None, None],
+        **options,
+    )
     trainer._generate_and_score_completions([{"prompt": prompt}] * 4)
-    assert "[TOOL_CALLS]" not in tokenizer.decode(tokenizer(call)["input_ids"], skip_special_tokens=True)
-    expected = [{"role": "assistant", "content": call}] if conversational else "<think>\n" + call
-    assert seen == [expected] * 4
+    assert len(model.seen) == len(seen) == len(seen_later) == 4
+    return model.seen, seen, seen_later
+
+
+PROMPTS_THAT_OPEN_A_THOUGHT = ["so <think>\n", [{"role": "user", "content": "so <think>\n"}]]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS_THAT_OPEN_A_THOUGHT)
+@pytest.mark.parametrize("weighting", ["none", "rest"])
+def test_reward_models_and_functions_read_what_trl_gives_them(
+    weighting: str, prompt, mistral_tokenizer, tmp_path: Path
+) -> None:
+    """TRL's own trainer is the reference. A thought's tag is read once, and no special token of the completion."""
+    expected = asked_for_rewards(mistral_tokenizer, tmp_path, prompt, ours=False)
+    found = asked_for_rewards(mistral_tokenizer, tmp_path, prompt, ours=True, weighting=None, args_weighting=weighting)
+    assert found == expected
+    texts = mistral_tokenizer.batch_decode(found[0], skip_special_tokens=False)
+    assert all(text.count("think") == 1 and "[TOOL_CALLS]" not in text for text in texts)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS_THAT_OPEN_A_THOUGHT)
+def test_functions_that_ask_for_it_read_the_sampled_text(prompt, mistral_tokenizer, tmp_path: Path) -> None:
+    """With the special tokens, and the thought that a text prompt opened; a model beside them does not."""
+    expected = asked_for_rewards(mistral_tokenizer, tmp_path, prompt, ours=False)
+    model, *functions = asked_for_rewards(mistral_tokenizer, tmp_path, prompt, ours=True, marked=True)
+    call = CALL_BY_SPECIAL_TOKEN
+    whole = "<think>\n" + call if isinstance(prompt, str) else [{"role": "assistant", "content": call}]
+    assert functions == [[whole] * 4] * 2
+    assert model == expected[0]
+
+
+@pytest.mark.usefixtures("registries")
+def test_our_own_rewards_ask_for_the_sampled_text() -> None:
+    register_reward("of one's own", lambda completions, **_: [0.0] * len(completions))
+    made = make_rewards(["rest", "of one's own"], lambda rules: rules)
+    assert all(reward.reads_sampled_text for reward in made)
 
 
 def test_messages_that_the_parser_took_apart_stay(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.training.rollout_roles import call_regions, label_rollout
-from rolewise.weighting.rest import EntropyResT, make_region_weighting, mean_entropies, rescaled_to_mean_one
+from rolewise.weighting.rest import (
+    EntropyResT,
+    make_region_weighting,
+    mean_entropies,
+    rescaled_to_mean_one,
+    weighs_closed,
+)
 
 NAME = "rolewise"
 
@@ -54,7 +60,8 @@ class RoleWeightedTrainer(PPOTrainerSync):
         # The policy's own tokens; of these verl's rollout correction may take some out of the loss.
         own_BT = data["loss_mask"].to_padded_tensor(0).bool()
         mask_BT = data["response_mask"].to_padded_tensor(0).bool()
-        regions_BT = label_rollout(rollout, own_BT, call_regions(self.tokenizer, self.call_format))
+        roles = call_regions(self.tokenizer, self.call_format, closed=weighs_closed(self.weighting))
+        regions_BT = label_rollout(rollout, own_BT, roles)
         entropies = {}
         if "entropy" in data:
             entropies = mean_entropies(data["entropy"].to_padded_tensor(0.0), regions_BT, mask_BT)

@@ -45,8 +45,13 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
         call_format: a key of `CALL_FORMATS`.
 
     Raises:
-        InputError: for a list of anything else, and a response with a call that can't be read.
+        InputError: for a list of anything else, a response with a call that can't be read, and a text that is neither:
+            an empty one, broken JSON, a thought that never ends, in "rlla" words outside its tags.
     """
+    if not text.strip():
+        raise InputError(
+            'the reference is empty; give a JSON list of calls ("[]" if none is right), or a whole response'
+        )
     listed = _json_list(text)
     if listed is not None:
         calls = tuple(_call_from_json(entry, text) for entry in listed)
@@ -59,7 +64,32 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
             f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; mend it, name its "
             "format, or give a JSON list of calls"
         )
+    if not found and (reason := _no_response(text, call_format)):
+        raise InputError(
+            f"the reference {_shortened(text)} {reason}; give a JSON list of calls, or a whole response in "
+            f"{call_format}"
+        )
     return Reference(tuple(parts), tuple(found))
+
+
+def _no_response(text: str, call_format: str) -> str | None:
+    """Why a text without calls is no response that could be asked for; None if it is one.
+
+    Else a broken list of calls would ask for an answer, and no call would ever earn anything.
+    """
+    parsed = parse_response(text, call_format)
+    if parsed.segments[-1].kind == "thought" and parsed.format not in ("react", "fireact"):
+        return "is a thought that never ends"
+    opened = ""
+    for segment in parsed.segments:
+        words = text[segment.start : segment.end].strip()
+        if segment.kind == "tag":
+            opened = words
+        elif segment.kind == "text" and words.startswith(("[", "{")) and not opened.endswith(ANSWER_OPEN):
+            return "is no list of calls, and no response either"
+        elif segment.kind == "text" and words and call_format == "rlla" and not opened.endswith(ANSWER_OPEN):
+            return "has words outside the tags"
+    return None
 
 
 def read_calls(text: str, call_format: str = "rlla") -> list[Call] | None:

@@ -92,6 +92,7 @@ def _checked(name: str, function: RewardFunction) -> RewardFunction:
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     reward: Any = asked_async if is_async else asked
     reward.__name__ = name
+    reward.reads_sampled_text = True  # as the presets do; see `GRPOSeams`
     return reward  # type: ignore[no-any-return]
 
 

@@ -152,7 +152,14 @@ def _last_thought(text: str, call_format: str) -> str:
 
 
 class _Reward(ABC):
-    """What TRL calls: completions and columns in, a number for each completion out."""
+    """What TRL calls: completions and columns in, a number for each completion out.
+
+    Attributes:
+        reads_sampled_text: asks Rolewise's trainer for the sampled ids' text; in some formats special tokens make the
+            call.
+    """
+
+    reads_sampled_text = True
 
     def __init__(self, rules: ToolCallRules) -> None:
         self.rules = rules
@@ -167,22 +174,44 @@ class _Reward(ABC):
                 f"the data has no column {rules.reference_column!r} with references; add it or name another column"
             )
         step = rollout_at(getattr(columns.get("trainer_state"), "global_step", 0), rules.steps_per_rollout)
-        return [
-            self.reward(completion_text(completion, rules.call_format), self._reference(reference), step)
-            for completion, reference in zip(completions, references, strict=True)
+        sources = columns.get("source") or [
+            f"record {number} of this batch" for number in range(1, len(references) + 1)
         ]
+        return [
+            self.reward(completion_text(completion, rules.call_format), self._reference(reference, source), step)
+            for completion, reference, source in zip(completions, references, sources, strict=True)
+        ]
+
+    def check_data(self, data: Any, name: str) -> None:
+        """Read every reference of a data set, so that a bad one stops a run before it begins.
+
+        Args:
+            data: a `datasets.Dataset`; one without the column passes, for a rollout may bring it.
+            name: what the data is, for messages.
+
+        Raises:
+            InputError: naming the record and its field.
+        """
+        column = self.rules.reference_column
+        if column not in data.column_names:
+            return
+        sources = data["source"] if "source" in data.column_names else None
+        for number, reference in enumerate(data[column]):
+            where = f"{name}: record {number + 1}"
+            self._reference(reference, where if sources is None else f"{where} ({sources[number]})")
 
     @abstractmethod
     def reward(self, text: str, reference: Reference, step: int) -> float:
         """The number for one response."""
 
-    def _reference(self, reference: Any) -> Reference:
+    def _reference(self, reference: Any, where: str) -> Reference:
+        field = f"{where}: field {self.rules.reference_column!r}"
         if not isinstance(reference, str):
-            raise InputError(
-                f"a reference in the column {self.rules.reference_column!r} is {type(reference).__name__}, not text; "
-                "write calls as JSON text"
-            )
-        return read_reference(reference, self.rules.call_format)
+            raise InputError(f"{field}: is {type(reference).__name__}, not text; write calls as JSON text")
+        try:
+            return read_reference(reference, self.rules.call_format)
+        except InputError as error:
+            raise InputError(f"{field}: {error}") from error
 
 
 class ToolCallFormat(_Reward):
@@ -208,6 +237,9 @@ class ThoughtLength(_Reward):
 
 def tool_call_rewards(rules: ToolCallRules | None = None) -> list[_Reward]:
     """TRL reward functions, to be summed with equal weights: format, correctness, and length if it is asked for.
+
+    `WeightedGRPOTrainer` reads all references of its data before it begins, by their `check_data`; with another trainer
+    a bad reference raises `InputError` when its completions are first rewarded.
 
         trainer = GRPOTrainer(…, reward_funcs=[*tool_call_rewards(REWARD_PRESETS["rest"]), your_own])
 

@@ -7,7 +7,7 @@ Shapes: B responses, T tokens of one response.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from rolewise.core.region import Region
 from rolewise.data.spans import project
 from rolewise.data.token_text import TokenTable, token_table
 from rolewise.data.tool_calls import ParsedCall, ParsedResponse, parse_response
+from rolewise.roles.closed_tags import ClosedTags, without_open_thoughts
 
 RegionSpan = tuple[int, int, int]
 """(start, end, `Region`) in characters, half-open."""
@@ -59,6 +60,7 @@ def label_regions(
     *,
     masks: Any = None,
     touching: bool = False,
+    closed: bool = False,
 ) -> list[npt.NDArray[np.uint8]]:
     """Return the region of every token of sampled responses.
 
@@ -74,6 +76,7 @@ def label_regions(
             padding and what others wrote is OTHER. None takes all tokens.
         touching: give a token that reaches over a border the region that most of its characters are in, the first of
             them if two have as many.
+        closed: as for `region_spans`.
 
     Returns:
         One uint8 array [T] of `Region` a response.
@@ -92,12 +95,12 @@ def label_regions(
         regions_T = np.zeros(len(row), dtype=np.uint8)
         runs = [(0, len(row))] if masked is None else _runs(masked[number])
         for start, end in runs:
-            regions_T[start:end] = _label(row[start:end], table, format, touching)
+            regions_T[start:end] = _label(row[start:end], table, format, touching, closed)
         labelled.append(regions_T)
     return labelled
 
 
-def region_spans(text: str, format: str | None = None) -> RegionSpans:
+def region_spans(text: str, format: str | None = None, *, closed: bool = False) -> RegionSpans:
     """Return the regions of a response's characters.
 
     Text outside thoughts and calls is RESPONSE where the format has no tag for answers (as Hermes), else only what
@@ -107,26 +110,39 @@ def region_spans(text: str, format: str | None = None) -> RegionSpans:
     Args:
         text: any text; time is linear in its length.
         format: a key of `CALL_FORMATS`; None recognises it.
+        closed: only what stands between an opening and a closing tag, and these: what a tag opened that nothing closes
+            is no region, nor is a thought that begins without its tag, nor are arguments whose bracket stays open. What
+            a format writes without closing tags, as ReAct's parts and Mistral's calls, stays.
 
     Raises:
         InputError: for an unknown format.
     """
+    whole_text = text
+    if closed:
+        text = without_open_thoughts(text)
     parsed = parse_response(text, format)
     if parsed.format == "hermes" and any(
         "<response>" in text[segment.start : segment.end] for segment in parsed.segments if segment.kind == "text"
     ):
         # Told apart by a key that models confuse; with answer tags it is rlla whatever the key.
         parsed = parse_response(text, "rlla")
-    leaves = _merged(text, _leaves(text, parsed))
+    in_order: Iterable[RegionSpan] = _leaves(text, parsed)
+    calls = parsed.calls
+    if closed:
+        tags = ClosedTags(whole_text, parsed.format)
+        in_order, calls = tags.leaves(in_order, calls), tags.calls(calls)
+    leaves = _merged(text, in_order)
     if parsed.format is None and all(region == Region.RESPONSE for _, _, region in leaves):
         leaves = []
-    spans = [call.arguments_span for call in parsed.calls if call.arguments_span]
+    spans = [call.arguments_span for call in calls if call.arguments_span]
     return RegionSpans(leaves, [(start, end, int(Region.ARGUMENTS)) for start, end in spans if start < end])
 
 
-def _label(ids_T: Sequence[int], table: TokenTable, format: str | None, touching: bool) -> npt.NDArray[np.uint8]:
+def _label(
+    ids_T: Sequence[int], table: TokenTable, format: str | None, touching: bool, closed: bool
+) -> npt.NDArray[np.uint8]:
     text, start_T, end_T = table.text(ids_T)
-    leaves, arguments = region_spans(text, format)
+    leaves, arguments = region_spans(text, format, closed=closed)
     regions_T = project(leaves, start_T, end_T)
     if arguments:
         outer_T = project(arguments, start_T, end_T)
@@ -192,7 +208,7 @@ class _CallsInOrder:
         return self._next < len(self._spans) and self._spans[self._next][0] <= position
 
 
-def _merged(text: str, spans: Iterator[RegionSpan]) -> list[RegionSpan]:
+def _merged(text: str, spans: Iterable[RegionSpan]) -> list[RegionSpan]:
     """Join spans of one region that touch, and give the spaces before a part that no region has to the part.
 
     Tokenizers join a space to the word behind it: else the first token of a name behind `Action: ` would never count.

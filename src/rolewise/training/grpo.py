@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from datasets import Dataset
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
@@ -28,7 +29,7 @@ from rolewise.training.trl_grpo_adapter import (
     with_empty_completions,
 )
 from rolewise.weighting import Weighting
-from rolewise.weighting.rest import rescaled_to_mean_one
+from rolewise.weighting.rest import rescaled_to_mean_one, weighs_closed
 
 __all__ = ["WeightedGRPOConfig", "WeightedGRPOTrainer"]
 
@@ -57,7 +58,7 @@ class WeightedGRPOTrainer(GRPOSeams):
         say: takes what the user should know, a line each.
 
     Raises:
-        InputError: for options that have no place beside the weights.
+        InputError: for options that have no place beside the weights, and data that a reward can't read.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class WeightedGRPOTrainer(GRPOSeams):
             self.weighting = as_rollout_weighting(weighting)
         if roles is None and getattr(args, "roles", "regions") != "regions":
             raise InputError(f"args.roles is {args.roles!r}, which needs models; pass roles=shad_rollout_roles(...)")
+        _check_data(reward_funcs, train_dataset, eval_dataset)
         self.rendered_prompts = rendered_prompts
         self._say = say
         wants_variance = getattr(args, "gradient_variance", False)
@@ -104,7 +106,10 @@ class WeightedGRPOTrainer(GRPOSeams):
         if rollout_func is not None:
             self.rollout_func = with_empty_completions(rollout_func, tokenizer.eos_token_id)
         call_format = getattr(args, "call_format", None)
-        self.roles = roles or call_regions(tokenizer, call_format)
+        official = (
+            getattr(args, "weighting", None) == "rest-official" if weighting is None else weighs_closed(weighting)
+        )
+        self.roles = roles or call_regions(tokenizer, call_format, closed=official)
         self._format_check = FormatCheck(self.roles, call_format or "any known format")
         self._meters = {mode: RegionMeter(self.roles.names) for mode in ("train", "eval")}
         policy = self.accelerator.unwrap_model(self.model)
@@ -167,3 +172,16 @@ class WeightedGRPOTrainer(GRPOSeams):
         mode = "train" if self.model.training else "eval"
         record_metrics(self, mode, self._meters[mode].take(self.accelerator))
         super().log(logs, start_time)
+
+
+def _check_data(reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
+    """Let rewards that can check data (`check_data(data, name)`) do so, once for all rewards that read one column."""
+    functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+    checks = {
+        getattr(function, "rules", function): function for function in functions if hasattr(function, "check_data")
+    }
+    held_out = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
+    for name, data in {"train_dataset": train_dataset, **held_out}.items():
+        if isinstance(data, Dataset):  # a stream can only be read once; it is checked as it comes
+            for function in checks.values():
+                function.check_data(data, name)

@@ -45,14 +45,20 @@ class RolloutRoles:
     outside: int = 0
 
 
-def call_regions(tokenizer: Any, call_format: str | None) -> RolloutRoles:
-    """The regions of tool calls, found in the sampled ids themselves."""
+def call_regions(tokenizer: Any, call_format: str | None, *, closed: bool = False) -> RolloutRoles:
+    """The regions of tool calls, found in the sampled ids themselves.
+
+    Args:
+        tokenizer: of the policy.
+        call_format: a key of `CALL_FORMATS`; None recognises it.
+        closed: as for `region_spans`, by the response's own tags: a thought that the prompt opened is none.
+    """
 
     def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
         # A thought that the prompt opened is one from its first token on, also if the response never closes it.
-        openings = [_opening(ids, tokenizer) for ids in before]
+        openings = [[] if closed else _opening(ids, tokenizer) for ids in before]
         whole = [[*opening, *ids] for opening, ids in zip(openings, responses, strict=True)]
-        labelled = label_regions(whole, tokenizer, call_format)
+        labelled = label_regions(whole, tokenizer, call_format, closed=closed)
         return [regions_T[len(opening) :] for regions_T, opening in zip(labelled, openings, strict=True)]
 
     return RolloutRoles(

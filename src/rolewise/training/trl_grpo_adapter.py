@@ -9,8 +9,9 @@
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
-- `_calculate_rewards(inputs, prompts, completions, completion_ids_list)` asks the reward functions, which may log
-  numbers by `log_metric`; `_tokenizer`, `eos_token_ids` and `tools`;
+- `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
+  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models among them read what TRL writes;
+  `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch.utils.data import Sampler
 from trl import GRPOTrainer
-from trl.trainer.utils import RepeatSampler
+from trl.trainer.utils import RepeatSampler, is_async_callable
 
 from rolewise.core.rollouts import optimizer_steps_per_rollout, rollout_at
 from rolewise.data.tool_calls import opened_thought
@@ -36,6 +37,10 @@ EPOCH_ROUNDING = 1e-6
 
 class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     """TRL's trainer with named places at which a subclass steps in; as it is, it trains as its parent.
+
+    Reward models and reward functions read what TRL gives them. A function whose attribute `reads_sampled_text` is
+    true, as Rolewise's own have it, gets the text of the sampled ids instead: with special tokens, without the token
+    that ended it, and with the tag of a thought that the prompt opened.
 
     Attributes:
         rendered_prompts: text prompts are a chat template's whole output, so the tokenizer adds no special tokens.
@@ -52,6 +57,8 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         fit_trained_rows(self.model)
+        functions: list[Any] = self.reward_funcs  # type: ignore[has-type]  # TRL is untyped
+        self.reward_funcs = [self._reads_sampled_text(function) for function in functions]
 
     def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
         """Called once a generation batch has been sampled and scored; returns what is to be trained on."""
@@ -103,12 +110,22 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         self.loss_computed(inputs, logps_BT.detach(), entropies_BT.detach())
         return loss
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
-        completions = self._as_sampled(prompts, completions, completion_ids_list)
-        return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+    def _reads_sampled_text(self, function: Any) -> Any:
+        """A reward function that asked for the sampled text gets it; all others keep what TRL has for them."""
+        if not getattr(function, "reads_sampled_text", False):
+            return function
+
+        def asked(*, prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> Any:
+            texts = self._as_sampled(prompts, completions, completion_ids)
+            return function(prompts=prompts, completions=texts, completion_ids=completion_ids, **columns)
+
+        async def asked_async(*, prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> Any:
+            return await asked(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+
+        return asked_async if is_async_callable(function) else asked
 
     def _as_sampled(self, prompts: Any, completions: Any, ids: list[list[int]]) -> Any:
-        """What rewards are to see: completions with their special tokens, which make the call in llama3 and mistral.
+        """Completions with their special tokens, which make the call in llama3 and mistral.
 
         TRL leaves these out of its texts. The token that ended a completion is left out here too, and a thought that
         the prompt opened is opened in the completion. Messages that TRL's parser took apart stay as they are.

@@ -117,11 +117,29 @@ class ResTOfficial(RegionWeighting):
     """The weights of ResT's official code: tags 1, names 1.2, arguments and thought from 0.6 by 0.002 a step.
 
     Arguments go to 1.2 and thought to 1.0; a run of some 105 steps, the published length, ends near 0.81. Tokens
-    outside these regions, the answer's among them, count 0.
+    outside these regions, the answer's among them, count 0. So does, as in that code, what no pair of tags holds: a
+    `<think>`, `<tool_call>` or `<response>` that nothing closes with all that it opened, and the text before a lone
+    `</think>` with this tag, also where the prompt opened the thought. It is the regions that say so: the trainer
+    labels with `closed`, and whoever calls `label_regions` for this weighting passes `closed=True`.
 
-    Not reproduced: that code loses the last token of each span, weights only the first call of a block, and places
-    spans by tokenizing text again.
+    What remains different from the official code:
+    - It tokenizes the decoded response again and lays spans over those tokens; here they lie over the sampled ids.
+    - It loses the last token of each span of several, and one that straddles a span's start; here a token counts if it
+      lies wholly inside a region.
+    - It weights the first name and the first arguments in a block; here those of every call.
+    - It finds these by searching for `"name"` and `"arguments"` or `"parameters"` and counting braces, in whatever
+      the block holds; here the block's calls are parsed, and it is brackets of all kinds that must close.
+    - It also takes calls between `<toolcall>` tags, whose tags count 0; here they are text.
+    - It takes a tag that a thought mentions for a tag, weight 1; here it is thought. Where a block begins and ends is
+      judged as there, mentions included.
+    - It knows these tags alone; here `<thinking>`, other formats' labels and their calls have the same weights.
+    - Its first rollout has step 1; here it has step 0.
+    - Its loss is Σ w · loss / Σ w over each micro-batch, and their mean is taken over the mini-batch; here one such
+      mean goes over the whole rollout (`rescaled_to_mean_one`), whatever the micro-batches.
     """
+
+    closed_tags_only = True
+    """Its regions are to be found with `closed` (see `label_regions`)."""
 
     def __init__(self, *, total_steps: int | None = None) -> None:
         argument = Ramp(0.6, 1.2, steps=300)
@@ -231,6 +249,11 @@ def role_curriculum(
     course = ramp or Ramp(0.0, 1.0)
     ramps = {role: replace(course, start=start, end=end) for role, (start, end) in points.items()}
     return RegionWeighting(ramps, total_steps=total_steps)
+
+
+def weighs_closed(weighting: Any) -> bool:
+    """Whether a weighting's regions are to be found with `closed`: ResT's official one, or that one held."""
+    return bool(getattr(getattr(weighting, "weighting", weighting), "closed_tags_only", False))
 
 
 REGION_WEIGHTINGS = ("rest", "rest-official", "rest-static", "rest-entropy")

@@ -44,7 +44,7 @@ _OPENED_THOUGHT = re.compile(r"(?:<think>|<thinking>|\[THINK\])\s*\Z")
 _JSON_KEYS = "name|type|function|api"
 # What only a call brings. The first one in the text decides; before it may stand what `_HINT` finds.
 _SIGN = re.compile(
-    r"(?P<tag><tool_call>\s*(?=[{\[]|\Z))|(?P<mistral>\[TOOL_CALLS\])|(?P<llama3><\|python_tag\|>)"
+    r"(?P<tag><tool_call>\s*(?=[{\[]|```|\Z))|(?P<mistral>\[TOOL_CALLS\])|(?P<llama3><\|python_tag\|>)"
     r"|^[ \t]*(?:(?P<react>Action(?: Input)?(?:[ ]?\d+)?[ \t]*:)"
     rf'|(?P<json>(?:\[\s*)?\{{\s*"(?:{_JSON_KEYS})"\s*:)'
     r"|(?P<seal>(?:\[\s*)?\{\s*'api'\s*:)"
@@ -102,6 +102,8 @@ def recognise_format(text: str) -> str | None:
         return "react" if hint["react"] else "rlla" if hint["tag"] == "<response>" else "hermes"
     if sign.lastgroup == "tag":
         return _tag_format(text, sign.end())
+    if sign.lastgroup == "json" and _in_block(text, position, sign.start()):
+        return _tag_format(text, sign.start())
     if sign.lastgroup == "mistral":
         return "mistral" if text[sign.end() :].lstrip()[:1] in ("[", "{") else "mistral-args"
     if sign.lastgroup == "react":
@@ -156,6 +158,12 @@ def _check_format(format: str) -> None:
 
 def _first_sign(text: str, start: int, end: int) -> re.Match[str] | None:
     return _BARE_PYTHON.match(text, start, end) or _SIGN.search(text, start, end)
+
+
+def _in_block(text: str, start: int, position: int) -> bool:
+    """Whether an open `<tool_call>` that begins a line stands before `position`, with words behind it."""
+    opened = text.rfind("<tool_call>", start, position)
+    return opened > text.rfind("</tool_call>", start, position) and not text[:opened].rpartition("\n")[2].strip(" \t")
 
 
 def _tag_format(text: str, start: int) -> str:

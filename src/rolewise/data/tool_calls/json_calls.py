@@ -192,10 +192,10 @@ def _what_is_missing(name: str | None, arguments: Arguments | None) -> str | Non
 
 
 def _line_goes_on(text: str, position: int) -> bool:
-    """Whether something other than a further call, a tag or the end of the list follows on the same line."""
+    """Whether something other than a further call, a tag or the end of list or code fence follows on the same line."""
     while text.startswith((" ", "\t"), position):
         position += 1
-    return position < len(text) and text[position] not in "\r\n<{[,;]"
+    return position < len(text) and text[position] not in "\r\n<{[,;]" and not text.startswith("```", position)
 
 
 def _without_empty(pieces: list[Segment]) -> list[Segment]:

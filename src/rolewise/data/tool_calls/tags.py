@@ -12,7 +12,10 @@ THOUGHT_TAGS = ("think", "thinking")
 
 _TAG = re.compile(r"<(?P<slash>/?)(?P<name>tool_call|response|think|thinking)>")
 # Where a block goes on behind a call that broke: the next line that begins one, or a tag.
-_NEXT = re.compile(rf'^[ \t]*\{{[ \t]*"name"|{_TAG.pattern}', re.MULTILINE)
+_NEXT = re.compile(rf'^[ \t]*(?:\[\s*)?\{{\s*"name"|{_TAG.pattern}', re.MULTILINE)
+# The first object of a block that begins with something else; a code fence around it changes nothing.
+_OBJECT = re.compile(r'(?:\[\s*)?\{\s*"(?:name|type|function|api|arguments|parameters)"\s*:')
+_FENCE = re.compile(r"```[\w-]*\s*")
 
 
 def parse_hermes(text: str, position: int, builder: ResponseBuilder) -> None:
@@ -56,21 +59,36 @@ def _parse(text: str, position: int, builder: ResponseBuilder, other_tags: tuple
 
 
 def _read_block(text: str, tag: re.Match[str], builder: ResponseBuilder) -> int:
-    """Read the block that `tag` opens up to its closing tag; prose that mentions the tag is left alone."""
+    """Read the block that `tag` opens up to its closing tag; prose that mentions the tag is left alone.
+
+    A call in a code fence is a call. One behind other words is not valid, but its parts have their places.
+    """
     start = skip_space(text, tag.end())
     if text.startswith(("{", "["), start):
         builder.add("tag", *tag.span())
-        position = read_calls(text, start, builder, trusted=True)
-        while (resume := _NEXT.search(text, position)) and not resume["name"]:
-            position = read_calls(text, resume.start(), builder, trusted=True)
-        return position
+        return _read_objects(text, start, builder)
     if start < len(text) and not _begins_line(text, tag.start(), builder):
         return tag.end()
     builder.add("tag", *tag.span())
     following = _TAG.search(text, start)
     end = following.start() if following else len(text)
-    builder.add_call(ParsedCall(None, None, span=(start, start), error="no JSON object behind <tool_call>"), [])
-    return end
+    first = _OBJECT.search(text, start, end)
+    if first is None:
+        builder.add_call(ParsedCall(None, None, span=(start, start), error="no JSON object behind <tool_call>"), [])
+        return end
+    seen = len(builder.calls)
+    position = _read_objects(text, first.start(), builder)
+    if not _FENCE.fullmatch(text, start, first.start()):
+        error = "the block begins with other words than a call"
+        builder.calls[seen:] = [call.with_error(call.error or error) for call in builder.calls[seen:]]
+    return position
+
+
+def _read_objects(text: str, position: int, builder: ResponseBuilder) -> int:
+    position = read_calls(text, position, builder, trusted=True)
+    while (resume := _NEXT.search(text, position)) and not resume["name"]:
+        position = read_calls(text, resume.start(), builder, trusted=True)
+    return position
 
 
 def _begins_line(text: str, position: int, builder: ResponseBuilder) -> bool:
