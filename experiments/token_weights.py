@@ -102,7 +102,6 @@ def run(
     )
     training = WeightedSFTConfig(
         **doubled(options, WeightedSFTConfig),
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
         logging_steps=1,
         gradient_checkpointing=False,

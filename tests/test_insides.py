@@ -57,6 +57,10 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
+STANDARD = {"os._exit", "atexit._run_exitfuncs"}
+"""Of the standard library: the one is documented, the other CPython's own name for what `sys.exit` ends with."""
+
+
 def dotted(node: ast.AST) -> str:
     """`a.b.c` of nested attributes; nothing for other expressions."""
     if isinstance(node, ast.Attribute):
@@ -86,7 +90,7 @@ def private_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             is_parents = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super"
-            if is_parents or node.attr not in own:
+            if is_parents or (node.attr not in own and dotted(node) not in STANDARD):
                 yield node.lineno, node.attr
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
             name = node.args[1].value if len(node.args) > 1 and isinstance(node.args[1], ast.Constant) else None

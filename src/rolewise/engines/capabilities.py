@@ -128,10 +128,8 @@ class _Prober:
             raise EngineError(f"{error} when asked with token ids as the prompt, which it must take") from error
         [choice] = choices_of(url, reply, 1)
         if finish_reason(choice) is None:  # later it would be one sample's, here it is the server's way
-            said = one_line(choice.get("finish_reason"))
-            raise EngineError(
-                f"{url}/completions: the reply has 'choices[].finish_reason' {said!r}, not stop or length"
-            )
+            said = one_line(repr(choice.get("finish_reason")))
+            raise EngineError(f"{url}/completions: the reply has 'choices[].finish_reason' {said}, not stop or length")
         usage = reply.get("usage")
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         if counted is not None and counted != len(self._prompt_ids):

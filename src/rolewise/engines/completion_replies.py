@@ -137,9 +137,9 @@ class SampleReader:
         return list(dict.fromkeys([*([] if own is None else [own]), *sampling.stop_token_ids]))
 
     def _broken_off(self, url: str, choice: dict[str, Any]) -> BrokenOff:
-        said = one_line(choice.get("finish_reason"))
-        self.note(f"the server ended answers with the finish_reason {said!r}: they count as none")
-        return BrokenOff(f"{url} ended the answer with the finish_reason {said!r}")
+        said = one_line(repr(choice.get("finish_reason")))
+        self.note(f"the server ended answers with the finish_reason {said}: they count as none")
+        return BrokenOff(f"{url} ended the answer with the finish_reason {said}")
 
     def _tokens(
         self, url: str, choice: dict[str, Any], sampling: Sampling, *, ended: bool

@@ -150,7 +150,7 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
             train_to_end(trainer, checkpoint)
         except ImportError as error:  # an optimizer, say, of a library that is not installed
             raise InputError(str(error)) from error
-    training.eval_on_start = job.data.eval is not None  # saved with the model, which shall not tell of a kill
+    trainer.args.eval_on_start = job.data.eval is not None  # saved with the model, which shall not tell of a kill
     trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
     if not processes.is_main():
         return

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
 
 from rolewise.core.limits import parse_json
 
@@ -73,7 +72,7 @@ class _WholeCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers 
             return
         self._is_due = False
         control.should_save = True
-        control.should_log = control.should_log or args.logging_strategy != IntervalStrategy.NO
+        control.should_log = control.should_log or args.logging_strategy != "no"
 
 
 def _without_steps(trainer: Trainer) -> None:
