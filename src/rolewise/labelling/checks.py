@@ -66,8 +66,8 @@ def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
     if not count or total / count <= guess:
         return []
     return [
-        f"the model's mean loss is {total / count:.2f} nats per token, where guessing among {vocabulary:,} tokens costs "
-        f"{guess:.2f}: its weights or its tokenizer are not what the data needs, and the labels mean nothing; "
+        f"the model's mean loss is {total / count:.2f} nats per token, where guessing among {vocabulary:,} tokens "
+        f"costs {guess:.2f}: its weights or its tokenizer are not what the data needs, and the labels mean nothing; "
         "use another model"
     ]
 
