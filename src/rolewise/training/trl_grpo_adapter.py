@@ -10,7 +10,7 @@
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
 - `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
-  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models among them read what TRL writes;
+  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models read what TRL writes;
   `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
