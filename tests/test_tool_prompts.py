@@ -32,6 +32,24 @@ def two_calls_and_an_answer() -> Conversation:
     return Conversation(messages, TOOLS, "a.jsonl:1")
 
 
+@pytest.mark.parametrize("thought", ["", "<think>hm</think>\n"])
+@pytest.mark.parametrize("answers", [False, True])
+def test_calls_as_python_prints_them_are_refused(thought, answers, tmp_path):
+    """They were taken for an answer in words: left out without a word, or rewarded for their format alone."""
+    turns = [
+        '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>',
+        f"{thought}[{{'name': 'f', 'arguments': {{}}}}]",
+    ]
+    records = [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": turn}]} for turn in turns
+    ]
+    path = tmp_path / "printed.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    with pytest.raises(InputError, match=r"printed.jsonl:2: message 2: .* as Python prints them"):
+        read_tool_prompts(str(path), answers=answers)
+    assert len(read_tool_prompts(str(path), answers=answers, skip_invalid=True).prompts) == 1
+
+
 def test_each_turn_is_a_step_whose_prompt_is_all_before_it() -> None:
     conversation = two_calls_and_an_answer()
     steps = list(single_turn_steps(conversation, answers=True))

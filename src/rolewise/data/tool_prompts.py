@@ -28,6 +28,8 @@ INSTRUCTIONS = {
 """How a response is to look, by the format of its calls; the others are told to think first, then to call or answer."""
 
 _CALL_TAGS = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|^Action(?: Input)?\s*:", re.MULTILINE)
+# Calls as Python prints dictionaries: no format has them, and as an answer they would reward nothing.
+_PRINTED_CALL = re.compile(r"(?:\A|</think>)\s*(?:\[\s*)?\{\s*'(?:name|function|arguments|parameters|type)'\s*:")
 FORMATS_WITHOUT_NAMES = ("react", "fireact")
 """Formats whose calls may have arguments without names."""
 
@@ -190,6 +192,8 @@ def _calls_of(message: dict[str, Any], content: str, call_format: str, where: st
         found = parse_response(content).calls
         if not found and _CALL_TAGS.search(content):
             raise InputError(f"{where}: the reference has a call's tag and no call behind it; mend it, or skip it")
+        if not found and _PRINTED_CALL.search(content):
+            raise InputError(f"{where}: the reference is calls as Python prints them; write JSON, or skip it")
     return [_as_dictionary(call, call_format, where) for call in found]
 
 

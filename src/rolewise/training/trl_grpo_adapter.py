@@ -10,8 +10,7 @@
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields;
 - `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
-  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models among them read what TRL
-  writes;
+  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models read what TRL writes;
   `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
@@ -149,11 +148,6 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
             return sampler
         return _SamplerOfTheEpoch(sampler, lambda: int((self.state.epoch or 0) + EPOCH_ROUNDING))
 
-    def steps_per_rollout(self) -> Fraction:
-        """Optimizer steps that are taken on one rollout."""
-        micro_batches = int(self.args.steps_per_generation * self.num_iterations)
-        return optimizer_steps_per_rollout(micro_batches, int(self.args.gradient_accumulation_steps))
-
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         if self.rendered_prompts and isinstance(prompts[0], str):
             return self.processing_class(text=prompts, add_special_tokens=False)["input_ids"], None, {}
@@ -215,17 +209,22 @@ def record_metrics(trainer: GRPOTrainer, mode: str, numbers: dict[str, float]) -
         trainer._metrics[mode][name].append(value)
 
 
-def rollout_number(trainer: GRPOSeams) -> int:
+def rollout_number(trainer: GRPOTrainer) -> int:
     """How many rollouts came before the present one, counted by optimizer steps so that a resumed run counts on.
 
     Several generation batches within one optimizer step come from the same policy and have the same number.
     """
-    return rollout_at(int(trainer.state.global_step), trainer.steps_per_rollout())
+    return rollout_at(int(trainer.state.global_step), _steps_per_rollout(trainer))
 
 
-def total_rollouts(trainer: GRPOSeams) -> int:
+def total_rollouts(trainer: GRPOTrainer) -> int:
     """How many rollouts the whole run has; at least 1."""
-    return rollout_at(max(1, int(trainer.state.max_steps)) - 1, trainer.steps_per_rollout()) + 1
+    return rollout_at(max(1, int(trainer.state.max_steps)) - 1, _steps_per_rollout(trainer)) + 1
+
+
+def _steps_per_rollout(trainer: GRPOTrainer) -> Fraction:
+    micro_batches = int(trainer.args.steps_per_generation * trainer.num_iterations)
+    return optimizer_steps_per_rollout(micro_batches, int(trainer.args.gradient_accumulation_steps))
 
 
 def with_empty_completions(rollout_func: RolloutFunc, eos_token_id: int) -> RolloutFunc:
