@@ -1,6 +1,7 @@
 """Regions that ResT's official code weights, against its rule written again with regular expressions for the test."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -175,6 +176,8 @@ HOSTILE = [
 @pytest.mark.parametrize("part", [*HOSTILE, "<tool_call>\nwords " + CALL, "\n<tool_call>\n[" + " " * 50])
 def test_hostile_texts_take_linear_time(part):
     """A hundred thousand characters; what is quadratic takes minutes."""
+    start = time.process_time()
     for text in (part * (100_000 // len(part)), "\n<tool_call>\nwords " + part * (100_000 // len(part))):
         region_spans(text)
         region_spans(text, "rlla", closed=True)
+    assert time.process_time() - start < 20
