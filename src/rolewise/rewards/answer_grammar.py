@@ -37,15 +37,15 @@ _SAID_BEFORE = re.compile(
 _NAMED = re.compile(r"^[A-Za-z][A-Za-z ]{0,30}:\s+(?=[-+$\\]?\.?\d)")
 _GROUP = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:\{,\}|,\s?|\\,|'| )\d{3}(?!\d))+)(?![\d,.]\d)")
 _PLAIN_COMMA = re.compile(r"(?<![\\{]),")
-_SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(-?(?:\d+\.?\d*|\.\d+))[eE]([+-]?\d+)(?![\d.A-Za-z])")
+_SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(-?(?:\d++(?:\.\d*+)?|\.\d++))[eE]([+-]?\d+)(?![\d.A-Za-z])")
 _POINT_BEFORE_SLASH = re.compile(r"(?<=\d)\.(?=/)")
 _MIXED = re.compile(r"(?<![\d.)/^_A-Za-z}])(\d{1,6})\s(\d{1,6})/(\d{1,6})(?![\d.])")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _SQRT = re.compile(r"(?<![A-Za-z\\])sqrt\s?\(([^()]{1,200})\)")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textnormal|rm)\s*\{([^{}]*)\}")
 _MAGNITUDE = re.compile(
-    r"(?<=\d)(?:\s|~|\\[ ,;])*(?:\\(?:text|mathrm)\{\s*)?"
-    rf"({'|'.join(MAGNITUDES)})(?![A-Za-rt-z])s?(?:\s*\}}|(?=\s|$|\W)(\s*[A-Za-z ]*\}})?)",
+    r"(?<=\d)(?:\s|~|\\[ ,;])*+(?:\\(?:text|mathrm)\{\s*)?"
+    rf"({'|'.join(MAGNITUDES)})(?![A-Za-rt-z])s?(?:\s*\}}|(?=\s|$|\W)(\s*+[A-Za-z ]*+\}})?)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"^(\\(?:text|mathrm)\s*\{|\{)?\s*\(([A-Z])\)\s*(\})?")
@@ -53,22 +53,22 @@ _CLOCK = re.compile(r"^(\d{1,2})(?::(\d{2}))?(?:\s|\\ |~)*([ap])\.?\s?m\.?$", re
 _BARE_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})$")
 _BASE = re.compile(r"^\(?([0-9A-Z][0-9A-Z,. ]{0,200})\)?\s?(?:_\s?\{?\s?|\(?base[ -])\s?(\d{1,2}|[a-z]{3,5})\s?\}?\)?$")
 _ANY_BASE = re.compile(r"\d_\{?(\d{1,2})")
-_RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*\{?\s*(\d+)\s*\}?$")
+_RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*+(?:\{\s*+)?(\d+)\s*\}?$")
 _CURRENCIES = {r"\$": "dollar", "£": "pound sterling", r"\pounds": "pound sterling", "€": "euro", "¥": "yen"}
 _CURRENCY = re.compile(r"\\\$|[£€¥]|\\pounds(?![a-z])")
 _MONEY = re.compile(rf"[-+−(*\s]{{0,5}}({_CURRENCY.pattern})")
 _CENTS = re.compile(r"(?:¢|\\cents?)$")
 _DEGREES = re.compile(r"\^\s?(?:\{\s*\\circ\s*\}|\\circ)\s*$")
-_TRAILING = re.compile(r"(?:\s|~|\\[ ,;:])*([A-Za-z][A-Za-z.,/ ()]*(?:\^\s?\{?[23]\}?)?)$")
+# Tried only where such words can begin, not again at each of them.
+_TRAILING = re.compile(r"(?<![A-Za-z.,/ ()])[.,/ ()]*+([A-Za-z][A-Za-z.,/ ()]*+(?:\^\s?\{?[23]\}?)?)$")
+_LATEX_SPACES = (r"\ ", r"\,", r"\;", r"\:")
 _WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
 _IDLE_SPACE = re.compile(r"(?<![\d,\s])\s+|\s+(?![\d\s])")
 _AND = re.compile(r"(?:,\s?)?\\text\s*\{\s?,?\s?(?:and|or)\s*\}|(?:,\s?)?\b(?:and|or)\b")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _UNCOUNTED = re.compile(r"\\pm|\\mp|dots|\\\{")
-_OR = re.compile(r"\s*(?:\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\\lor(?![a-z])|\bor\b|\\cup(?![a-z]))\s*")
-_RELATION = re.compile(
-    r"\s*(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)\s*"
-)
+_OR = re.compile(r"\\(?:text|mathrm|mbox)\s*\{\s*or\s*\}|\\lor(?![a-z])|\bor\b|\\cup(?![a-z])")
+_RELATION = re.compile(r"(\\leq?(?:slant)?(?![a-z])|\\geq?(?:slant)?(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|<|>)")
 _VARIABLE = re.compile(r"^[A-Za-z]$")
 
 
@@ -238,14 +238,15 @@ def _without_unit(text: str) -> tuple[str, str | None]:
     flat = re.sub(r"\\[ ,;:]|~", " ", _TEXT.sub(r" \1 ", text)) if _TEXT.search(text) else text
     flat = flat.strip()
     found = _TRAILING.search(flat.rstrip(" .")) if flat[:1] in "-+.0123456789\\(" else None
-    if not found or not found.start():
+    start = _before_spacing(flat, found.start(1)) if found else 0
+    if not found or not start:
         return text, None
-    rest, words = flat[: found.start()].rstrip(), found[1]
+    rest, words = flat[:start].rstrip(), found[1]
     if _WORDS.search(rest) or not re.search(r"[\d})]$|\\pi$|[0-9}a-z]\s*[a-z]$", rest):
         return text, None
     bare = _TEXT.search(text) is None
     name = unit_name(words)
-    if bare and (found.start() == len(flat) or not re.search(r"(?:\s|~|\\[ ,;:])", found.group()[:2])):
+    if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
         return text, None  # 3x and 2ab are products
     if bare and len(words) == 1:
         return text, name  # math-verify knows whether m is a metre
@@ -254,6 +255,18 @@ def _without_unit(text: str) -> tuple[str, str | None]:
     if re.search(r"\b(?:and|or)\b", words):
         return text, None
     return rest, name
+
+
+def _before_spacing(text: str, position: int) -> int:
+    """Where the spaces before a place begin, LaTeX's among them."""
+    while position:
+        if text[max(0, position - 2) : position] in _LATEX_SPACES:
+            position -= 2
+        elif text[position - 1].isspace() or text[position - 1] == "~":
+            position -= 1
+        else:
+            break
+    return position
 
 
 def _as_intervals(text: str) -> str:
@@ -270,7 +283,7 @@ def _as_intervals(text: str) -> str:
 
 def _interval(text: str) -> tuple[str, str] | None:
     """The variable and the interval of `x<2` or `1<x\\le 2`."""
-    pieces = _RELATION.split(text.strip())
+    pieces = [piece.strip() for piece in _RELATION.split(text)]
     signs = ["<" if sign[0] == "<" or sign.startswith((r"\l",)) else ">" for sign in pieces[1::2]]
     closed = [sign[-1:] == "=" or sign.startswith((r"\le", r"\ge")) for sign in pieces[1::2]]
     terms = pieces[::2]

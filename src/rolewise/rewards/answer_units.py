@@ -38,8 +38,9 @@ _WRITTEN = {
 }
 _NAMES = {word: name for name, words in _WRITTEN.items() for word in words.split()}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_PER = re.compile(r"\s*/\s*|\s+per\s+|\s+an?\s+|\s+each\s+")
-_POWER = re.compile(r"\s*\^\s*\{?([23])\}?$")
+# White space is taken up from where it begins alone: from each place in it, the time would grow with its square.
+_PER = re.compile(r"(?:(?<!\s)\s++)?/\s*|(?<!\s)\s++(?:per|an?|each)\s+")
+_POWER = re.compile(r"\^\s*\{?([23])\}?$")
 _WORD = re.compile(r"[A-Za-z]+")
 
 

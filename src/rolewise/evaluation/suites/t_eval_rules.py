@@ -22,7 +22,7 @@ _ENDS = ("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\
 """Where models that don't stop begin another turn."""
 
 _FINISH = "FinishAction"
-_DOTTED_NAME = re.compile(r"\w+\.\w+")
+_DOTTED_NAME = re.compile(r"\b\w++\.\w+")
 
 _NAME_WEIGHT, _ARGUMENTS_WEIGHT = 0.75, 0.25
 _MATCH_THRESHOLD = 0.8

@@ -12,7 +12,8 @@ from rolewise.evaluation.suite import Messages
 Result = str | list[dict[str, str]]
 """An answer as the official result files have it: text, or a list of `{function: JSON text of its arguments}`."""
 
-_SPECIAL_TOKENS_AT_ENDS = re.compile(r"\A(?:\s*(?:<\|[\w.-]+\|>|<s>))+|(?:(?:<\|[\w.-]+\|>|</s>)\s*)+\Z")
+_FIRST_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<\|[\w.-]+\|>|<s>))*")
+_SPECIAL_TOKENS = re.compile(r"(?:(?:<\|[\w.-]+\|>|</s>)\s*+)++")
 
 
 class Mode(ABC):
@@ -47,7 +48,7 @@ class PromptMode(Mode):
 
     def read(self, text: str) -> tuple[Result, dict[str, Any]]:
         # Special tokens don't come through such a service, and thoughts are no part of the answer.
-        answer = _SPECIAL_TOKENS_AT_ENDS.sub("", text.rpartition("</think>")[2]).strip()
+        answer = _without_special_tokens(text.rpartition("</think>")[2])
         return answer, {"role": "assistant", "content": answer}
 
     def results(self, message: dict[str, Any], step: dict[str, Any]) -> Messages:
@@ -69,7 +70,7 @@ class NativeMode(Mode):
         if calls:
             message = {"role": "assistant", "content": said, "tool_calls": calls_to_openai(parsed.calls)}
             return calls, message
-        answer = _SPECIAL_TOKENS_AT_ENDS.sub("", text.rpartition("</think>")[2]).strip()
+        answer = _without_special_tokens(text.rpartition("</think>")[2])
         return answer, {"role": "assistant", "content": answer}
 
     def results(self, message: dict[str, Any], step: dict[str, Any]) -> Messages:
@@ -88,3 +89,12 @@ def _result_of(calls: Sequence[ParsedCall]) -> list[dict[str, str]]:
         return [{str(call.name): json.dumps(call.arguments, ensure_ascii=False)} for call in calls]
     except (TypeError, ValueError, RecursionError):
         return []
+
+
+def _without_special_tokens(text: str) -> str:
+    """A text without the special tokens, and the white space, that it begins and ends with."""
+    first = _FIRST_SPECIAL_TOKENS.match(text)
+    start = first.end() if first else 0
+    runs = _SPECIAL_TOKENS.finditer(text, start)
+    end = next((run.start() for run in runs if run.end() == len(text)), len(text))
+    return text[start:end].strip()
