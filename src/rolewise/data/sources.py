@@ -12,7 +12,7 @@ from rolewise.core.options import split_list
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers import Rejected, iter_conversations
 
-_SHARE = re.compile(r"(.+)=(\d+\.?\d*|\.\d+)")
+_SHARE = re.compile(r"(.+)=(\d++(?:\.\d*+)?|\.\d+)")
 
 
 class Source(NamedTuple):
