@@ -80,7 +80,9 @@ def _characters(part: "re.Match[str]") -> tuple[str, list[str]]:
         return _escaped(part["escape"]), [_escaped(part["escape"])] if part["escape"][1] in "wWdDsS" else []
     inner = part["of"][1:-1]
     negated = inner.startswith("^")
-    named = [_escaped(found) if found.startswith("\\") else found for found in re.findall(r"\\x..|\\u....|\\.|[^\\]", inner)]
+    named = [
+        _escaped(found) if found.startswith("\\") else found for found in re.findall(r"\\x..|\\u....|\\.|[^\\]", inner)
+    ]
     named = [one for one in named[negated:] if one][:6]
     if not negated:
         return named[0] if named else "", named
