@@ -12,7 +12,7 @@ exclude that the answers are equal, and math-verify judges the rest. The rules, 
 - `18!` is a factorial, and `7, 8` are two values.
 - A decimal number equals what it is, not what it is rounded from: 1.41421356 is not √2.
 - 50 % equals 0.5 and, as many references mean it, 50.
-- Words that change a number (`dozen`, `squared`, `below`, `if`) must be the same on both sides, and so must ellipses and primes.
+- Words that change a number (`dozen`, `squared`, `below`) must be the same on both sides, as must ellipses and primes.
 - What can be read in two ways equals nothing but itself.
 
 Every pattern runs in linear time, or over text of bounded length.
