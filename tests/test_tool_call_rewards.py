@@ -524,3 +524,9 @@ def test_trl_knows_the_rewards_by_name():
     rewards = tool_call_rewards(ToolCallRules(length="constant"))
     assert [get_callable_name(r) for r in rewards] == ["ToolCallFormat", "ToolCallCorrectness", "ThoughtLength"]
     assert not any(is_async_callable(reward) for reward in rewards)
+
+
+def test_a_reference_that_asks_for_nothing_is_refused_and_a_byte_order_mark_is_none_of_it():
+    with pytest.raises(InputError, match="neither a thought nor a call nor an answer"):
+        read_reference("<tool_call></tool_call>", "hermes")
+    assert read_reference("\ufeff[]", "hermes") == read_reference("[]", "hermes")

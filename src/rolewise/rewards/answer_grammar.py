@@ -12,6 +12,7 @@ exclude that the answers are equal, and math-verify judges the rest. The rules, 
 - `18!` is a factorial, and `7, 8` are two values.
 - A decimal number equals what it is, not what it is rounded from: 1.41421356 is not √2.
 - 50 % equals 0.5 and, as many references mean it, 50.
+- Words that change a number (`dozen`, `squared`, `below`) must be the same on both sides, as must ellipses and primes.
 - What can be read in two ways equals nothing but itself.
 
 Every pattern runs in linear time, or over text of bounded length.
@@ -26,6 +27,7 @@ from rolewise.rewards.answer_units import unit_name
 MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 
+_POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({])")
 _DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])|\*\*|`")
 _LOOKS = re.compile(r"\\!\s*|\\(?:textbf|mathbf|boldsymbol|displaystyle)(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])")
 _QUOTED = re.compile(r'^"(.*)"$')
@@ -52,7 +54,8 @@ _LABEL = re.compile(r"^(\\(?:text|mathrm)\s*\{|\{)?\s*\(([A-Z])\)\s*(\})?")
 _CLOCK = re.compile(r"^(\d{1,2})(?::(\d{2}))?(?:\s|\\ |~)*([ap])\.?\s?m\.?$", re.IGNORECASE)
 _BARE_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})$")
 _BASE = re.compile(r"^\(?([0-9A-Z][0-9A-Z,. ]{0,200})\)?\s?(?:_\s?\{?\s?|\(?base[ -])\s?(\d{1,2}|[a-z]{3,5})\s?\}?\)?$")
-_ANY_BASE = re.compile(r"\d_\{?(\d{1,2})")
+    if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
+        return text, None  # 3x and 2ab are products
 _RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*+(?:\{\s*+)?(\d+)\s*\}?$")
 _CURRENCIES = {r"\$": "dollar", "£": "pound sterling", r"\pounds": "pound sterling", "€": "euro", "¥": "yen"}
 _CURRENCY = re.compile(r"\\\$|[£€¥]|\\pounds(?![a-z])")
@@ -84,6 +87,7 @@ class Written:
         minutes: of a time of day; None for anything else.
         label: the letter of a choice, or None; with nothing else `latex` is that letter.
         modulus: of a residue, or None.
+        changed: the words that make another number of what `latex` says.
     """
 
     latex: str
@@ -93,6 +97,7 @@ class Written:
     minutes: int | None = None
     label: str | None = None
     modulus: int | None = None
+    changed: tuple[str, ...] = ()
 
 
 def read_answer(text: str) -> Written:
@@ -100,7 +105,9 @@ def read_answer(text: str) -> Written:
     found = _MONEY.match(text)
     money = _CURRENCIES[found[1]] if found else None
     text = plain(_CURRENCY.sub("", text.replace("\0", " ").replace("\n", " ")))
-    text = _LOOKS.sub("", _DELIMITERS.sub("", text)).strip().rstrip(".,;").strip()
+    text = _LOOKS.sub("", _DELIMITERS.sub("", _POWER.sub("^", text))).strip()
+    if not _DOTS.search(text[-5:]):
+        text = text.rstrip(".,;").strip()
     text = _QUOTED.sub(r"\1", text).strip()
     text = _NAMED.sub("", _without_preface(text))
     label, text = _labelled(text)
@@ -110,8 +117,11 @@ def read_answer(text: str) -> Written:
         return based
     if residue := _RESIDUE.match(text):
         return Written(residue[1], modulus=int(residue[2]))
-    text, unit = _without_unit(_expanded(text))
-    return Written(_as_intervals(text).replace(r"\sqrt{-1}", "i"), unit=unit or money, label=label)
+    text = _expanded(text)
+    changed = tuple(word.lower() for word in _CHANGING.findall(text))
+    text, unit = _without_unit(text)
+    latex = _as_intervals(text).replace(r"\sqrt{-1}", "i")
+    return Written(latex, unit=unit or money, label=label, changed=changed)
 
 
 def clash(first: Written, second: Written) -> bool:
@@ -125,8 +135,15 @@ def clash(first: Written, second: Written) -> bool:
     )
     if any(one is not None and other is not None and one != other for one, other in pairs):
         return True
+    if first.changed != second.changed:
+        return True
+    # math-verify passes over dots and primes.
+    if bool(_DOTS.search(first.latex)) != bool(_DOTS.search(second.latex)):
+        return True
+    if first.latex.count("'") != second.latex.count("'"):
+        return True
     bases = [sorted(_ANY_BASE.findall(one.latex)) for one in (first, second)]
-    if all(bases) and bases[0] != bases[1]:
+    if bases[0] != bases[1] and (all(bases) or any(base.isalpha() for base in bases[0] + bases[1])):
         return True
     if first.minutes is not None and second.minutes is not None:
         return first.minutes != second.minutes
@@ -219,6 +236,8 @@ def _expanded(text: str) -> str:
         text,
     )
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", _POINT_BEFORE_SLASH.sub("", text))
+    if _FUNCTION.search(text):  # math-verify passes over degrees
+        text = _DEGREE_NUMBER.sub(r"(\1 \\pi / 180)", text)
     text = _SQRT.sub(r"\\sqrt{\1}", _PI.sub(r"\\pi ", text))
     return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
 
@@ -246,8 +265,18 @@ def _without_unit(text: str) -> tuple[str, str | None]:
         return text, None
     bare = _TEXT.search(text) is None
     name = unit_name(words)
-    if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
-        return text, None  # 3x and 2ab are products
+_ANY_BASE = re.compile(r"\d_\{?\(?(\d{1,2}|[a-z](?![a-z]))")
+_DOTS = re.compile(r"dots|\.\.|\. \.")
+_DEGREE_NUMBER = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)")
+_FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_CHANGING = re.compile(
+    r"(?<![A-Za-z\\])(?:dozen|lakh|crore|mil|bn|half|halve|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|ten"
+    r"|tenth|hundredth|thousandth|millionth|hundred|thousand|million|billion|trillion|squared|cubed|factorial|below"
+    r"|negative|minus|than|if|mod|noon|midnight|[ap]\.?m)s?(?![A-Za-z])",
+    re.IGNORECASE,
+)
+"""Words that change the number beside them, where nothing above has read them."""
+_RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*\{?\s*(\d+)\s*\}?$")
     if bare and len(words) == 1:
         return text, name  # math-verify knows whether m is a metre
     if bare and name is None and len(words.split()[0]) < 3:

@@ -48,6 +48,7 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
         InputError: for a list of anything else, a response with a call that can't be read, and a text that is neither:
             an empty one, broken JSON, a thought that never ends, in "rlla" words outside its tags.
     """
+    text = text.removeprefix("\ufeff")  # as some editors begin a file
     if not text.strip():
         raise InputError(
             'the reference is empty; give a JSON list of calls ("[]" if none is right), or a whole response'
@@ -64,7 +65,10 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
             f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; mend it, name its "
             "format, or give a JSON list of calls"
         )
-    if not found and (reason := _no_response(text, call_format)):
+    reason = None if found else _no_response(text, call_format)
+    if not parts:
+        reason = "has neither a thought nor a call nor an answer"
+    if reason:
         raise InputError(
             f"the reference {_shortened(text)} {reason}; give a JSON list of calls, or a whole response in "
             f"{call_format}"

@@ -130,8 +130,9 @@ class ResTOfficial(RegionWeighting):
     - It finds these by searching for `"name"` and `"arguments"` or `"parameters"` and counting braces, in whatever
       the block holds; here the block's calls are parsed, and it is brackets of all kinds that must close.
     - It also takes calls between `<toolcall>` tags, whose tags count 0; here they are text.
-    - It takes a tag that a thought mentions for a tag, weight 1; here it is thought. Where a block begins and ends is
-      judged as there, mentions included.
+    - It gives both tags of an empty `<tool_call>` block weight 1; here its opening tag counts 0.
+    - It takes a tag that a thought mentions for a tag, weight 1; here it is thought, or 0 before a lone `</think>`.
+      Where a block begins and ends is judged as there, mentions included.
     - It knows these tags alone; here `<thinking>`, other formats' labels and their calls have the same weights.
     - Its first rollout has step 1; here it has step 0.
     - Its loss is Σ w · loss / Σ w over each micro-batch, and their mean is taken over the mini-batch; here one such
