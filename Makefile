@@ -5,6 +5,10 @@ VENV ?= .venv
 # What pip is told to install as torch, before anything else. Empty keeps the torch that $(VENV) has.
 TORCH ?= torch==2.13.0
 
+ifneq ($(words $(VENV)),1)
+$(error VENV is "$(VENV)"; give one path without spaces, for make would take it for several)
+endif
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Everything but torch, in one version and with its hash; `make lock` writes it. The project itself is installed from here.

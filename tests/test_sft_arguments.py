@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from tiny import labelled_dataset, tiny_model
 from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
@@ -156,6 +156,11 @@ def test_data_without_labels_are_refused_by_name_whoever_asks(call, make, rows):
             trainer.evaluate({"fine": rows, "held_out": raw()})
         with pytest.raises(InputError, match="streamed"):
             trainer.evaluate(rows.to_iterable_dataset())
+
+
+def test_training_data_of_several_splits_are_refused_by_their_names(make, rows):
+    with pytest.raises(InputError, match="the train data has the splits first, second; pass one of them"):
+        make(DatasetDict(first=rows, second=rows), rows)
 
 
 def test_evaluation_data_in_a_dict_are_refused_by_their_name(make, rows):

@@ -139,7 +139,7 @@ class _Preparation:
                 self.samples.append(replace(sample, source=source))
             if not whole:
                 continue
-            self._cut.add(rendered if not self._skip_cut else whole)
+            self._cut.add(whole)
             self.conversations += 1
             self.hash.update(json.dumps([source, as_record(conversation)], default=str).encode() + b"\n")
             for note in (*conversation.notes, *self._renderer.notes_for([conversation])):

@@ -177,16 +177,19 @@ def named(evaluation: Any) -> dict[str, Any]:
 
 
 def is_labelled(dataset: Any) -> bool:
-    """Whether a data set has roles."""
-    return "token_roles" in (getattr(dataset, "column_names", None) or ())
+    """Whether a data set has roles, or a split of it, where it has several."""
+    columns = getattr(dataset, "column_names", None) or ()
+    return any("token_roles" in names for names in (columns.values() if isinstance(columns, dict) else [columns]))
 
 
 def check_labelled(dataset: Any, name: str, columns: Sequence[str]) -> None:
     """Refuse what the trainer could only stumble over later.
 
     Raises:
-        InputError: for a stream, and for missing columns.
+        InputError: for a stream, for several splits, and for missing columns.
     """
+    if isinstance(dataset, dict):
+        raise InputError(f"the {name} data has the splits {', '.join(map(str, dataset))}; pass one of them")
     if not isinstance(dataset, Dataset):
         raise InputError(f"the {name} data must be a labelled Dataset, not streamed; use datasets.load_from_disk")
     missing = set(columns) - set(dataset.column_names)

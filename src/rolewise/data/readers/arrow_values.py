@@ -8,7 +8,7 @@ What Arrow keeps differently, and the rule for each:
   arguments if the record's tools declare it (see `drop_undeclared_nulls`).
 - Json() columns of `datasets`, maps, lists, and JSON text hold what was written: every null stays.
 - Bytes are UTF-8 text; others stay bytes, for whoever needs text there to refuse.
-- Dates and times are ISO text, decimals numbers.
+- Dates and times are ISO text, decimals numbers, whole ones without places.
 """
 
 import datetime
@@ -93,10 +93,10 @@ def _value(value: Any, kind: pa.DataType, exact: bool) -> Any:
         return _value(value, kind.value_type, exact)
     if isinstance(value, list):
         return [_value(item, kind.value_type, exact) for item in value]
-    return _scalar(value)
+    return _scalar(value, kind)
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
@@ -105,7 +105,8 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return float(value)
+        # Databases give whole numbers so, with more digits than a float has.
+        return int(value) if kind.scale <= 0 else float(value)
     return value if isinstance(value, str) else str(value)
 
 
