@@ -54,8 +54,17 @@ _LABEL = re.compile(r"^(\\(?:text|mathrm)\s*\{|\{)?\s*\(([A-Z])\)\s*(\})?")
 _CLOCK = re.compile(r"^(\d{1,2})(?::(\d{2}))?(?:\s|\\ |~)*([ap])\.?\s?m\.?$", re.IGNORECASE)
 _BARE_CLOCK = re.compile(r"^(\d{1,2}):(\d{2})$")
 _BASE = re.compile(r"^\(?([0-9A-Z][0-9A-Z,. ]{0,200})\)?\s?(?:_\s?\{?\s?|\(?base[ -])\s?(\d{1,2}|[a-z]{3,5})\s?\}?\)?$")
-    if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
-        return text, None  # 3x and 2ab are products
+_ANY_BASE = re.compile(r"\d_\{?\(?(\d{1,2}|[a-z](?![a-z]))")
+_DOTS = re.compile(r"dots|\.\.|\. \.")
+_DEGREE_NUMBER = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)")
+_FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+_CHANGING = re.compile(
+    r"(?<![A-Za-z\\])(?:dozen|lakh|crore|mil|bn|half|halve|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|ten"
+    r"|tenth|hundredth|thousandth|millionth|hundred|thousand|million|billion|trillion|squared|cubed|factorial|below"
+    r"|negative|minus|than|if|mod|noon|midnight|[ap]\.?m)s?(?![A-Za-z])",
+    re.IGNORECASE,
+)
+"""Words that change the number beside them, where nothing above has read them."""
 _RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*+(?:\{\s*+)?(\d+)\s*\}?$")
 _CURRENCIES = {r"\$": "dollar", "£": "pound sterling", r"\pounds": "pound sterling", "€": "euro", "¥": "yen"}
 _CURRENCY = re.compile(r"\\\$|[£€¥]|\\pounds(?![a-z])")
@@ -265,18 +274,8 @@ def _without_unit(text: str) -> tuple[str, str | None]:
         return text, None
     bare = _TEXT.search(text) is None
     name = unit_name(words)
-_ANY_BASE = re.compile(r"\d_\{?\(?(\d{1,2}|[a-z](?![a-z]))")
-_DOTS = re.compile(r"dots|\.\.|\. \.")
-_DEGREE_NUMBER = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)")
-_FUNCTION = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
-_CHANGING = re.compile(
-    r"(?<![A-Za-z\\])(?:dozen|lakh|crore|mil|bn|half|halve|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|ten"
-    r"|tenth|hundredth|thousandth|millionth|hundred|thousand|million|billion|trillion|squared|cubed|factorial|below"
-    r"|negative|minus|than|if|mod|noon|midnight|[ap]\.?m)s?(?![A-Za-z])",
-    re.IGNORECASE,
-)
-"""Words that change the number beside them, where nothing above has read them."""
-_RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*\{?\s*(\d+)\s*\}?$")
+    if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
+        return text, name  # 3x and 2ab are products
     if bare and len(words) == 1:
         return text, name  # math-verify knows whether m is a metre
     if bare and name is None and len(words.split()[0]) < 3:
