@@ -29,7 +29,7 @@ OURS = "rolewise or its tests"
 
 NOT_OURS: list[tuple[str, str, str]] = [
     ("trl", r"is_gradient_checkpointing|gradient_checkpointing_(en|dis)able", "TRL 1.16 knows only the old names"),
-    ("peft", r"is_gradient_checkpointing|gradient_checkpointing_(en|dis)able", "PEFT 0.19 knows only the old names"),
+    ("peft", r"is_gradient_checkpointing|gradient_checkpointing_(en|dis)able", "PEFT 0.20 knows only the old names"),
 ]
 """Who may say or cause it, what it says (a regular expression), and why we can't do otherwise."""
 

@@ -129,14 +129,15 @@ def test_utilisation(run, bench: Workbench, tuning: str) -> None:
     head = 2 * rows * labelled * hidden * vocabulary
     forward, own = 2 * weights * tokens + attention + head, 2 * adapter * tokens
     scoring, training = (works[kind]["tera_operations"] * 1e12 for kind in ("scoring", "training"))
+    # Angles of positions are a matrix product of a few hundred operations in some versions of Transformers.
     if tuning == "full":
-        assert scoring == pytest.approx(2 * forward)
-        assert training == pytest.approx(3 * forward)
+        assert scoring == pytest.approx(2 * forward, rel=1e-4)
+        assert training == pytest.approx(3 * forward, rel=1e-4)
     else:  # the adapter is on in one of scoring's two passes; frozen weights want no gradient of their own
-        assert scoring == pytest.approx(2 * forward + own)
+        assert scoring == pytest.approx(2 * forward + own, rel=1e-4)
         # The first layer's inputs want none either, nor do the products that only they would need.
         unneeded = 2 * tokens * (hidden * hidden + 2 * hidden * keys) + 2 * tokens * rank * (3 * hidden)
-        assert training == pytest.approx(2 * forward + attention + 3 * own - unneeded)
+        assert training == pytest.approx(2 * forward + attention + 3 * own - unneeded, rel=1e-4)
 
 
 def test_gradient_checkpointing_is_on_when_it_is_asked_for(

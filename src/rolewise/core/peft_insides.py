@@ -1,4 +1,4 @@
-"""Every touch of PEFT's insides, in one place (PEFT ≥ 0.19).
+"""Every touch of PEFT's insides, in one place (PEFT ≥ 0.20).
 
 `tests/test_peft_insides.py` fails when one of them moves. What is relied on:
 - `peft.tuners.tuners_utils.BaseTunerLayer`, the kind of every layer that an adapter changes, with `active_adapters`,
