@@ -17,11 +17,7 @@ import pytest
 LLAMA_CPP = """
 import sys, xllamacpp
 params = xllamacpp.CommonParams()
-params.model.path, params.port = sys.argv[1], int(sys.argv[2])
-if hasattr(params, "hostnames"):
-    params.hostnames = ["127.0.0.1"]
-else:  # before October 2026
-    params.hostname = "127.0.0.1"
+params.model.path, params.hostnames, params.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
 params.n_ctx, params.n_parallel, params.warmup = 4096, 4, False
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
 server = xllamacpp.Server(params)
