@@ -4,11 +4,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read on import; without a network the hub is asked for minutes
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 pytest_plugins = ("deprecations", "chromium", "in_process", "workbench")
+
+LONGEST = ("test_resume.py", "test_processes.py", "test_experiment_scripts.py", "test_engine_servers.py")
+LONGEST += ("test_experiment_run.py", "test_cli.py", "test_baselines.py", "test_bad_input.py")
+LONGEST += ("test_killed_training.py",)
+"""Files that take longest; they begin first, or one core would work on one of them while the others are done."""
 
 CORPUS = [
     "The user asks for the weather in Paris, so the tool get_weather is called with the city.",
@@ -57,3 +64,13 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}; set ROLEWISE_DATA")
     return path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> None:
+    """Files are handed out in the order of collection, not those of many tests first."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)

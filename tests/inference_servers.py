@@ -19,7 +19,7 @@ import sys, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.hostnames, params.port = sys.argv[1], ["127.0.0.1"], int(sys.argv[2])
 params.n_ctx, params.n_parallel, params.warmup = 4096, 4, False
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1  # two would spin for each other beside other tests
 server = xllamacpp.Server(params)
 sys.stdin.read()  # until whoever started it is gone
 """

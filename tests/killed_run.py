@@ -1,15 +1,15 @@
 """A command that kills its own process at a named point of its work, for tests of what a kill leaves behind."""
 
-import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MODULES = ("cli.main", "jobs.label", "jobs.sft", "jobs.grpo", "jobs.reinforce", "labelling.preference_tuning")
+import forked
+
+from rolewise.cli.main import main
 
 
 def run_killed(arguments: list[str], point: str, folder: Path) -> int:
@@ -18,31 +18,15 @@ def run_killed(arguments: list[str], point: str, folder: Path) -> int:
     Args:
         arguments: the command line.
         point: where it kills itself, as in `set_trap`; empty for nowhere.
-        folder: where it works, and where its messages go: `stderr.txt` beside it.
+        folder: where it works; its messages go to `forked.log_of(folder)`.
     """
-    server = multiprocessing.get_context("forkserver")  # imports once, then forks a clean process each time
-    server.set_forkserver_preload([f"rolewise.{name}" for name in MODULES])
-    process = server.Process(target=_run, args=(arguments, point, folder))
-    process.start()
-    process.join(300)
-    assert process.exitcode is not None, "still at work after five minutes"
-    return process.exitcode
+    return forked.end_of(forked.start(_run, arguments, point, folder=folder))
 
 
-def _run(arguments: list[str], point: str, folder: Path) -> None:
-    import torch
-
-    from rolewise.cli.main import main
-
-    torch.set_num_threads(1)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    with folder.with_name(f"{folder.name}-stderr.txt").open("a") as log:
-        os.dup2(log.fileno(), 2)
-        os.dup2(log.fileno(), 1)
-    os.chdir(folder)
+def _run(arguments: list[str], point: str) -> int:
     if point:
         set_trap(point)
-    sys.exit(main(arguments))
+    return main(arguments)
 
 
 def set_trap(point: str) -> None:

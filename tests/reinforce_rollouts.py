@@ -2,10 +2,9 @@
 
 import json
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from datasets import Dataset
@@ -116,6 +115,7 @@ def train_and_save(batch: int, folder: Path) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def take_part(batch: int, folder: Path) -> NoReturn:
+    """`train_and_save` as a script of several processes does it."""
     processes.start()
-    end_together(lambda: train_and_save(int(sys.argv[1]), Path(sys.argv[2])))
+    end_together(lambda: train_and_save(batch, folder))

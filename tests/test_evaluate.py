@@ -3,17 +3,17 @@
 import json
 import shutil
 import signal
-import subprocess
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from completions_server import ABILITIES, CompletionsServer
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from workbench import command_line, environment, lasting_files_of
+from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
@@ -73,14 +73,15 @@ def test_a_killed_run_loses_nothing_and_gives_the_same(bench, evaluated, tmp_pat
     whole, _ = evaluated
     output = tmp_path / "scores"
     marker = tmp_path / "marker"
-    killing = environment(KILLED_AT="q20", KILLED_MARKER=str(marker))
-    command = command_line(*arguments(bench, output, "--batch-size", 1))
-    first = subprocess.run(command, env=killing, capture_output=True, text=True, timeout=300, check=False)
-    assert first.returncode == -signal.SIGKILL
+    killing = {"folder": tmp_path, "KILLED_AT": "q20", "KILLED_MARKER": str(marker)}
+    command = arguments(bench, output, "--batch-size", 1)
+    assert forked.end_of(forked.start(main, command, **killing)) == -signal.SIGKILL
+    said_before = forked.log_of(tmp_path).stat().st_size
     kept = len((output.with_name("scores.partial") / "work" / "0.jsonl").read_bytes().splitlines())
-    second = subprocess.run(command, env=killing, capture_output=True, text=True, timeout=300, check=False)
-    assert second.returncode == 0, second.stderr
-    assert f"{kept} of 30" in second.stderr or kept == 0
+    code = forked.end_of(forked.start(main, command, **killing))
+    said = forked.log_of(tmp_path).read_bytes()[said_before:].decode()
+    assert code == 0, said
+    assert f"{kept} of 30" in said or kept == 0
     ours, theirs = lasting_files_of(output), lasting_files_of(whole)
     # The page has the run's name, the config where it lay and what it was run with.
     assert {k: v for k, v in ours.items() if k != "config.yaml"} == {

@@ -1,16 +1,13 @@
 """Weighted GRPO by two processes over gloo: the same step as by one, its weights averaged over both."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
+from grpo_rollouts import take_part
 from transformers import PreTrainedTokenizerFast
-from workbench import environment
-
-SCRIPT = Path(__file__).with_name("grpo_rollouts.py")
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +16,8 @@ def trained(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.
     folders = {processes: tmp_path_factory.mktemp(f"grpo-by-{processes}") for processes in (1, 2)}
     for processes, folder in folders.items():
         chatml_tokenizer.save_pretrained(folder / "tokenizer")
-        start = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if processes == 2 else []
-        result = subprocess.run(
-            [sys.executable, *start, str(SCRIPT), str(8 // processes), str(folder)],
-            env={**environment(), "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
+        code = forked.run(take_part, 8 // processes, folder, folder=folder, processes=processes)
+        assert code == 0, forked.log_of(folder).read_text()[-3000:]
     return folders
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from test_resume import work_seconds_of
 from workbench import Workbench, environment, files_of, lasting_files_of
 
+from rolewise.cli.main import main
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 
@@ -37,9 +39,8 @@ def launch(processes: int, arguments: list[str], folder: Path) -> "subprocess.Po
 
 
 def run(processes: int, arguments: list[str], folder: Path) -> None:
-    process = launch(processes, arguments, folder)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    code = forked.run(main, arguments, folder=folder, processes=processes)
+    assert code == 0, forked.log_of(folder).read_text()
 
 
 def end(process: "subprocess.Popen[str]") -> bool:

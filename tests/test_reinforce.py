@@ -1,18 +1,16 @@
 """REINFORCE++ against the formula written by hand. Shapes: B paths, T tokens."""
 
 import json
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked
 import pytest
 import torch
-from reinforce_rollouts import FixedRollouts, make_trainer, rollout_of, shift_policy
+from reinforce_rollouts import FixedRollouts, make_trainer, rollout_of, shift_policy, take_part
 from tiny import tiny_model
 from transformers import PreTrainedTokenizerFast
-from workbench import environment
 
 from rolewise.core.errors import InputError
 from rolewise.training.models import lora_config
@@ -22,7 +20,6 @@ from rolewise.training.rollout_paths import RolledPath
 from rolewise.training.trl_grpo_adapter import loss_mask
 
 TOLERANCE = 1e-6
-SCRIPT = Path(__file__).with_name("reinforce_rollouts.py")
 
 
 def logps_of(model, path):
@@ -301,16 +298,8 @@ def trained(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.
     for processes, folder in folders.items():
         chatml_tokenizer.save_pretrained(folder / "tokenizer")
         tiny_model(vocab_size=len(chatml_tokenizer)).save_pretrained(folder / "reference")
-        start = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if processes == 2 else []
-        result = subprocess.run(
-            [sys.executable, *start, str(SCRIPT), str(8 // processes), str(folder)],
-            env={**environment(), "ACCELERATE_USE_CPU": "true", "MASTER_PORT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
+        code = forked.run(take_part, 8 // processes, folder, folder=folder, processes=processes)
+        assert code == 0, forked.log_of(folder).read_text()[-3000:]
     return folders
 
 

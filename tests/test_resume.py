@@ -7,20 +7,23 @@ import random
 import signal
 import subprocess
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors.torch import load_file
-from workbench import Workbench, command_line, environment, files_of, lasting_files_of, rolewise
+from workbench import Workbench, command_line, environment, files_of, lasting_files_of
 
+from rolewise.cli.main import main
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
 
 
-def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+def start_in_a_terminal(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command_line(*arguments),
         cwd=folder,
@@ -41,9 +44,14 @@ def any_finished_file(work: Path) -> bool:
     return False
 
 
-def wait_for_work(process: subprocess.Popen[str], partial: Path) -> None:
+def run(arguments: list[str], folder: Path) -> None:
+    code = forked.end_of(forked.start(main, arguments, folder=folder))
+    assert code == 0, forked.log_of(folder).read_text()
+
+
+def wait_for_work(process: BaseProcess, partial: Path) -> None:
     """Until the command has begun to write, or is done."""
-    while process.poll() is None and not (partial / "job.json").exists():
+    while process.exitcode is None and not (partial / "job.json").exists():
         time.sleep(0.01)
 
 
@@ -52,12 +60,11 @@ def kill_at_random_moments(arguments: list[str], folder: Path, output: str, work
     chance = random.Random(seed)
     hits = 0
     for _ in range(3):
-        process = start(arguments, folder)
+        process = forked.start(main, arguments, folder=folder)
         wait_for_work(process, folder / f"{output}.partial")
         time.sleep(chance.uniform(0, work_seconds))
         process.kill()
-        process.communicate()
-        hits += process.returncode == -signal.SIGKILL
+        hits += forked.end_of(process) == -signal.SIGKILL
         if (folder / output).exists():
             break
     return hits
@@ -79,25 +86,25 @@ def label_arguments(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def undisturbed(label_arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    result = rolewise(*label_arguments, cwd=folder)
-    assert result.returncode == 0, result.stderr
+    run(label_arguments, folder)
     return folder / "labelled"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_labelling_ends_byte_for_byte_as_an_undisturbed_one(label_arguments, undisturbed, tmp_path, seed):
-    hits = kill_at_random_moments(label_arguments, tmp_path, "labelled", work_seconds_of(undisturbed) / 2, seed)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    hits = kill_at_random_moments(label_arguments, folder, "labelled", work_seconds_of(undisturbed) / 2, seed)
     assert hits >= 1
-    result = rolewise(*label_arguments, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
-    first, second = lasting_files_of(undisturbed), lasting_files_of(tmp_path / "labelled")
+    run(label_arguments, folder)
+    assert [path.name for path in folder.iterdir()] == ["labelled"]
+    first, second = lasting_files_of(undisturbed), lasting_files_of(folder / "labelled")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
 
 def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
-    process = start(label_arguments, tmp_path)
+    process = start_in_a_terminal(label_arguments, tmp_path)
     work = tmp_path / "labelled.partial" / "work"
     while process.poll() is None and not any_finished_file(work):
         time.sleep(0.01)
@@ -119,27 +126,27 @@ def sft_arguments(bench: Workbench, undisturbed: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def undisturbed_sft(sft_arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed-sft")
-    result = rolewise(*sft_arguments, cwd=folder)
-    assert result.returncode == 0, result.stderr
+    run(sft_arguments, folder)
     return folder / "tuned"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_fine_tuning_ends_with_the_same_weights_and_log(sft_arguments, undisturbed_sft, tmp_path, seed):
-    hits = kill_at_random_moments(sft_arguments, tmp_path, "tuned", work_seconds_of(undisturbed_sft) / 2, seed)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    hits = kill_at_random_moments(sft_arguments, folder, "tuned", work_seconds_of(undisturbed_sft) / 2, seed)
     assert hits >= 1
-    result = rolewise(*sft_arguments, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
-    assert files_of(tmp_path / "tuned").keys() == files_of(undisturbed_sft).keys()
-    first, second = (load_file(path / "adapter_model.safetensors") for path in (undisturbed_sft, tmp_path / "tuned"))
+    run(sft_arguments, folder)
+    assert [path.name for path in folder.iterdir()] == ["tuned"]
+    assert files_of(folder / "tuned").keys() == files_of(undisturbed_sft).keys()
+    first, second = (load_file(path / "adapter_model.safetensors") for path in (undisturbed_sft, folder / "tuned"))
     assert first.keys() == second.keys()
     for name in first:
         torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
-    assert (tmp_path / "tuned" / "generations.json").read_text() == (undisturbed_sft / "generations.json").read_text()
+    assert (folder / "tuned" / "generations.json").read_text() == (undisturbed_sft / "generations.json").read_text()
     logs = [
         [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
-        for path in (undisturbed_sft, tmp_path / "tuned")
+        for path in (undisturbed_sft, folder / "tuned")
     ]
     assert len(logs[0]) == len(logs[1]) == 24
     for expected, entry in zip(*logs, strict=True):

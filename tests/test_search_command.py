@@ -1,20 +1,19 @@
 """`rolewise search` from the command line: trees, report and notes, killed and resumed; and what it refuses."""
 
 import json
-import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import forked
 import pytest
 import yaml
 from reward_server import reward_server
 from scripted_search import ScriptedModel
-from workbench import command_line, environment, lasting_files_of
+from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
@@ -135,14 +134,12 @@ def test_killed_and_started_again_the_trees_are_the_same(steps_models, questions
     more = ("--model", steps_models / "functional", "--rollouts", 24, "--step-tokens", 16, "--limit", 3)
     assert main(arguments(steps_models, questions, tmp_path / "undisturbed", *more)) == 0
     given = arguments(steps_models, questions, tmp_path / "killed", *more)
-    process = subprocess.Popen(
-        command_line(*given), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = forked.start(main, given, folder=tmp_path)
     kept = tmp_path / "killed.partial" / "work" / "trees" / "000000.json"
-    while process.poll() is None and not (kept.exists() and len(json.loads(kept.read_bytes())["rollouts"]) > 2):
+    while process.exitcode is None and not (kept.exists() and len(json.loads(kept.read_bytes())["rollouts"]) > 2):
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    assert forked.end_of(process) == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
     assert len(json.loads(kept.read_bytes())["rollouts"]) < 24
     assert main(given) == 0
