@@ -101,14 +101,12 @@ def too_long(limit: int | None = None) -> str:
     return f"the line has more than {size(MAX_LINE_BYTES if limit is None else limit)}"
 
 
-def joined(parts: Iterable[bytes], limit: int, what: str, seconds: float | None = None) -> bytes:
+def joined(parts: Iterable[bytes], limit: int, what: str) -> bytes:
     """Join what comes in piece by piece.
 
     Raises:
         TooLarge: naming `what`, if it is more than `limit` bytes.
-        TimeoutError: if it has not all come within `seconds`; looked at whenever a piece comes.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
     kept: list[bytes] = []
     total = 0
     for part in parts:
@@ -116,8 +114,6 @@ def joined(parts: Iterable[bytes], limit: int, what: str, seconds: float | None 
         if total > limit:
             raise TooLarge(f"{what} has more than {size(limit)}")
         kept.append(part)
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError
     return b"".join(kept)
 
 
