@@ -8,8 +8,10 @@ import pytest
 from hostile_server import OK, hostile_server, then_for_ever, whole
 
 from rolewise.core import limits
-from rolewise.core.errors import RolewiseError
+from rolewise.core.errors import InputError, RolewiseError
 from rolewise.engines import chat, endpoints
+from rolewise.evaluation.sources import DataFile, find_file
+from rolewise.evaluation.suite import SuiteSettings
 from rolewise.rewards.process_reward import Solution
 from rolewise.rewards.process_reward_server import ServerReward
 
@@ -117,3 +119,16 @@ STEERING = "\x1b[2J\x1b]0;owned\x07 \x9b31m \u202e \r\n second line \x00 " + "lo
 @pytest.mark.parametrize("body", [{"error": {"message": STEERING}}, {"error": STEERING}, STEERING.encode(), b""])
 def test_a_servers_message_steers_no_terminal(client, status, body):
     assert status[:3].decode() in failure(client, whole(body, status))
+
+
+@pytest.mark.parametrize(("piece", "said"), [(b" ", "not done within"), (b" " * 10_000, "more than")])
+def test_a_download_has_its_time_and_size(tmp_path, monkeypatch, piece, said):
+    monkeypatch.setattr(limits, "MAX_DOWNLOAD_SECONDS", PATIENCE)
+    monkeypatch.setattr(limits, "MAX_DOWNLOAD_BYTES", 100_000)
+    start = time.monotonic()
+    with hostile_server(then_for_ever(OK + b"\r\n", piece), pause=DRIP) as url:
+        file = DataFile("rows.json", f"{url}/rows.json", None, "rows.json")
+        with pytest.raises(InputError, match=f"^[^\n]*cannot download: [^\n]*{said}[^\n]*$"):
+            find_file(file, SuiteSettings(data=None, cache=tmp_path))
+    assert time.monotonic() - start < PATIENCE + 2
+    assert list(tmp_path.rglob("rows*")) == []
