@@ -1,6 +1,7 @@
 """The commands from end to end, as a user gives them."""
 
 import json
+import os
 import re
 import resource
 from pathlib import Path
@@ -57,6 +58,23 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(folder: Path, name: str) -> str:
     return (folder / name).read_text(encoding="utf-8")
+
+
+def test_whoever_may_read_new_files_may_read_every_result(workshop, bench, tmp_path, capsys):
+    main(["export", "--data", str(workshop / "labelled"), "--output", str(tmp_path / "weights.parquet")])
+    axolotl = ["--to", "axolotl", "--weighting", "none", "--output", str(tmp_path / "weights.jsonl")]
+    main(["export", "--data", str(workshop / "labelled"), *axolotl])
+    data = ["--data", str(workshop / "labelled"), "--output", str(tmp_path / "moved")]
+    main(["transfer", "--model", str(bench.model), *data])
+    mask = os.umask(0)
+    os.umask(mask)
+    found = {}
+    for folder in (workshop / "labelled", workshop / "tuned", tmp_path):
+        for path in folder.rglob("*"):
+            found[str(path)] = path.stat().st_mode & 0o777
+            assert found[str(path)] == (0o777 if path.is_dir() else 0o666) & ~mask, path
+    endings = {Path(name).suffix for name in found}
+    assert {".safetensors", ".arrow", ".parquet", ".jsonl", ".json", ".yaml", ".html"} <= endings
 
 
 class TestLabel:

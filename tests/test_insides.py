@@ -9,7 +9,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "rolewise"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-LIBRARIES = {"transformers", "peft", "torch", "accelerate", "datasets", "trl"}
+LIBRARIES = {
+    *("transformers", "peft", "torch", "accelerate", "datasets", "trl"),
+    *("huggingface_hub", "tokenizers", "urllib3", "httpx", "httpx2", "openai"),
+}
 ADAPTERS = {
     "core/transformers_insides.py": {"transformers"},
     "core/peft_insides.py": {"peft"},
@@ -19,7 +22,10 @@ ADAPTERS = {
 }
 """Whose insides each of these may touch; `tests/test_NAME.py` is the contract."""
 
-PUBLIC = {"torch.nn", "torch.nn.functional", "torch.distributions", "torch.utils.data", "transformers.utils.logging"}
+PUBLIC = {
+    *("torch.nn", "torch.nn.functional", "torch.distributions", "torch.utils.data", "transformers.utils.logging"),
+    *("huggingface_hub.errors", "urllib3.connection", "urllib3.exceptions"),
+}
 """Deep modules that their libraries document for everyone's use."""
 NAMED_TUPLES = {"_asdict", "_replace", "_fields", "_make"}
 OTHERS = {
@@ -40,9 +46,13 @@ def module_names(tree: ast.AST) -> dict[str, str]:
 
 
 def own_names(tree: ast.AST) -> set[str]:
-    """Private names that a module defines: functions, classes, fields, and what it sets on `self`."""
-    names = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
-    names |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    """What a module gives its own classes: methods, fields, and what it sets on `self`."""
+    names = set()
+    for statement in (s for n in ast.walk(tree) if isinstance(n, ast.ClassDef) for s in n.body):
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            names |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     return names | {
         n.attr
         for n in ast.walk(tree)
@@ -158,6 +168,13 @@ def test_every_adapter_has_its_contract(name: str) -> None:
         "from trl import GRPOTrainer\nclass T(GRPOTrainer):\n    def _loss(self):\n        return super()._loss()",
         "from trl import SFTTrainer\nclass T(SFTTrainer):\n    def f(self):\n        return self._metrics",
         "from rolewise.training.sft import f\nx = f()._metrics",
+        "import torch\ndef f(p):\n    _version = p._version",
+        "import torch\n_storage = 1\ndef _data():\n    pass\ndef f(p):\n    return p._data, p._storage",
+        "import huggingface_hub\nx = huggingface_hub.file_download.http_get",
+        "from openai._base_client import MAX_RETRY_DELAY",
+        "from tokenizers.implementations import ByteLevelBPETokenizer",
+        "from urllib3.connectionpool import HTTPConnectionPool",
+        "import urllib3\nclass A(urllib3.HTTPConnectionPool):\n    def f(self):\n        return self._get_conn()",
     ],
 )
 def test_the_rule_sees_insides(source: str) -> None:
@@ -175,6 +192,9 @@ def test_the_rule_sees_insides(source: str) -> None:
         "import transformers\ntransformers.utils.logging.disable_progress_bar()",
         "import torch\nx = t._asdict()",
         "import sys\nx = sys._getframe()",
+        "from huggingface_hub.errors import HfHubHTTPError",
+        "import urllib3\ndef f():\n    raise urllib3.exceptions.TimeoutError",
+        "import torch\nclass A:\n    _x: int = 1\n    def _f(self, other):\n        return other._x, other._f",
     ],
 )
 def test_the_rule_lets_others_pass(source: str) -> None:

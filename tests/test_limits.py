@@ -13,9 +13,13 @@ import pytest
 from rolewise.core import limits
 from rolewise.core.errors import InputError
 from rolewise.core.files import open_to_umask
+from rolewise.data.chat_template import template_text
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers import as_record, containers, read_conversations
 from rolewise.data.tools_in_prompts import with_tools_apart
+from rolewise.evaluation.sources import read_records
+from rolewise.evaluation.suites import t_eval
+from rolewise.jobs.engines import adapter_base
 
 ARGUMENTS = {"row": [None, 2, None], "title": None, "size": 3}
 PARAMETERS = {
@@ -97,6 +101,60 @@ def test_aliases_of_aliases_are_refused(tmp_path):
 def test_deep_json_is_a_value_error():
     with pytest.raises(ValueError, match="nested more than"):
         limits.parse_json("[" * 200_000 + "]" * 200_000)
+
+
+LISTS = "[" * 200_000 + "]" * 200_000
+OBJECTS = '{"a": ' * 200_000 + "1" + "}" * 200_000
+ASKED = '{"role": "user", "content": "q"}'
+DEEP_LINES = {
+    "the whole": LISTS,
+    "messages": f'{{"messages": {LISTS}}}',
+    "content": f'{{"messages": [{ASKED}, {{"role": "assistant", "content": {LISTS}}}]}}',
+    "arguments": f'{{"messages": [{ASKED}, {{"role": "assistant", "content": "", "tool_calls": '
+    f'[{{"type": "function", "function": {{"name": "f", "arguments": {json.dumps(OBJECTS)}}}}}]}}]}}',
+    "tools": f'{{"messages": [{ASKED}, {{"role": "assistant", "content": "a"}}], "tools": {json.dumps(LISTS)}}}',
+}
+
+
+@pytest.mark.parametrize("where", DEEP_LINES)
+def test_a_deep_value_in_a_line_is_that_lines_fault(tmp_path, where):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join([json.dumps(ROWS[1]), DEEP_LINES[where], json.dumps(ROWS[1])]), encoding="utf-8")
+    with pytest.raises(InputError, match=r"^[^\n]*rows\.jsonl:2: [^\n]*nested more than 200 deep[^\n]*$") as error:
+        read(path)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("column", ["messages", "tools", "completion"])
+def test_a_deep_value_in_a_column_of_text_is_that_rows_fault(tmp_path, column):
+    row = {"messages": [{"role": "user", "content": "q"}]} if column == "messages" else {"prompt": "q"}
+    row = {key: json.dumps(value) for key, value in row.items()} | {"completion": "a", "tools": "[]", column: LISTS}
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    if column == "completion":  # text, as any other
+        assert read(path)[0]["messages"][-1]["content"] == LISTS
+        return
+    with pytest.raises(InputError, match=rf"^[^\n]*rows\.parquet: record 1: `{column}` [^\n]*$") as error:
+        read(path)
+    assert len(str(error.value)) < 300
+
+
+def test_files_that_are_read_whole_have_a_size_that_they_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_SETTINGS_BYTES", 1000)
+    monkeypatch.setattr(t_eval, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("rolewise.evaluation.sources.MAX_FILE_BYTES", 1000)
+    (tmp_path / "adapter_config.json").write_text('{"x": "' + "x" * 2000 + '"}', encoding="utf-8")
+    path = tmp_path / "adapter_config.json"
+    for read_file in (
+        lambda: template_text(None, str(path)),
+        lambda: template_text(None, "/dev/zero"),
+        lambda: t_eval._examples("plan", path),
+        lambda: read_records(path),
+        lambda: adapter_base(tmp_path),
+        lambda: limits.read_yaml(path),
+    ):
+        with pytest.raises(InputError, match=r"^[^\n]*has more than 1000 bytes; is it the [a-z ]+ that you mean\?$"):
+            read_file()
 
 
 def test_foreign_text_steers_no_terminal():

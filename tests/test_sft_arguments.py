@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset
 from tiny import labelled_dataset, tiny_model
 from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
@@ -132,6 +132,30 @@ def test_a_sample_that_loses_all_its_loss_tokens_is_named(make, rows):
         cut_rows(named.select([1, 3, 4, 2]), 6)
     with pytest.raises(InputError, match=r"sample 1 of the labelled data: no token with loss.*max_length=3"):
         make(rows, max_length=3)
+
+
+def test_a_cut_leaves_lists_alone_that_only_happen_to_be_as_long(rows):
+    messages = [{"role": "user", "content": str(n)} for n in range(9)]
+    more = rows.add_column("messages", [messages] * 5).add_column("sizes", [[1] * 9] * 5).add_column("no", [None] * 5)
+    more = more.add_column("pieces", [[[n] for n in ids] for ids in rows["input_ids"]])
+    more = more.add_column("words", [list(map(str, ids)) for ids in rows["input_ids"]])
+    cut, _ = cut_rows(more.select([1, 0]), 8)
+    assert cut["messages"][:] == [messages] * 2
+    assert cut["sizes"][:] == [[1] * 9] * 2
+    assert list(map(len, cut["pieces"])) == [9, 23]
+    assert cut["words"][:] == [list(map(str, ids)) for ids in cut["input_ids"]]
+    for name in TOKEN_COLUMNS:
+        assert list(map(len, cut[name])) == [8, 8]
+
+
+@pytest.mark.parametrize("weighting", ["none", "rft"])
+def test_a_stream_of_labelled_rows_is_refused_by_name(weighting, make, rows):
+    stream = IterableDataset.from_generator(lambda: iter(rows.to_list()))
+    assert stream.column_names is None
+    with pytest.raises(InputError, match="the train data must be a labelled Dataset, not streamed"):
+        make(stream, weighting=weighting, max_steps=1)
+    with pytest.raises(InputError, match="evaluation data is labelled"):
+        make(rows.remove_columns("token_roles"), stream, weighting="none")
 
 
 def test_short_samples_stay_as_they_are_and_none_cuts_nothing(make, rows):

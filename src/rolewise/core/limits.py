@@ -23,9 +23,11 @@ MAX_LINE_BYTES = 64 << 20
 """One record of JSON Lines, unpacked."""
 
 MAX_FILE_BYTES = 1 << 30
-"""A JSON list, which is read whole, unpacked."""
+"""A file that is read whole, unpacked, such as a JSON list."""
 
-MAX_YAML_BYTES = 1 << 20
+MAX_SETTINGS_BYTES = 1 << 20
+"""A file that people write for a program: YAML, a chat template, an adapter's config."""
+
 MAX_YAML_VALUES = 200_000
 """Values of a YAML file with its aliases written out: nine lines of them can stand for billions."""
 
@@ -101,14 +103,12 @@ def too_long(limit: int | None = None) -> str:
     return f"the line has more than {size(MAX_LINE_BYTES if limit is None else limit)}"
 
 
-def joined(parts: Iterable[bytes], limit: int, what: str, seconds: float | None = None) -> bytes:
+def joined(parts: Iterable[bytes], limit: int, what: str) -> bytes:
     """Join what comes in piece by piece.
 
     Raises:
         TooLarge: naming `what`, if it is more than `limit` bytes.
-        TimeoutError: if it has not all come within `seconds`; looked at whenever a piece comes.
     """
-    deadline = None if seconds is None else time.monotonic() + seconds
     kept: list[bytes] = []
     total = 0
     for part in parts:
@@ -116,8 +116,6 @@ def joined(parts: Iterable[bytes], limit: int, what: str, seconds: float | None 
         if total > limit:
             raise TooLarge(f"{what} has more than {size(limit)}")
         kept.append(part)
-        if deadline is not None and time.monotonic() > deadline:
-            raise TimeoutError
     return b"".join(kept)
 
 
@@ -166,6 +164,28 @@ def check_depth(value: Any, most: int | None = None) -> None:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
 
 
+def read_text(path: str | Path, limit: int | None = None, what: str = "file", encoding: str = "utf-8") -> str:
+    """A file that a user gives, as text.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have; by default `MAX_SETTINGS_BYTES`.
+        what: it is meant to be, for the message.
+        encoding: of the text.
+
+    Raises:
+        InputError: naming the file, if it is larger.
+        OSError: if it can't be read.
+        UnicodeDecodeError: if it is in another encoding.
+    """
+    limit = MAX_SETTINGS_BYTES if limit is None else limit
+    with Path(path).open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(f"{path}: has more than {size(limit)}; is it the {what} that you mean?")
+    return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_yaml(path: str | Path, what: str = "file") -> Any:
     """The value of a YAML file that a user gives.
 
@@ -174,11 +194,7 @@ def read_yaml(path: str | Path, what: str = "file") -> Any:
             configuration can be.
     """
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(MAX_YAML_BYTES + 1)
-        if len(data) > MAX_YAML_BYTES:
-            raise InputError(f"{path}: has more than {size(MAX_YAML_BYTES)}; is it the {what} that you mean?")
-        value = yaml.safe_load(data.decode("utf-8"))
+        value = yaml.safe_load(read_text(path, what=what))
         check_depth(value, MAX_YAML_VALUES)
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what} ({error.strerror})") from error
@@ -197,7 +213,7 @@ def read_yaml(path: str | Path, what: str = "file") -> Any:
 
 
 def write_limited(read: Callable[[int], bytes], stream: IO[bytes], what: str) -> None:
-    """Copy a download.
+    """Copy a download that `read` gives, which should return what has come, as `read1` does, and not wait for all.
 
     Raises:
         TooLarge: naming `what`, if it is more than `MAX_DOWNLOAD_BYTES`.

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import read_text
 from rolewise.core.transformers_insides import render_template
 from rolewise.data.conversation import Conversation
 from rolewise.data.skeleton import Skeleton, outline_key, skeleton_of
@@ -85,7 +85,7 @@ def template_text(tokenizer: Any, chat_template: str | None) -> str:
         in_vocabulary = "<|im_end|>" in tokenizer.get_added_vocab()
         return text if in_vocabulary or not tokenizer.eos_token else text.replace("<|im_end|>", tokenizer.eos_token)
     try:
-        return Path(chat_template).read_text(encoding="utf-8")
+        return read_text(chat_template, what="chat template")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"--chat-template {chat_template}: neither a readable file nor a known name ({known})"

@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value, load_from_disk
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
-from rolewise.core.limits import parse_json
+from rolewise.core.limits import parse_json, read_text
 from rolewise.core.role import Role
 from rolewise.data.render import RenderedSample
 
@@ -240,7 +240,7 @@ def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None)
     if not info_file.is_file():
         raise InputError(f"{directory}: no labelled data set here ({INFO_FILE} is missing); make one: rolewise label")
     try:
-        fields = parse_json(info_file.read_text(encoding="utf-8"))
+        fields = parse_json(read_text(info_file))
         info = LabelledInfo(**fields)
         rows = load_from_disk(str(directory))
     except (TypeError, ValueError, OSError) as error:

@@ -1,16 +1,17 @@
 """Models that are asked in text: a judge, or the simulator of an API. On a server, or an engine in this process."""
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from rolewise.core.errors import InputError
-from rolewise.core.limits import one_line
+from rolewise.core.limits import TooLarge, one_line
 from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation
 from rolewise.engines.base import Engine, EngineError, Sampling
-from rolewise.engines.limited_http import limited_client, too_large
+from rolewise.engines.limited_http import cause_of, limited_async_client, too_large
+from rolewise.engines.loop_thread import LoopThread
 
 _RETRIES = 5
 """After a lost connection, a refusal for too many requests (429) or a server's error; the client waits longer each
@@ -85,14 +86,14 @@ class ChatClient:
         self._openai = openai
         self._url, self._model, self._who = url, model, who
         # Without a key the client would take OPENAI_API_KEY from the environment; a key goes only where it is meant to.
-        self._client = openai.OpenAI(
+        self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=api_key or _NO_KEY,
             timeout=_TIMEOUT,
             max_retries=retries,
-            http_client=limited_client(openai),
+            http_client=limited_async_client(openai),
         )
-        self._pool = ThreadPoolExecutor(thread_name_prefix=who)
+        self._loop = LoopThread(who)
 
     def check(self) -> None:
         """Ask for one token; see `Chat`."""
@@ -100,8 +101,7 @@ class ChatClient:
 
     def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
         """See `Chat`. One request per answer, at once: not every server knows the field `n`."""
-        requests = [self._pool.submit(self._ask_once, messages, temperature, max_tokens) for _ in range(n)]
-        return [request.result() for request in requests]
+        return self._loop.run(self._ask_at_once(messages, temperature, n, max_tokens))
 
     def describe(self) -> dict[str, Any]:
         """See `Chat`. The address is left out: the same model elsewhere is the same judge."""
@@ -109,13 +109,17 @@ class ChatClient:
 
     def close(self) -> None:
         """End the connections."""
-        self._pool.shutdown()
-        self._client.close()
+        self._loop.close(self._client.close())
 
-    def _ask_once(self, messages: Messages, temperature: float, max_tokens: int) -> str:
+    async def _ask_at_once(self, messages: Messages, temperature: float, n: int, max_tokens: int) -> list[str]:
+        return await asyncio.gather(*(self._ask_once(messages, temperature, max_tokens) for _ in range(n)))
+
+    async def _ask_once(self, messages: Messages, temperature: float, max_tokens: int) -> str:
         request: dict[str, Any] = {"model": self._model, "messages": [dict(message) for message in messages]}
         try:
-            reply = self._client.chat.completions.create(**request, temperature=temperature, max_tokens=max_tokens)
+            reply = await self._client.chat.completions.create(
+                **request, temperature=temperature, max_tokens=max_tokens
+            )
         except (self._openai.AuthenticationError, self._openai.PermissionDeniedError) as error:
             raise InputError(
                 f"the {self._who} at {self._url} wants another key ({error.status_code}): export it as an environment "
@@ -130,10 +134,12 @@ class ChatClient:
             raise EngineError(
                 f"the {self._who} at {self._url} answered {error.status_code}: {one_line(error)}"
             ) from error
-        except self._openai.OpenAIError as error:
+        except self._openai.APITimeoutError as error:
+            raise EngineError(f"the {self._who} at {self._url} gives no whole answer within {_TIMEOUT:g} s") from error
+        except (self._openai.OpenAIError, TooLarge) as error:
             if (larger := too_large(error)) is not None:
                 raise EngineError(f"the {self._who} at {self._url} {larger}") from error
-            raise EngineError(f"the {self._who} at {self._url} can't be reached: {one_line(error)}") from error
+            raise EngineError(f"the {self._who} at {self._url} can't be reached ({cause_of(error)})") from error
         except (ValueError, RecursionError) as error:
             raise EngineError(f"the {self._who} at {self._url} sent no JSON: {one_line(error)}") from error
         choices = getattr(reply, "choices", None)

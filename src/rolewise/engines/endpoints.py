@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rolewise.core.errors import InputError
-from rolewise.core.limits import one_line
+from rolewise.core.limits import TooLarge, one_line
 from rolewise.engines.base import EngineError
-from rolewise.engines.limited_http import limited_async_client, too_large
+from rolewise.engines.limited_http import cause_of, limited_async_client, too_large
 
 FIRST_RETRIES = 1
 FIRST_TIMEOUT = 30.0
@@ -205,10 +205,12 @@ class Endpoint:
             raise _EndpointGone(f"{self.url} gives no whole answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
             if (larger := too_large(error)) is not None:
-                raise EngineError(f"{self.url}{path} {larger}; is it a server of OpenAI's protocol?") from error
-            raise _NoAnswer(f"{self.url} can't be reached ({_cause(error)})", None) from error
+                raise self._too_large(path, larger) from error
+            raise _NoAnswer(f"{self.url} can't be reached ({cause_of(error)})", None) from error
         except self._openai.APIStatusError as error:
             self._sort_out(error)
+        except TooLarge as error:
+            raise self._too_large(path, error) from error
         except (ValueError, RecursionError):  # no JSON, or nested so deep that nobody can read it
             reply = None
         if not json:
@@ -216,6 +218,9 @@ class Endpoint:
         if not isinstance(reply, dict):
             raise EngineError(f"{self.url}{path}: the reply is no JSON object; is it a server of OpenAI's protocol?")
         return reply
+
+    def _too_large(self, path: str, error: TooLarge) -> EngineError:
+        return EngineError(f"{self.url}{path} {error}; is it a server of OpenAI's protocol?")
 
     def _sort_out(self, error: Any) -> None:
         said = f"{self.url} answers {error.status_code} ({_message(error)})"
@@ -332,7 +337,3 @@ def _message(error: Any) -> str:
         inner = body.get("message") or body.get("error") or body
         return one_line(inner)
     return one_line(body or error.message)
-
-
-def _cause(error: BaseException) -> str:
-    return one_line(error.__cause__ or error) or type(error.__cause__ or error).__name__

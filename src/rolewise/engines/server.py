@@ -6,7 +6,6 @@ event loop in a thread of its own.
 
 import asyncio
 import queue
-import threading
 import zlib
 from collections.abc import Coroutine, Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,6 +33,7 @@ from rolewise.engines.completion_replies import (
     prompt_logprobs,
 )
 from rolewise.engines.endpoints import PROBE_TIMEOUT, Endpoint, EndpointPool, RequestFailed, RequestRefused
+from rolewise.engines.loop_thread import LoopThread
 
 _T = TypeVar("_T")
 
@@ -86,13 +86,11 @@ class ServerEngine(Engine):
         self._said: dict[str, None] = {}
         self._underway: set[Hashable] = set()
         self._done: queue.SimpleQueue[tuple[Hashable, Completion | BaseException]] = queue.SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="server-engine", daemon=True)
-        self._thread.start()
+        self._loop = LoopThread("server-engine")
         try:
-            self._served = self._wait_for(self._pool.open(model))
+            self._served = self._loop.run(self._pool.open(model))
             self.model = str(self._pool.alive[0].model)
-            self.capabilities = self._wait_for(self._probe())
+            self.capabilities = self._loop.run(self._probe())
             self._context = self._smallest_context()
             self._reader = SampleReader(tokenizer, self.capabilities.generated_ids, self._note)
         except BaseException:
@@ -113,8 +111,7 @@ class ServerEngine(Engine):
 
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
         self._underway.add(key)
-        work = self._answer(key, [int(token) for token in prompt_ids], sampling)
-        asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._loop.start(self._answer(key, [int(token) for token in prompt_ids], sampling))
 
     def collect(self) -> list[Completion]:
         done: list[Completion] = []
@@ -131,7 +128,7 @@ class ServerEngine(Engine):
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         self._need_prompt_logprobs()
-        return self._wait_for(_gathered([self._score([int(token) for token in ids]) for ids in sequences]))
+        return self._loop.run(_gathered([self._score([int(token) for token in ids]) for ids in sequences]))
 
     def next_token_logprobs(
         self, prefixes: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]]
@@ -142,7 +139,7 @@ class ServerEngine(Engine):
             self._next_logprobs([int(token) for token in ids], [int(token) for token in tokens])
             for ids, tokens in zip(prefixes, allowed, strict=True)
         ]
-        return self._wait_for(_gathered(work))
+        return self._loop.run(_gathered(work))
 
     def load_adapter(self, path: str | Path, name: str | None = None) -> None:
         """Have every server load a LoRA adapter (vLLM), and ask it from now on.
@@ -167,7 +164,7 @@ class ServerEngine(Engine):
                 ) from error
             endpoint.model = name
 
-        self._wait_for(self._pool.each(load))
+        self._loop.run(self._pool.each(load))
         self.model = name
 
     def describe(self) -> dict[str, Any]:
@@ -185,19 +182,7 @@ class ServerEngine(Engine):
 
     def close(self) -> None:
         """Drop what is under way, close the connections and end the thread."""
-        if self._loop.is_closed():
-            return
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._pool.close()
+        self._loop.close(self._pool.close())
 
     async def _probe(self) -> Capabilities:
         """What all servers alive can do.
@@ -337,7 +322,7 @@ class ServerEngine(Engine):
 
     def _need_prompt_logprobs(self) -> None:
         if self.capabilities.prompt_logprobs == "not asked":
-            how = self._wait_for(probe_prompt_logprobs(self._pool.complete, self.tokenizer))
+            how = self._loop.run(probe_prompt_logprobs(self._pool.complete, self.tokenizer))
             self.capabilities = replace(self.capabilities, prompt_logprobs=how)
         self._need(self.capabilities.prompt_logprobs != "no", "log-probabilities of the prompt's tokens")
 
@@ -347,15 +332,6 @@ class ServerEngine(Engine):
 
     def _note(self, text: str) -> None:
         self._said.setdefault(text)
-
-    def _wait_for(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run in the thread's loop."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
 
 async def _gathered(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

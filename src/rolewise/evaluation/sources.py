@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import atomic_path
-from rolewise.core.limits import TooLarge, one_line, write_limited
+from rolewise.core.limits import MAX_FILE_BYTES, TooLarge, one_line, read_text, write_limited
 from rolewise.data.json_text import read_json
 from rolewise.evaluation.suite import SuiteSettings
 
@@ -102,7 +102,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             objects.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, MAX_FILE_BYTES, "data file", "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
     if text.lstrip().startswith("["):
@@ -173,7 +173,7 @@ def _download(file: DataFile, path: Path) -> str:
 
 def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, path.open("wb") as stream:
-        write_limited(response.read, stream, "the file")
+        write_limited(response.read1, stream, "the file")
 
 
 def _fetch_from_hub(repository: str, revision: str, name: str, path: Path) -> None:

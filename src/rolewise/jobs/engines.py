@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
-from rolewise.core.limits import parse_json
+from rolewise.core.limits import parse_json, read_text
 from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
 from rolewise.engines.transformers_engine import TransformersEngine
@@ -103,7 +103,7 @@ def adapter_base(name: str) -> str | None:
     if not config.is_file() or (Path(name) / "config.json").is_file():
         return None
     try:
-        base = parse_json(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = parse_json(read_text(config)).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{config}: can't be read as an adapter's config ({_first_line(error)})") from error
     if not base:

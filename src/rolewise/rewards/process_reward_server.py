@@ -1,17 +1,22 @@
 """Process rewards over HTTP, in a JSON schema of our own (docs/process_rewards.md)."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from rolewise.core import limits
 from rolewise.core.errors import InputError
-from rolewise.core.limits import MAX_REPLY_BYTES, TooLarge, joined, one_line, parse_json
+from rolewise.core.limits import TooLarge, joined, one_line, parse_json
 from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel, Solution, misfit
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -54,6 +59,7 @@ class ServerReward(ProcessRewardModel):
         self._retries = retries
         self._closed = threading.Event()
         self._connections = urllib3.PoolManager(maxsize=concurrency)
+        self._connections.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="process-reward")
 
     def score_new(self, solutions: Sequence[Solution]) -> list[list[float] | None]:
@@ -129,26 +135,78 @@ class ServerReward(ProcessRewardModel):
         raise ProcessRewardError(f"process-reward server {self._url} {failure}")
 
     def _try(self, body: bytes) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json", **self._key}
         deadline = time.monotonic() + self._timeout
-        reply = self._connections.request(
-            "POST", self._url, body=body, headers=headers, timeout=self._timeout, retries=False, preload_content=False
-        )
         try:
-            pieces = iter(lambda: reply.read1(1 << 16), b"")
-            # A server may send a byte now and then, for ever.
-            data = joined(pieces, MAX_REPLY_BYTES, "the reply", deadline - time.monotonic())
-        except TimeoutError as error:
-            reply.close()
-            raise urllib3.exceptions.TimeoutError from error
+            status, data = self._exchange(body)
+        except urllib3.exceptions.HTTPError as error:
+            if time.monotonic() < deadline:
+                raise
+            raise urllib3.exceptions.TimeoutError from error  # it broke because it was cut
+        if time.monotonic() >= deadline:  # where a connection is cut, a reply may seem to end
+            raise urllib3.exceptions.TimeoutError
+        return status, data
+
+    def _exchange(self, body: bytes) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json", **self._key}
+        timeout = urllib3.Timeout(total=self._timeout)
+        reply = self._connections.request(
+            "POST", self._url, body=body, headers=headers, timeout=timeout, retries=False, preload_content=False
+        )
+        cut = reply.connection.cut if isinstance(reply.connection, _CutConnection) else None
+        try:
+            data = joined(iter(partial(reply.read1, 1 << 16), b""), limits.MAX_REPLY_BYTES, "the reply")
         except TooLarge as error:
             reply.close()
             raise InputError(f"process-reward server {self._url}: {error}; mend the server") from error
         except BaseException:
             reply.close()
             raise
+        finally:
+            if cut is not None:
+                cut.cancel()
         reply.release_conn()
         return reply.status, data
+
+
+class _CutConnection(HTTPConnection):
+    """Ends when its time is over, whatever comes; the library's own timeout is one on silence, and a server may send a
+    byte now and then, for ever.
+
+    Attributes:
+        cut: what will end it; to be cancelled when the reply is read.
+    """
+
+    cut: threading.Timer | None = None
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        left = self.timeout if isinstance(self.timeout, int | float) else None  # of the total, when the request is sent
+        if left is not None and self.sock is not None:
+            self.cut = threading.Timer(left, _shut, (self.sock,))
+            self.cut.daemon = True
+            self.cut.start()
+        try:
+            return super().getresponse()
+        except BaseException:
+            if self.cut is not None:
+                self.cut.cancel()
+            raise
+
+
+class _SecureCutConnection(_CutConnection, HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _CutConnection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureCutConnection
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _is_url(url: str) -> bool:

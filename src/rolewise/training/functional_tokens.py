@@ -13,7 +13,7 @@ from transformers import AddedToken, PreTrainedModel, PreTrainedTokenizerBase
 
 from rolewise.core.behaviour import RFTT, BehaviourSet
 from rolewise.core.errors import InputError
-from rolewise.core.limits import parse_json
+from rolewise.core.limits import parse_json, read_text
 
 NUDGE = 0.05
 """How far a row that would equal another's is moved, in standard deviations of the words' entries."""
@@ -156,7 +156,7 @@ def make_room(model: PreTrainedModel, adapter: str | Path) -> None:
         model: the base, changed in place.
         adapter: the adapter's directory.
     """
-    config = parse_json((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    config = parse_json(read_text(Path(adapter) / "adapter_config.json"))
     trained = config.get("trainable_token_indices")
     if isinstance(trained, dict):
         make_rows(model, 1 + max(token_id for ids in trained.values() for token_id in ids))

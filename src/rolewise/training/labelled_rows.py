@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from pyarrow import types
 from trl import SFTConfig
 
 from rolewise.core.errors import InputError
@@ -125,6 +126,8 @@ def whole_rows(rows: Dataset, length: int) -> tuple[Dataset, list[str]]:
 def cut_rows(rows: Dataset, length: int | None, *, from_end: bool = False) -> tuple[Dataset, list[int]]:
     """Rows cut to `length` tokens, every column of one value per token alike; and what was lost.
 
+    Such columns are those of labelled data, and others that hold lists of plain values, in every row as many as tokens.
+
     The result is held in memory where something is cut, since datasets would otherwise write it as a cache file into
     the directory of the labelled data.
 
@@ -144,10 +147,10 @@ def cut_rows(rows: Dataset, length: int | None, *, from_end: bool = False) -> tu
         return rows, []
     lost: list[int] = []
     kept = slice(-length, None) if from_end else slice(length)
+    columns = _token_columns(rows, sizes)
 
     def cut(row: dict[str, Any], number: int) -> dict[str, Any]:
-        size = len(row["input_ids"])
-        if size <= length:
+        if len(row["input_ids"]) <= length:
             return {}
         labels = row["labels"][kept]
         if not any(label != -100 for label in labels[1:]):
@@ -157,16 +160,33 @@ def cut_rows(rows: Dataset, length: int | None, *, from_end: bool = False) -> tu
                 "samples out"
             )
         lost.append(sum(label != -100 for label in row["labels"][1:]) - sum(label != -100 for label in labels[1:]))
-        return {name: value[kept] for name, value in row.items() if isinstance(value, list) and len(value) == size}
+        return {name: row[name][kept] for name in columns if row[name] is not None}
 
     return rows.with_format(None).map(cut, with_indices=True, keep_in_memory=True, load_from_cache_file=False), lost
 
 
 def token_counts(rows: Dataset) -> np.ndarray:
     """Tokens of each row, int64 of shape (rows,)."""
-    ids = rows.select_columns("input_ids").with_format("arrow")
-    sizes = [pc.list_value_length(batch["input_ids"]).to_numpy() for batch in ids.iter(1000)]
+    return _list_lengths(rows, "input_ids")
+
+
+def _list_lengths(rows: Dataset, column: str) -> np.ndarray:
+    """Items of each row's list, int64 of shape (rows,); -1 where there is none."""
+    lists = rows.select_columns(column).with_format("arrow")
+    sizes = [pc.fill_null(pc.list_value_length(batch[column]), -1).to_numpy() for batch in lists.iter(1000)]
     return np.concatenate([np.asarray(part, dtype=np.int64) for part in sizes] or [np.zeros(0, dtype=np.int64)])
+
+
+def _token_columns(rows: Dataset, sizes: np.ndarray) -> list[str]:
+    """See `cut_rows`; a conversation may have as many messages as tokens."""
+    ours = (*COLUMNS, *SCORE_COLUMNS)
+    columns = []
+    for field in rows.features.arrow_schema:
+        kind = field.type
+        plain = (types.is_list(kind) or types.is_large_list(kind)) and not types.is_nested(kind.value_type)
+        if field.name in ours or (plain and np.array_equal(_list_lengths(rows, field.name), sizes)):
+            columns.append(field.name)
+    return columns
 
 
 def named(evaluation: Any) -> dict[str, Any]:
@@ -178,8 +198,12 @@ def named(evaluation: Any) -> dict[str, Any]:
 
 def is_labelled(dataset: Any) -> bool:
     """Whether a data set has roles, or a split of it, where it has several."""
-    columns = getattr(dataset, "column_names", None) or ()
-    return any("token_roles" in names for names in (columns.values() if isinstance(columns, dict) else [columns]))
+    if isinstance(dataset, dict):
+        return any(map(is_labelled, dataset.values()))
+    columns = getattr(dataset, "column_names", None)
+    if columns is None and isinstance(dataset, IterableDataset):
+        columns = next(iter(dataset), None)  # a stream may know its columns only when it is read
+    return "token_roles" in (columns or ())
 
 
 def check_labelled(dataset: Any, name: str, columns: Sequence[str]) -> None:

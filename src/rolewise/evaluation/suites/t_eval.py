@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import MAX_FILE_BYTES, read_text
 from rolewise.data.json_text import read_json
 from rolewise.evaluation.accuracy import Score, mean_score, weighted_score
 from rolewise.evaluation.sentence_embedding import SentenceEmbedding, Similarity
@@ -153,7 +154,7 @@ def _examples(part: str, path: Path) -> list[Example]:
         InputError: naming the file and the example.
     """
     try:
-        records = read_json(path.read_text(encoding="utf-8-sig"))
+        records = read_json(read_text(path, MAX_FILE_BYTES, "data file", "utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as JSON: {error}") from error
     if not isinstance(records, dict):
