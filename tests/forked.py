@@ -16,7 +16,7 @@ from typing import Any
 from torch.distributed import TCPStore
 from workbench import environment
 
-MODULES = ("cli.main", "jobs.label", "jobs.sft", "jobs.grpo", "jobs.reinforce", "jobs.evaluate")
+MODULES = ("cli.main", "jobs.label", "jobs.sft", "jobs.grpo", "jobs.reinforce", "jobs.evaluate", "jobs.warmup")
 MODULES += ("labelling.preference_tuning",)
 
 

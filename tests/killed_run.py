@@ -10,6 +10,7 @@ from typing import Any
 import forked
 
 from rolewise.cli.main import main
+from rolewise.labelling import tuning
 
 
 def run_killed(arguments: list[str], point: str, folder: Path) -> int:
@@ -24,28 +25,38 @@ def run_killed(arguments: list[str], point: str, folder: Path) -> int:
 
 
 def _run(arguments: list[str], point: str) -> int:
+    tuning.SAVE_EVERY = 4  # a tuning here has few steps
     if point:
         set_trap(point)
     return main(arguments)
 
 
 def set_trap(point: str) -> None:
-    """Kill this process at a point of its work.
+    """Kill this process at a point of its work: a word, for some a number of steps, and, to choose among several, a
+    part of the path of what is written.
 
-    `saving N`: checkpoint N is there but for its last file; `half N`: half of that is written; `saved N`: it is whole;
-    `evaluating N`: after N steps, in the midst of an evaluation; `result`: the result's weights are written;
-    `publishing`: all results are, but not in their place; `published`: they are in their place.
+    `taking N`: in the step after N; `saving N`: checkpoint N is there but for its last file; `half N`: half of that is
+    written; `saved N`: it is whole; `evaluating N`: after N steps, in the midst of an evaluation; `result`: the
+    result's weights are written; `placed`: a tuned model is in its place, and its checkpoints are still there;
+    `scored`: a shard of losses is; `publishing`: all results are there, but not in their place; `published`: they are
+    in their place.
     """
     from transformers import Trainer, TrainerState
 
     from rolewise.core.run_directory import RunDirectory
+    from rolewise.labelling import scoring
 
-    what, _, number = point.partition(" ")
-    step = int(number or 0)
+    what, *more = point.split()
+    step = next((int(word) for word in more if word.isdigit()), 0)
+    where = next((word for word in more if not word.isdigit()), "")
+
+    def is_there(trainer: Any, *_: Any) -> bool:
+        return bool(trainer.state.global_step == step and where in trainer.args.output_dir)
+
     if what in ("saving", "half"):
 
         def cut_short(original: Any, state: Any, path: str) -> None:
-            if state.global_step == step:
+            if state.global_step == step and where in path:
                 if what == "half":
                     original(state, path)
                     os.truncate(path, Path(path).stat().st_size // 2)
@@ -53,22 +64,19 @@ def set_trap(point: str) -> None:
             original(state, path)
 
         _wrap(TrainerState, "save_to_json", cut_short)
-    elif what == "saved":
-        _wrap(Trainer, "_save_checkpoint", _then_end(lambda trainer, *_: trainer.state.global_step == step))
-    elif what == "evaluating":
-        _wrap(Trainer, "evaluation_loop", _then_end(lambda trainer, *_: trainer.state.global_step == step))
+    elif what in ("taking", "saved", "evaluating"):
+        names = {"taking": "training_step", "saved": "_save_checkpoint", "evaluating": "evaluation_loop"}
+        _wrap(Trainer, names[what], _then_end(is_there))
     elif what == "result":
-        _wrap(Trainer, "save_model", _then_end(lambda trainer, path=None, *_: Path(path or "").name == "results"))
+        ends = ("results", "finished")
+        _wrap(Trainer, "save_model", _then_end(lambda _, path="", *__: Path(path).name in ends and where in path))
+    elif what == "scored":
+        _wrap(scoring, "write_arrays", _then_end(lambda *_: True))
     elif what == "publishing":
-        _wrap(RunDirectory, "publish", lambda *_: _end())
-    elif what == "published":
-
-        def remove(original: Any, path: Any, *more: Any, **options: Any) -> None:
-            if str(path).endswith(".partial"):
-                _end()
-            original(path, *more, **options)
-
-        _wrap(shutil, "rmtree", remove)
+        _wrap(RunDirectory, "publish", _end_before(lambda run, *_: where in str(run.output)))
+    elif what in ("placed", "published"):
+        end = ".training" if what == "placed" else ".partial"
+        _wrap(shutil, "rmtree", _end_before(lambda path, *_: str(path).endswith(end) and where in str(path)))
     else:
         raise ValueError(point)
 
@@ -84,6 +92,15 @@ def _then_end(when: Callable[..., bool]) -> Callable[..., Any]:
         if when(*args):
             _end()
         return result
+
+    return instead
+
+
+def _end_before(when: Callable[..., bool]) -> Callable[..., Any]:
+    def instead(original: Any, *args: Any, **kwargs: Any) -> Any:
+        if when(*args):
+            _end()
+        return original(*args, **kwargs)
 
     return instead
 

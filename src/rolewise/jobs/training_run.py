@@ -154,7 +154,8 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
     if not processes.is_main():
         return
-    log = [entry for entry in trainer.state.log_history if any(key in entry for key in job.logged)]
+    # Sorted, as a checkpoint's lines are, or a table would tell of a kill by the order of its rows.
+    log = [dict(sorted(e.items())) for e in trainer.state.log_history if any(key in e for key in job.logged)]
     write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
     generations = _generations(job, trainer, run, progress)
     stops = trainer.model.generation_config

@@ -3,7 +3,6 @@
 import re
 import zipfile
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,11 @@ def train_to_end(trainer: Trainer, checkpoint: str | None) -> None:
     """Train from a checkpoint or from the start; the result is the same, and a finished training takes no step more.
 
     Args:
-        trainer: any of Transformers' or TRL's. If it has a method `steps_per_rollout`, a checkpoint waits for the end
-            of a rollout, whose samples are not kept.
+        trainer: any of Transformers' or TRL's. If it has a method `is_between_rollouts`, a checkpoint waits until it is
+            true, since a rollout's samples are not kept.
         checkpoint: of `last_checkpoint`.
     """
-    trainer.add_callback(_WholeCheckpoints(getattr(trainer, "steps_per_rollout", lambda: Fraction(1))))
+    trainer.add_callback(_WholeCheckpoints(getattr(trainer, "is_between_rollouts", lambda: True)))
     if checkpoint is not None and _is_finished(_state_of(Path(checkpoint)) or {}):
         _without_steps(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -51,15 +50,15 @@ class _WholeCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers 
     end (which come after the step's checkpoint, so a run resumed from it would lack them), and a rollout.
     """
 
-    def __init__(self, steps_per_rollout: Callable[[], Fraction]) -> None:
-        self._steps_per_rollout = steps_per_rollout
+    def __init__(self, is_between_rollouts: Callable[[], bool]) -> None:
+        self._is_between_rollouts = is_between_rollouts
         self._is_due = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._is_due = self._is_due or control.should_save
         control.should_save = False
         ends_epoch = control.should_training_stop or float(state.epoch or 0).is_integer()
-        if not ends_epoch and (state.global_step / self._steps_per_rollout()).denominator == 1:
+        if not ends_epoch and self._is_between_rollouts():
             self._save(args, control)
 
     def on_epoch_end(

@@ -13,6 +13,8 @@
   by `log_metric`; those of which `is_async_callable` is true are awaited; reward models read what TRL writes;
   `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
+- `_step` counts the micro-batches of this process, and a rollout serves `steps_per_generation * num_iterations`;
+- `_logs["prompt"]` holds the latest prompts, which `log` writes as a table, empty ones too, if `log_completions`;
 - `_metrics[mode][name]`, lists that `log` averages; `rollout_func`, called as `rollout_func(prompts, trainer)`.
 """
 
@@ -87,6 +89,19 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
                 compute_entropy=True,
             )
         return logps_BT.float(), entropies_BT.float()
+
+    def is_between_rollouts(self) -> bool:
+        """Whether the next micro-batch begins a rollout, so that none is under way whose samples a kill would lose."""
+        return bool(self._step % (self.args.steps_per_generation * self.num_iterations) == 0)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's, but a training that was finished already leaves the table of the last responses as it was."""
+        log_completions: bool = self.log_completions  # type: ignore[has-type]  # TRL is untyped
+        self.log_completions = log_completions and bool(self._logs["prompt"])
+        try:
+            super().log(logs, start_time)
+        finally:
+            self.log_completions = log_completions
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.rollout_rows = inputs
