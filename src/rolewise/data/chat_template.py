@@ -233,6 +233,10 @@ class ChatTemplate:
         shape = self._shape_of(conversation)
         return *self._in_shape(conversation, shape), shape.notes(self.tool_format)
 
+    def writes_calls_as_text(self, conversation: Conversation) -> bool:
+        """Whether calls are text for this conversation's sake; its note says that prompts may begin otherwise."""
+        return self._shape_of(conversation).calls_as_text
+
     def prompt(self, messages: Messages, tools: Tools = None) -> tuple[str, list[str]]:
         """The conversation so far with the header of the assistant's next turn, and what is written differently.
 

@@ -39,7 +39,7 @@ class PromptCheck:
             text: of the sample.
             turns: that carry loss.
         """
-        if self._note:
+        if self._note or self._template.writes_calls_as_text(conversation):
             return self._note
         messages = conversation.messages
         assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
@@ -50,13 +50,14 @@ class PromptCheck:
             before = Conversation(messages[:at], conversation.tools)
             if all(message["role"] in ("system", "developer") for message in before.messages):
                 continue
-            outline = (outline_key(Conversation(messages[: at + 1], conversation.tools)), whole)
+            kind = self._kind(conversation, at, len(turns) == 1)
+            outline = (outline_key(Conversation(messages[: at + 1], conversation.tools)), whole, kind)
             if outline in self._outlines:
                 continue
             if len(self._outlines) >= _OUTLINES_KEPT:
                 self._outlines.clear()
             self._outlines.add(outline)
-            self._note = self._difference(before, text, turn, self._kind(conversation, at, len(turns) == 1))
+            self._note = self._difference(before, text, turn, kind)
             if self._note:
                 break
         return self._note
@@ -106,6 +107,7 @@ class PromptCheck:
             bool(messages[at].get("tool_calls")),
             thinks,
             not content,
+            content[:1].isspace(),  # may be one token with the white space that ends the header
             earlier,
             last,
             alone,

@@ -107,11 +107,19 @@ class TurnFinder:
         for turn, i in zip(turns, assistants, strict=True):
             if not self.has_words(text, turn, messages[i]["content"]):
                 return None
-            # Some templates move a later system message before the first turn, which was generated without it.
-            rest = messages[i + 1 :]
-            if rest and not self._template.render(messages[: i + 1], tools).startswith(text[: turn.start]):
+            if messages[i + 1 :] and not self._begins(messages[: i + 1], tools, text[: turn.start]):
                 return None
         return text, turns
+
+    def _begins(self, messages: Messages, tools: Tools, start: str) -> bool:
+        """Whether `start` is written without later messages, too: some templates move a later system message there.
+
+        Where the template refuses these messages alone (no user has spoken), nothing speaks against it.
+        """
+        try:
+            return self._template.render(messages, tools).startswith(start)
+        except InputError:
+            return True
 
     def has_words(self, text: str, turn: TurnText, content: str) -> bool:
         """Whether a turn shows all its content. Templates may trim and re-indent, so white space doesn't count."""
