@@ -148,8 +148,8 @@ class ChatTemplate:
         tool_format: name of the format in which what it has no place for is written.
         turn_ends: special tokens that end an assistant turn (a string of one or more tokens each).
         generation_prompt: the header of an assistant turn.
-        notes: what was changed for this template, a line each, for the user; `call_notes` are those of them that
-            matter only where there are tools or calls, `result_notes` where there are results.
+        notes: what was changed for this template, a line each, for the user; `notes_on` gives those of them that
+            matter to a conversation.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format_name: str | None = None) -> None:
@@ -181,9 +181,21 @@ class ChatTemplate:
         self._learn_end_within()
         self.generation_prompt, self.ignores_generation_prompt = self._find_generation_prompt(answered)
         self._abilities = self._probe(force_text=tool_format_name is not None)
-        self.call_notes = self._write_call_notes(tool_format_name)
-        self.result_notes = self._write_result_notes()
-        self.notes = [*self.call_notes, *self.result_notes, *self._write_notes()]
+        self._call_notes = self._write_call_notes(tool_format_name)
+        self._result_notes = self._write_result_notes()
+        self._system_notes = self._write_system_notes()
+        self.notes = [*self._call_notes, *self._result_notes, *self._system_notes, *self._write_notes()]
+
+    def notes_on(self, messages: Messages, tools: Tools = None) -> list[str]:
+        """The notes that matter to these messages: of tools, results and system messages where there are any."""
+        roles = {message["role"] for message in messages}
+        calls = bool(tools) or any(message.get("tool_calls") for message in messages)
+        idle = [
+            *([] if calls else self._call_notes),
+            *([] if "tool" in roles else self._result_notes),
+            *([] if roles & {"system", "developer"} else self._system_notes),
+        ]
+        return [note for note in self.notes if note not in idle]
 
     def render(self, messages: Messages, tools: Tools = None, *, generation_prompt: bool = False) -> str:
         """The template's text for `messages`.
@@ -218,13 +230,36 @@ class ChatTemplate:
 
     def adapt_noting(self, conversation: Conversation) -> tuple[Messages, Tools, list[str]]:
         """As `adapt`, and what was written differently for the sake of this conversation, a line each."""
+        shape = self._shape_of(conversation)
+        return *self._in_shape(conversation, shape), shape.notes(self.tool_format)
+
+    def writes_calls_as_text(self, conversation: Conversation) -> bool:
+        """Whether calls are text for this conversation's sake; its note says that prompts may begin otherwise."""
+        return self._shape_of(conversation).calls_as_text
+
+    def prompt(self, messages: Messages, tools: Tools = None) -> tuple[str, list[str]]:
+        """The conversation so far with the header of the assistant's next turn, and what is written differently.
+
+        The shape is that of the conversation with an answer to come: some templates take what stands at the end of a
+        conversation and refuse or lose it once there is an answer.
+
+        Raises:
+            InputError: as `adapt`, and with the template's own words, where it refuses the prompt.
+        """
+        shape = self._shape_of(Conversation([*messages, _ASSISTANT], tools))
+        adapted, given_tools = self._in_shape(Conversation(messages, tools), shape)
+        text = self.render(adapted, given_tools, generation_prompt=True)
+        if self.ignores_generation_prompt:
+            text += self.generation_prompt
+        return text, [*self.notes_on(messages, tools), *shape.notes(self.tool_format)]
+
+    def _shape_of(self, conversation: Conversation) -> _Shape:
         key = outline_key(conversation)
         if key not in self._shapes:
             if len(self._shapes) >= _OUTLINES_KEPT:
                 self._shapes.clear()
             self._shapes[key] = self._choose_shape(conversation)
-        shape = self._shapes[key]
-        return *self._in_shape(conversation, shape), shape.notes(self.tool_format)
+        return self._shapes[key]
 
     def _choose_shape(self, conversation: Conversation) -> _Shape:
         """The first shape in which nothing of the conversation's outline is lost."""
@@ -384,13 +419,15 @@ class ChatTemplate:
             return []
         return [f"The chat template has no role `tool`: results become user messages in the {self.tool_format} format."]
 
+    def _write_system_notes(self) -> list[str]:
+        if self._abilities.system:
+            return []
+        return ["The chat template has no role `system`: its text is put before the next user message."]
+
     def _write_notes(self) -> list[str]:
-        notes = []
-        if not self._abilities.system:
-            notes.append("The chat template has no role `system`: its text is put before the next user message.")
         if self.ignores_generation_prompt and not self.marks_generation:
-            notes.append("The chat template has no generation prompt: the assistant's header was found by comparison.")
-        return notes
+            return ["The chat template has no generation prompt: the assistant's header was found by comparison."]
+        return []
 
 
 def _special_patterns(tokenizer: Any) -> tuple[re.Pattern[str], re.Pattern[str]]:

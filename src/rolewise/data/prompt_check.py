@@ -5,16 +5,19 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import LONE_SURROGATE
+from rolewise.data.skeleton import outline_key
 from rolewise.data.turns import TurnText
-from rolewise.data.written_messages import Messages, Tools
 
 _SHOWN = 40
-"""Characters of a prompt's end that a note quotes."""
+"""Characters of a prompt that a note quotes."""
+_OUTLINES_KEPT = 10_000
 
 
 class PromptCheck:
-    """Compares, once for every kind of turn, so that a whole data set costs a few renderings more.
+    """Compares, once for every outline of a prompt, and tokens once for every kind of turn: both are alike in all
+    conversations that are built alike, so that a whole data set costs a few renderings more.
 
     Args:
         tokenizer: that the texts are for.
@@ -24,44 +27,63 @@ class PromptCheck:
     def __init__(self, tokenizer: Any, template: ChatTemplate) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._seen: set[tuple[Any, ...]] = set()
+        self._outlines: set[tuple[Any, ...]] = set()
+        self._kinds: set[tuple[Any, ...]] = set()
         self._note = ""
 
-    def note(self, messages: Messages, tools: Tools, text: str, turns: Sequence[TurnText]) -> str:
+    def note(self, conversation: Conversation, text: str, turns: Sequence[TurnText]) -> str:
         """A line for the user from the first turn on that no prompt leads to; empty until then.
 
         Args:
-            messages: adapted; `text` shows them, at least up to the last of `turns`.
-            tools: on offer.
+            conversation: as it was read; `text` shows it, at least up to the last of `turns`.
             text: of the sample.
             turns: that carry loss.
         """
+        if self._note or self._template.writes_calls_as_text(conversation):
+            return self._note
+        messages = conversation.messages
         assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        for turn in turns if not self._note else ():
+        # A prompt is of the beginning only; what comes after may have changed how the whole is written.
+        whole = outline_key(conversation) if len(turns) > 1 else ()
+        for turn in turns:
             at = assistants[turn.number]
-            kind = self._kind(messages, at, tools, len(turns) == 1)
-            if kind in self._seen or all(message["role"] == "system" for message in messages[:at]):
+            before = Conversation(messages[:at], conversation.tools)
+            if all(message["role"] in ("system", "developer") for message in before.messages):
                 continue
-            self._seen.add(kind)
-            self._note = self._difference(messages[:at], tools, text, turn)
+            kind = self._kind(conversation, at, len(turns) == 1)
+            outline = (outline_key(Conversation(messages[: at + 1], conversation.tools)), whole, kind)
+            if outline in self._outlines:
+                continue
+            if len(self._outlines) >= _OUTLINES_KEPT:
+                self._outlines.clear()
+            self._outlines.add(outline)
+            self._note = self._difference(before, text, turn, kind)
             if self._note:
                 break
         return self._note
 
-    def _difference(self, before: Messages, tools: Tools, text: str, turn: TurnText) -> str:
+    def _difference(self, before: Conversation, text: str, turn: TurnText, kind: tuple[Any, ...]) -> str:
         try:
-            prompt = self._template.render(before, tools, generation_prompt=True)
+            prompt, _ = self._template.prompt(before.messages, before.tools)
         except InputError:
             return (
                 "The chat template writes no prompt for some turns that are trained on: `eval` and `grpo` refuse them."
             )
-        if self._template.ignores_generation_prompt:
-            prompt += self._template.generation_prompt
-        if text.startswith(prompt) and len(prompt) <= turn.start and self._same_tokens(prompt, text[: turn.end]):
-            return ""
+        stands = text[: turn.start]
+        if text.startswith(prompt) and len(prompt) <= turn.start and not text[len(prompt) : turn.start].strip():
+            if kind in self._kinds or self._same_tokens(prompt, text[: turn.end]):
+                self._kinds.add(kind)
+                return ""
+        elif prompt[-_SHOWN:] == stands[-_SHOWN:]:
+            at = _parting(prompt, text)
+            return (
+                f"A prompt that `eval` or `grpo` writes has {prompt[at : at + _SHOWN]!r} where the training text has "
+                f"{text[at : at + _SHOWN]!r}: write these messages as the chat template has a place for them, or pass "
+                "a --chat-template whose prompt and turns agree."
+            )
         return (
             f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, and the training text does not "
-            f"begin so ({text[: turn.start][-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template "
+            f"begin so ({stands[-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template "
             "whose prompt and turns agree."
         )
 
@@ -71,19 +93,29 @@ class PromptCheck:
         return bool(ids[: len(prompt_ids)] == prompt_ids)
 
     @staticmethod
-    def _kind(messages: Messages, at: int, tools: Tools, alone: bool) -> tuple[Any, ...]:
-        content = messages[at]["content"]
+    def _kind(conversation: Conversation, at: int, alone: bool) -> tuple[Any, ...]:
+        """Turns of one kind have the same text around the prompt's end."""
+        messages = conversation.messages
+        content = messages[at].get("content") or ""
         before = [message["role"] for message in messages[max(0, at - 4) : at]]
         earlier = any(message["role"] == "assistant" for message in messages[:at])
         thinks = content.lstrip().startswith("<think>")
         last = at == len(messages) - 1
         return (
             tuple(before),
-            bool(tools),
+            bool(conversation.tools),
             bool(messages[at].get("tool_calls")),
             thinks,
             not content,
+            content[:1].isspace(),  # may be one token with the white space that ends the header
             earlier,
             last,
             alone,
         )
+
+
+def _parting(one: str, other: str) -> int:
+    """The first character that differs, or a little before it."""
+    size = min(len(one), len(other))
+    at = next((i for i in range(size) if one[i] != other[i]), size)
+    return max(0, at - _SHOWN // 2)

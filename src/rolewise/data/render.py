@@ -120,16 +120,12 @@ class Renderer:
         self.notes = self._template.notes
 
     def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
-        """The notes that matter to these conversations: those about tools only where there are any.
+        """The notes that matter to these conversations, see `ChatTemplate.notes_on`.
 
         What came to light in rendering, with these or others, stands behind them; so ask once they are rendered.
         """
-        calls = results = False
-        for conversation in conversations:
-            calls = calls or bool(conversation.tools) or any(m.get("tool_calls") for m in conversation.messages)
-            results = results or any(m["role"] == "tool" for m in conversation.messages)
-        idle = [*([] if calls else self._template.call_notes), *([] if results else self._template.result_notes)]
-        return [*(note for note in self.notes if note not in idle), *self._found]
+        matter = {note for each in conversations for note in self._template.notes_on(each.messages, each.tools)}
+        return [*(note for note in self.notes if note in matter), *self._found]
 
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""
@@ -170,7 +166,7 @@ class Renderer:
                         f"the chat template leaves out words of assistant turn {turn.number + 1}; pass another "
                         "--chat-template, or --tool-format if it drops text beside tool calls"
                     )
-            note = self._prompts.note(messages, tools, text, turns)
+            note = self._prompts.note(conversation, text, turns)
             if note:
                 self._found[note] = None
         samples = [self._sample(text, turns, conversation, contents, spans) for text, turns in rendered]

@@ -79,6 +79,13 @@ class TurnFinder:
         if self._template.marks_generation:
             text, spans = self._template.render_marked(messages, tools)
             marked = self._close_marked(text, spans)
+            if messages[-2:-1] and messages[-2]["role"] == "assistant":
+                earlier = self._close_marked(*self._template.render_marked(messages[:-1], tools))
+                if len(marked) <= len(earlier):
+                    raise InputError(
+                        "the chat template writes assistant turns that follow each other as one; join them in the "
+                        "data, or pass another --chat-template"
+                    )
             turn = marked[-1]._replace(number=number) if marked else None
         else:
             text = self._template.render(messages, tools)
@@ -94,11 +101,25 @@ class TurnFinder:
     def _marked_turns(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]] | None:
         text, spans = self._template.render_marked(messages, tools)
         turns = self._close_marked(text, spans)
-        contents = [message["content"] for message in messages if message["role"] == "assistant"]
-        if len(turns) != len(contents):
+        assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if len(turns) != len(assistants):
             return None
-        pairs = zip(turns, contents, strict=True)
-        return (text, turns) if all(self.has_words(text, turn, content) for turn, content in pairs) else None
+        for turn, i in zip(turns, assistants, strict=True):
+            if not self.has_words(text, turn, messages[i]["content"]):
+                return None
+            if messages[i + 1 :] and not self._begins(messages[: i + 1], tools, text[: turn.start]):
+                return None
+        return text, turns
+
+    def _begins(self, messages: Messages, tools: Tools, start: str) -> bool:
+        """Whether `start` is written without later messages, too: some templates move a later system message there.
+
+        Where the template refuses these messages alone (no user has spoken), nothing speaks against it.
+        """
+        try:
+            return self._template.render(messages, tools).startswith(start)
+        except InputError:
+            return True
 
     def has_words(self, text: str, turn: TurnText, content: str) -> bool:
         """Whether a turn shows all its content. Templates may trim and re-indent, so white space doesn't count."""

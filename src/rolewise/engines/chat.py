@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from rolewise.core.errors import InputError
 from rolewise.core.limits import TooLarge, one_line
 from rolewise.data.chat_template import ChatTemplate
-from rolewise.data.conversation import Conversation
 from rolewise.engines.base import Engine, EngineError, Sampling
 from rolewise.engines.limited_http import cause_of, limited_async_client, too_large
 from rolewise.engines.loop_thread import LoopThread
@@ -169,18 +168,22 @@ class EngineChat:
         self._seed = seed
         self._tokenizer = engine.tokenizer
         self._template = ChatTemplate(engine.tokenizer)
+        self._told: dict[str, None] = {}
         ends = [self._ids(end) for end in self._template.turn_ends]
         self._stop_token_ids = tuple(dict.fromkeys(ids[-1] for ids in ends if ids))
+
+    @property
+    def notes(self) -> list[str]:
+        """What the template has no place for, of what was asked so far, a line each."""
+        return list(self._told)
 
     def check(self) -> None:
         """Nothing: an engine that is open can be asked."""
 
     def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
         """See `Chat`."""
-        adapted, tools = self._template.adapt(Conversation([dict(message) for message in messages], None))
-        text = self._template.render(adapted, tools, generation_prompt=True)
-        if self._template.ignores_generation_prompt:
-            text += self._template.generation_prompt
+        text, notes = self._template.prompt([dict(message) for message in messages])
+        self._told.update(dict.fromkeys(notes))
         sampling = Sampling(
             max_new_tokens=max_tokens,
             temperature=temperature,

@@ -17,7 +17,6 @@ class Prompter:
 
     Attributes:
         stop_token_ids: tokens that end an assistant's turn in this template.
-        notes: what is written differently because the template has no place for it, of what was asked so far.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format: str | None = None) -> None:
@@ -31,7 +30,12 @@ class Prompter:
         ends = [tokenizer(end, add_special_tokens=False)["input_ids"] for end in self._template.turn_ends]
         self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(ids[-1] for ids in ends if ids))
         self._ends = {*self.stop_token_ids, *tokenizer.all_special_ids}
-        self.notes: list[str] = []
+        self._told: dict[str, None] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is written differently because the template has no place for it, of what was asked so far."""
+        return list(self._told)
 
     def prompt_text(self, messages: Messages, tools: Tools = None) -> str:
         """The conversation so far with the header of the assistant's next turn.
@@ -39,10 +43,9 @@ class Prompter:
         Raises:
             InputError: where the template refuses it.
         """
-        adapted, given_tools = self._template.adapt(Conversation(messages, tools))
-        self._note(messages, tools)
-        text = self._template.render(adapted, given_tools, generation_prompt=True)
-        return text + self._template.generation_prompt if self._template.ignores_generation_prompt else text
+        text, notes = self._template.prompt(messages, tools)
+        self._told.update(dict.fromkeys(notes))
+        return text
 
     def answer_start(self, messages: Messages) -> str:
         """The conversation so far up to the first word of the assistant's next turn, as one that is trained on has it.
@@ -53,7 +56,10 @@ class Prompter:
         Raises:
             InputError: where the template refuses it.
         """
-        adapted, _ = self._template.adapt(Conversation([*messages, {"role": "assistant", "content": _ANSWER}]))
+        adapted, _, notes = self._template.adapt_noting(
+            Conversation([*messages, {"role": "assistant", "content": _ANSWER}])
+        )
+        self._told.update(dict.fromkeys([*self._template.notes_on(messages), *notes]))
         text = self._template.render(adapted)
         return text[: text.rindex(_ANSWER)]
 
@@ -68,12 +74,6 @@ class Prompter:
             ids = ids[:-1]
         text = str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         return text[: min((at for end in stop if (at := text.find(end)) >= 0), default=len(text))]
-
-    def _note(self, messages: Messages, tools: Tools) -> None:
-        calls = bool(tools) or any(message.get("tool_calls") for message in messages)
-        results = any(message["role"] == "tool" for message in messages)
-        said = [*(self._template.call_notes if calls else []), *(self._template.result_notes if results else [])]
-        self.notes += [note for note in said if note not in self.notes]
 
 
 def check_messages(messages: Messages) -> None:
