@@ -152,6 +152,7 @@ def test_right_answers_become_conversations(keep, bench, scripted, tmp_path):
         "right": 2 * len(solved),
         "without": len(checkable) - len(solved),
         "kept": len(expected),
+        "notes": [],
     }
     assert {(s.n, s.temperature, s.max_new_tokens) for _, s in engine.asked} == {(3, 0.8, 512)}
     first = read_conversations(result.conversations).conversations[0]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from rolewise.core.errors import InputError
@@ -33,6 +34,29 @@ MARKED_WITHOUT_THOUGHT = (
     "{% generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}"
     "{% else %}{{ m.content + '<|im_end|>' }}{% endif %}"
     "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+)
+MARKED = MARKED_WITHOUT_THOUGHT.replace("<think>\n' }}", "' }}")
+LATE_SYSTEM_FIRST = (
+    "{% for m in messages if m.role == 'system' %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+    + MARKED.replace("for m in messages", "for m in messages if m.role != 'system'")
+)
+# One header for all assistant turns in a row, as for a model that goes on with its own turn.
+FUSING = MARKED.replace(
+    "{{ '<|im_start|>' + m.role + '\n' }}",
+    "{% if loop.first or m.role != loop.previtem.role %}{{ '<|im_start|>' + m.role + '\n' }}{% endif %}",
+).replace(
+    "{{ m.content + '<|im_end|>' }}{% endgeneration %}",
+    "{{ m.content }}{% if loop.last or loop.nextitem.role != m.role %}<|im_end|>{% endif %}{% endgeneration %}",
+)
+FUSING = FUSING.replace(
+    "{{ '\n' }}{% endfor %}", "{% if loop.last or loop.nextitem.role != m.role %}\n{% endif %}{% endfor %}"
+)
+SYSTEM_AT_EITHER_END = CHATML.replace(
+    "{% for message in messages %}",
+    "{% for message in messages if message.role != 'system' or message in [messages[0], messages[-1]] %}",
+)
+UNTRAINED_HEADER = MARKED.replace(
+    "{% generation %}", "{% if not loop.first and loop.previtem.role == 'system' %}Reply: {% endif %}{% generation %}"
 )
 
 
@@ -109,3 +133,67 @@ def test_a_prompt_that_no_training_text_begins_with_is_said(make_tokenizer: Make
     conversation = say("u: Hi", "a: Hello", "u: More", "a: Bye")
     renderer.render(conversation)
     assert sum("<think>" in note and "--chat-template" in note for note in renderer.notes_for([conversation])) == 1
+
+
+def test_a_late_system_message_that_moves_to_the_start_is_not_seen_by_earlier_turns(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    tokenizer = make_tokenizer(LATE_SYSTEM_FIRST)
+    renderer, prompter = Renderer(tokenizer), Prompter(tokenizer)
+    conversation = say("u: Hi", "a: Hello", "s: Late.", "u: More", "a: Bye")
+    first, second = renderer.render(conversation)
+    assert "Late." not in first.text
+    assert second.text.startswith(prompter.prompt_text(conversation.messages[:4]))
+    assert [loss_texts(tokenizer, sample) for sample in (first, second)] == [[f"Hello{END}"], [f"Bye{END}"]]
+    assert any("sample of its own" in note for note in renderer.notes_for([conversation]))
+
+
+def test_assistant_turns_that_a_template_fuses_are_refused(make_tokenizer: MakeTokenizer) -> None:
+    renderer = Renderer(make_tokenizer(FUSING))
+    with pytest.raises(InputError, match=r"data.jsonl:7: .* follow each other as one; join them in the data"):
+        renderer.render(say("u: Hi", "a: Hello", "a: Again"))
+    [sample] = renderer.render(say("u: Hi", "a: Hello", "u: More", "a: Again"))
+    assert len(sample.turns) == 2
+
+
+def test_a_prompt_has_the_shape_that_the_answer_is_trained_in(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer(SYSTEM_AT_EITHER_END)
+    renderer, prompter = Renderer(tokenizer), Prompter(tokenizer)
+    conversation = say("s: One.", "u: Hi", "a: Hello", "s: Two.", "a: Bye")
+    [sample] = renderer.render(conversation)
+    assert sample.text.startswith(prompter.prompt_text(conversation.messages[:4]))
+    assert loss_texts(tokenizer, sample) == [f"Hello{END}", f"Bye{END}"]
+    [note] = prompter.notes
+    assert "system messages" in note
+    assert renderer.notes_for([conversation]) == [note]
+
+
+def test_words_before_an_answer_that_neither_prompt_nor_loss_has_are_said(make_tokenizer: MakeTokenizer) -> None:
+    renderer = Renderer(make_tokenizer(UNTRAINED_HEADER))
+    plain = say("u: Hi", "a: Hello")
+    renderer.render(plain)
+    assert renderer.notes_for([plain]) == []
+    late = say("u: Hi", "a: Hello", "s: Late.", "a: Bye")
+    renderer.render(late)
+    [note] = renderer.notes_for([late])
+    assert "Reply: " in note
+    assert "--chat-template" in note
+
+
+def test_a_note_on_prompts_comes_from_any_kind_of_turn(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer(CHATML, special=("<|im_end|>", "<|im_start|>", AddedToken("\n\n", special=False)))
+    renderer = Renderer(tokenizer)
+    plain, indented = say("u: Hi", "a: Hello"), say("u: Hi", "a: \nHello")
+    renderer.render(plain)
+    assert renderer.notes_for([plain]) == []
+    renderer.render(indented)
+    assert len(renderer.notes_for([indented])) == 1
+
+
+def test_prompts_say_what_is_written_differently_once(make_tokenizer: MakeTokenizer) -> None:
+    prompter = Prompter(make_tokenizer(FIRST_SYSTEM_ONLY))
+    messages = say("s: One.", "s: Two.", "u: Hi").messages
+    for _ in range(2):
+        assert "One.\n\nTwo." in prompter.prompt_text(messages)
+    [note] = prompter.notes
+    assert "system messages" in note

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rolewise.core.errors import InputError
 from rolewise.data.cut_answers import CutAnswers, cut_reason
 from rolewise.data.readers import Rejected, as_record
-from rolewise.data.render import NothingLeftError, RenderedSample, Renderer
+from rolewise.data.render import NothingLeftError, RenderedSample, Renderer, left_out
 from rolewise.data.sources import SourceMix, parse_sources
 from rolewise.data.stored_samples import StoredSamples
 
@@ -129,7 +129,7 @@ class _Preparation:
             except InputError as error:
                 if not (self._skip_invalid or (self._skip_cut and isinstance(error, NothingLeftError))):
                     raise
-                refused.append(Rejected(conversation.source, str(error).removeprefix(f"{conversation.source}: ")))
+                refused.append(left_out(conversation.source, error))
                 continue
             whole = [sample for sample in rendered if not (self._skip_cut and sample.lost)]
             if len(whole) < len(rendered):

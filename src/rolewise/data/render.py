@@ -22,6 +22,7 @@ from rolewise.data.conversation import Conversation, RoleSpan
 from rolewise.data.message_fields import LONE_SURROGATE
 from rolewise.data.origin import write_origin
 from rolewise.data.prompt_check import PromptCheck
+from rolewise.data.readers import Rejected
 from rolewise.data.turns import TurnFinder, TurnText
 
 TURN_BY_TURN_NOTE = (
@@ -72,6 +73,14 @@ class RenderedSample:
 
 class NothingLeftError(InputError):
     """A conversation of which `max_length` leaves no token with loss."""
+
+
+_NOTHING_LEFT_REMEDY = "; raise it, or leave such records out with --skip-invalid"
+
+
+def left_out(source: str, error: InputError) -> Rejected:
+    """A record that is left out since rendering refused it; leaving it out is not advised any more."""
+    return Rejected(source, str(error).removeprefix(f"{source}: ").removesuffix(_NOTHING_LEFT_REMEDY))
 
 
 class Renderer:
@@ -173,8 +182,7 @@ class Renderer:
         kept = [sample for sample in samples if sample.turns]
         if not kept:
             raise NothingLeftError(
-                f"no assistant token left after cutting to max_length={self.max_length}; raise it, or leave such "
-                "records out with --skip-invalid"
+                f"no assistant token left after cutting to max_length={self.max_length}{_NOTHING_LEFT_REMEDY}"
             )
         return [replace(kept[0], siblings_lost=len(samples) - len(kept)), *kept[1:]]
 

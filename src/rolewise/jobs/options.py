@@ -198,6 +198,9 @@ class TransferOptions:
     )
     max_length: int = option(3072, "Samples are cut to so many tokens.", group="data")
     skip_invalid: bool = option(False, "Leave out rows that the template refuses instead of stopping.", group="data")
+    skip_cut: bool = option(
+        False, "Leave out rows whose answer max_length cuts; else they are counted and said.", group="data"
+    )
     trust_remote_code: bool = option(False, "Let the model's repository run its own code.", group="machine")
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def load_questions(options: ReinforceOptions) -> QuestionData:
         for path in (options.data, options.eval_data)
         if path is not None
     ]
-    notes += describe_rejects(rejected)
+    notes += [*prompter.notes, *describe_rejects(rejected)]
     contents = digest([[rows[name][:] for name in ("prompt", "reference")] for rows in sets])
     held_out = sets[1] if len(sets) > 1 else None
     return QuestionData(

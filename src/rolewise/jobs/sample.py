@@ -37,6 +37,7 @@ ANSWERS_FILE = "answers.jsonl"
 SUMMARY_FILE = "summary.json"
 LOG_FILE = "log.jsonl"
 ENGINE_FILE = "engine.json"
+NOTES_FILE = "notes.json"
 ELSEWHERE = {"model", "data", "output", "server", "served_model", "api_key", "concurrency", "batch_size", "plugin"}
 """Options that say where things lie and how fast it goes: they change nothing in the answers, or in the case of
 `served_model` what is served is looked at itself."""
@@ -51,6 +52,7 @@ class SampleSummary:
         answers: to them, and how many of these are right.
         without: questions to which no answer is right.
         kept: conversations written.
+        notes: what a reader must know, e.g. what the chat template has no place for.
     """
 
     questions: int
@@ -59,6 +61,7 @@ class SampleSummary:
     right: int
     without: int
     kept: int
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,14 @@ def sample(options: SampleOptions, progress: Progress | None = None) -> SampleRe
         }
         run = RunDirectory(options.output, "sample", settings, identity)
         if not run.finished():
-            with run.opened(not_worth_keeping=[ENGINE_FILE]):
+            with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
                 with run.timed("sample"):
                     _play(options, suite, prompter, tokenizer, run, progress or Progress(disable=True))
                 _write(options, suite, mix.rejected, run)
             return _read(run.output, was_finished=False)
         notes = check_finished(options, run.output)
-    return replace(_read(run.output, was_finished=True), notes=notes)
+    result = _read(run.output, was_finished=True)
+    return replace(result, notes=[*result.notes, *notes])
 
 
 def _play(
@@ -137,7 +141,11 @@ def _play(
             temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
         )
         total, count = log.total, len(log.ids)
+        earlier_notes = said = _notes(run)
         for played in Runner(engine, prompter, sampling).play(suite, left):
+            notes = list(dict.fromkeys([*earlier_notes, *prompter.notes, *engine.notes]))
+            if notes != said:
+                write_json(run.work / NOTES_FILE, said := notes)  # before the answer: it is not asked for again
             log.add(played)
             total, count = total + played.verdict.score, count + 1
             progress.update(task, completed=count, description=f"sample · {total / count:.1%} right")
@@ -163,6 +171,7 @@ def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Reje
         right=sum(right),
         without=sum(count == 0 for count in right),
         kept=len(kept),
+        notes=_notes(run),
     )
     write_json(run.results / SUMMARY_FILE, asdict(summary))
     write_rejected(rejected, run.results)
@@ -170,9 +179,15 @@ def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Reje
     run.publish({"model": options.model, "engine": engine})
 
 
+def _notes(run: RunDirectory) -> list[str]:
+    """What was noted so far, in earlier starts too."""
+    path = run.work / NOTES_FILE
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
 def _read(path: Path, *, was_finished: bool) -> SampleResult:
     summary = SampleSummary(**json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8")))
-    return SampleResult(path, path / CONVERSATIONS_FILE, summary, was_finished)
+    return SampleResult(path, path / CONVERSATIONS_FILE, summary, was_finished, summary.notes)
 
 
 def summary_table(summary: SampleSummary) -> Table:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import Progress
@@ -12,6 +12,8 @@ from rolewise.core.files import digest
 from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
+from rolewise.data.conversation import Conversation
+from rolewise.data.cut_answers import CutAnswers, cut_reason
 from rolewise.data.labelled import (
     LabelledData,
     LabelledInfo,
@@ -22,8 +24,15 @@ from rolewise.data.labelled import (
     save_labelled,
 )
 from rolewise.data.origin import read_origin
-from rolewise.data.readers import Rejected, write_rejected
-from rolewise.data.render import RenderedSample, Renderer, Turn, tokenizer_fingerprint
+from rolewise.data.readers import Rejected, describe_rejects, write_rejected
+from rolewise.data.render import (
+    NothingLeftError,
+    RenderedSample,
+    Renderer,
+    Turn,
+    left_out,
+    tokenizer_fingerprint,
+)
 from rolewise.data.transfer import transfer
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.options import TransferOptions
@@ -46,8 +55,8 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
 
     Raises:
         InputError: if there is no such data set, it holds no conversations, the tokenizer or its template can't be
-            used, a row can't be rendered (unless `skip_invalid`), or the output can't be written or holds something
-            else.
+            used, a row can't be rendered (unless `skip_invalid`), no row is left, or the output can't be written or
+            holds something else.
     """
     labelled = load_labelled(options.data)
     _check_conversations(labelled)
@@ -73,9 +82,8 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
     with run.opened(), run.timed("write"):
-        samples, labels, excluded, rejected = _transfer_rows(
-            labelled, renderer, options.skip_invalid, progress or Progress(disable=True)
-        )
+        rows = _transfer_rows(labelled, renderer, options, progress or Progress(disable=True))
+        samples, labels, rejected = rows.samples, rows.labels, rows.rejected
         info = LabelledInfo(
             method=METHOD,
             model=options.model,
@@ -87,10 +95,10 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
             counts={},
             settings={**choices, "transferred_from": origin},
             versions=package_versions(),
-            notes=[*renderer.notes, _carried(labelled, samples, labels)],
+            notes=[*rows.notes, _carried(labelled, samples, labels)],
             chat_template=renderer.given_template,
         )
-        save_labelled(run.results, samples, labels, excluded, info)
+        save_labelled(run.results, samples, labels, rows.excluded, info)
         write_rejected(rejected, run.results)
         report = run.results / REPORT_FILE
         checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
@@ -107,32 +115,51 @@ def _check_conversations(labelled: LabelledData) -> None:
         )
 
 
-def _transfer_rows(
-    labelled: LabelledData, renderer: Renderer, skip_invalid: bool, progress: Progress
-) -> tuple[list[RenderedSample], list[TokenLabels], list[bool], list[Rejected]]:
-    samples: list[RenderedSample] = []
-    labels: list[TokenLabels] = []
-    excluded: list[bool] = []
-    rejected: list[Rejected] = []
+class _Rows(NamedTuple):
+    """What came over, and what was left out."""
+
+    samples: list[RenderedSample]
+    labels: list[TokenLabels]
+    excluded: list[bool]
+    rejected: list[Rejected]
+    notes: list[str]
+
+
+def _transfer_rows(labelled: LabelledData, renderer: Renderer, options: TransferOptions, progress: Progress) -> _Rows:
+    rows = _Rows([], [], [], [], [])
+    notes: dict[str, None] = {}
+    cut = CutAnswers()
     task = progress.add_task("transfer", total=len(labelled.rows))
     for old in labelled.samples():
-        try:
-            for sample, label in _transfer_row(old, renderer):
-                samples.append(sample)
-                labels.append(label)
-                excluded.append(old.excluded)
-        except InputError as error:
-            if not skip_invalid:
-                raise
-            rejected.append(Rejected(old.source, str(error).removeprefix(f"{old.source}: ")))
         progress.advance(task)
-    if not samples:
-        first = rejected[0]
+        try:
+            conversation, found = _transfer_row(old, renderer)
+        except InputError as error:
+            if not (options.skip_invalid or (options.skip_cut and isinstance(error, NothingLeftError))):
+                raise
+            rows.rejected.append(left_out(old.source, error))
+            continue
+        whole = [pair for pair in found if not (options.skip_cut and pair[0].lost)]
+        if len(whole) < len(found):
+            lost = sum(sample.lost for sample, _ in found)
+            rows.rejected.append(Rejected(old.source, cut_reason(renderer.max_length, lost)))
+        cut.add(sample for sample, _ in whole)
+        if whole:
+            notes.update(dict.fromkeys(renderer.notes_for([conversation])))
+        for sample, label in whole:
+            rows.samples.append(sample)
+            rows.labels.append(label)
+            rows.excluded.append(old.excluded)
+    if not rows.samples:
+        first = rows.rejected[0]
         raise InputError(f"{labelled.path}: no row can be transferred; the first: {first.source}: {first.reason}")
-    return samples, labels, excluded, rejected
+    rows.notes.extend([*notes, *filter(None, [cut.note(renderer.max_length)]), *describe_rejects(rows.rejected)])
+    return rows
 
 
-def _transfer_row(old: LabelledSample, renderer: Renderer) -> list[tuple[RenderedSample, TokenLabels]]:
+def _transfer_row(
+    old: LabelledSample, renderer: Renderer
+) -> tuple[Conversation, list[tuple[RenderedSample, TokenLabels]]]:
     origin = read_origin(old.origin or "", old.source)
     found = []
     for new in renderer.render(origin.conversation):
@@ -141,8 +168,8 @@ def _transfer_row(old: LabelledSample, renderer: Renderer) -> list[tuple[Rendere
         if mask_T.any():
             found.append((_with_mask(new, mask_T), labels))
     if not found:
-        raise InputError(f"{old.source}: no token that carried loss is left; raise --max-length")
-    return found
+        raise NothingLeftError(f"{old.source}: no token that carried loss is left; raise --max-length")
+    return origin.conversation, found
 
 
 def _with_mask(sample: RenderedSample, mask_T: np.ndarray) -> RenderedSample:

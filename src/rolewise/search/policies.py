@@ -51,6 +51,11 @@ class Policy(ABC):
         self._tokenizer = tokenizer
         self._prompter = Prompter(tokenizer, chat_template)
 
+    @property
+    def notes(self) -> list[str]:
+        """What the chat template has no place for, of what was asked so far, a line each."""
+        return self._prompter.notes
+
     def begin(self, question: Question) -> Tree:
         """A tree that holds the question alone.
 

@@ -44,8 +44,8 @@ class TreeSearch:
     def notes(self) -> list[str]:
         """What the user should know of how the trees came about; it may grow while they are searched."""
         if self._refusal is None:
-            return []
-        return [f"Some paths end early, where the engine could not go on: {self._refusal}"]
+            return self._policy.notes
+        return [*self._policy.notes, f"Some paths end early, where the engine could not go on: {self._refusal}"]
 
     def run(
         self,
