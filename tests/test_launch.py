@@ -76,6 +76,13 @@ def test_accelerate_that_starts_one_of_several_is_told(monkeypatch, capsys) -> N
     assert "asked for several processes and started one" in capsys.readouterr().err
 
 
+def test_a_port_at_which_nobody_meets_is_told(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_PORT", "0")
+    assert _run(["sft", "--model", "m", "--data", "d", "--output", "o"]) == 2
+    assert "can't meet at port 0" in capsys.readouterr().err
+
+
 def test_processes_that_did_not_join_are_refused(monkeypatch) -> None:
     from rolewise.training import processes
 

@@ -21,6 +21,7 @@ from workbench import Workbench, environment, files_of, lasting_files_of
 from rolewise.cli.main import main
 from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.training.checkpoints import last_checkpoint
 
 TOLERANCE = 1e-5
 
@@ -122,6 +123,42 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_one_voice(label_arguments, 
     said = [line for line in err.splitlines() if line.startswith("rolewise label: ")]
     assert said == ["rolewise label: batch_size 3 can't be shared by 2 processes; give a multiple of 2"]
     assert list(tmp_path.iterdir()) == []
+
+
+def ranks_of(process: "subprocess.Popen[str]") -> dict[int, psutil.Process]:
+    """The processes that torchrun started, by their number."""
+    return {
+        int(child.environ()["RANK"]): child
+        for child in psutil.Process(process.pid).children()
+        if "rolewise" in child.cmdline()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
+def test_one_of_two_killed_the_other_ends_and_the_rerun_goes_on(signal_number, rank, sft_arguments, tuned, tmp_path):
+    arguments = [*sft_arguments, "--per-device-train-batch-size", "4"]
+    process = launch(2, arguments, tmp_path)
+    checkpoints = tmp_path / "tuned.partial" / "work" / "checkpoints"
+    while process.poll() is None and last_checkpoint(checkpoints, 2) is None:
+        time.sleep(0.01)
+    ranks = ranks_of(process)
+    ranks[rank].send_signal(signal_number)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert psutil.wait_procs(ranks.values(), timeout=10)[1] == []
+    assert not (tmp_path / "tuned").exists()
+    assert last_checkpoint(checkpoints, 2) is not None
+    run(2, arguments, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tuned"]
+    log, expected = (
+        [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        for path in (tmp_path / "tuned", tuned[2])
+    )
+    assert [entry["step"] for entry in log] == [entry["step"] for entry in expected]
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "tuned" / name).read_bytes() == (tuned[2] / name).read_bytes()
 
 
 @pytest.mark.slow

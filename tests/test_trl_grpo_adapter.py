@@ -91,6 +91,11 @@ def test_metrics_are_lists_that_the_log_averages(trainer: GRPOTrainer) -> None:
     assert logs["probe"] == 1.5, "GRPOTrainer.log no longer averages _metrics"
 
 
+def test_prompts_of_a_rollout_are_kept_for_the_table_of_responses(trainer: GRPOTrainer) -> None:
+    rollout_of(trainer)
+    assert list(trainer._logs["prompt"])[-8:] == ["question 0"] * 4 + ["question 1"] * 4, "_logs moved"
+
+
 @pytest.mark.parametrize("loss_type", ["grpo", "cispo"])
 def test_clipped_tokens_are_those_that_trl_counts(
     loss_type: str, chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path

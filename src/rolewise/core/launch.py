@@ -48,11 +48,17 @@ def check_alone(what: str) -> None:
 
 
 def check_launcher() -> None:
-    """Check that a launcher did not keep a number of processes to itself.
+    """Check that a launcher neither keeps a number of processes to itself nor the place where they meet.
 
     Raises:
-        InputError: if `accelerate launch --cpu` was asked for several processes: it starts one and says nothing.
+        InputError: if `accelerate launch --cpu` was asked for several processes: it starts one and says nothing; if
+            `torchrun --master_port 0` took a free port: it tells them 0, and each would wait there for the others.
     """
+    if launched() > 1 and os.environ.get("MASTER_PORT") == "0":
+        raise InputError(
+            "the processes can't meet at port 0, which torchrun --master_port 0 gives them; leave --master_port out, "
+            "and torchrun takes a free one, or give another number"
+        )
     meeting_place = "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ
     by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
     if by_accelerate and meeting_place and not any(name in os.environ for name in _COUNTS):
