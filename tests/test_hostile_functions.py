@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_functions import functions, problem
+from hostile_functions import PIECES, functions, problem, texts
 
 from rolewise.core.errors import InputError
 
@@ -27,12 +27,22 @@ def faults(length, forms, slow, patience):
 
 
 def test_hostile_texts_are_read_soon_and_end_well():
-    assert faults(length=20_000, forms=1, slow=0.6, patience=120) == []
+    assert faults(length=15_000, forms=1, slow=1.2, patience=120) == []
 
 
 @pytest.mark.slow
 def test_long_hostile_texts_are_read_soon_and_end_well():
-    assert faults(length=100_000, forms=3, slow=3.0, patience=900) == []
+    assert faults(length=50_000, forms=3, slow=2.0, patience=1200) == []
+
+
+def test_hostile_texts_of_every_form_end_well():
+    ends = {
+        (name, text[:40]): problem(function, text)
+        for name, function in functions()
+        for piece in PIECES
+        for text in texts(piece, 200, forms=3)
+    }
+    assert {key: said for key, said in ends.items() if said} == {}
 
 
 def test_bad_ends_are_found():

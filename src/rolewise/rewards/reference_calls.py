@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from rolewise.core.errors import InputError
+from rolewise.core.limits import printable
 from rolewise.data.json_text import read_json
 from rolewise.data.tool_calls import parse_response
 
@@ -194,4 +195,4 @@ def _call_from_json(entry: Any, text: str) -> Call:
 
 
 def _shortened(text: str) -> str:
-    return json.dumps(text if len(text) <= 60 else f"{text[:60]}…", ensure_ascii=False)
+    return printable(json.dumps(text if len(text) <= 60 else f"{text[:60]}…", ensure_ascii=False))
