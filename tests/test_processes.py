@@ -28,11 +28,11 @@ TOLERANCE = 1e-5
 
 def launch(processes: int, arguments: list[str], folder: Path) -> "subprocess.Popen[str]":
     """`rolewise` in one process, or in several over gloo."""
-    start = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     return subprocess.Popen(
         [sys.executable, *start, "-m", "rolewise", *arguments],
         cwd=folder,
-        env={**environment(), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"},
+        env={**environment(), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
