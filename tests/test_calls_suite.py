@@ -150,6 +150,32 @@ def test_the_command_reports_accuracy_and_partial_credit_of_the_conversations_na
     assert suite_of(other).version() != suite["version"], "other conversations are another benchmark"
 
 
+def write_turns(path, *answers):
+    turns = [[{"role": "user", "content": "Call f."}, {"role": "assistant", "content": text}] for text in answers]
+    path.write_text("".join(json.dumps({"messages": turn}) + "\n" for turn in turns), encoding="utf-8")
+
+
+BROKEN = (
+    '<tool_call>\n{"name": "f", "arguments": {"a": 1},}\n</tool_call>',
+    "[{'name': 'f', 'arguments': {}}]",
+    '<tool_call>\n{"name": "f", "arguments": {"a": \n</tool_call>',
+)
+
+
+def test_references_that_cannot_be_read_are_counted_and_said(bench, tmp_path):
+    path = tmp_path / "some.jsonl"
+    write_turns(path, *BROKEN, written([{"name": "f", "arguments": {"a": 1}}], "hermes"), "No call.")
+    arguments = ["eval", "--model", bench.model, "--suite", f"calls:{path}", "--max-new-tokens", 3]
+    assert main([str(argument) for argument in [*arguments, "--output", tmp_path / "out"]]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    [note] = [note for note in summary["notes"] if "can't be read" in note]
+    assert f"calls of {len(BROKEN)} of {len(BROKEN) + 1} turns" in note
+    assert "some.jsonl:1: message 2" in note
+    write_turns(path, *BROKEN)
+    with pytest.raises(InputError, match=r"calls a tool that can be read; the first: .*some.jsonl:1: message 2"):
+        suite_of(path).examples()
+
+
 def test_without_conversations_or_calls_there_is_nothing_to_play(tmp_path):
     with pytest.raises(InputError, match=r"name their file after a colon: calls:held-out\.jsonl"):
         make_suite("calls", SuiteSettings(data=None, cache=None))

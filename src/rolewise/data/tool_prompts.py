@@ -173,6 +173,15 @@ def single_turn_steps(
         yield ToolPrompt(conversation.messages[:number], conversation.tools, calls, reference, conversation.source)
 
 
+def check_reference(message: dict[str, Any], where: str) -> None:
+    """Refuse an assistant turn whose calls can't be read, as a reference of training is refused.
+
+    Raises:
+        InputError: starting with `where`.
+    """
+    _calls_of(message, str(message.get("content") or ""), FORMATS_WITHOUT_NAMES[0], where)
+
+
 def with_instructions(messages: list[dict[str, Any]], call_format: str) -> list[dict[str, Any]]:
     """Messages that say how to respond: in the system message, unless it or the user speaks of a thought's tags."""
     told = INSTRUCTIONS.get(call_format, f"{THINK_FIRST} Then either call tools, or answer the user.")

@@ -141,6 +141,11 @@ class Suite(ABC):
     def play(self, example: Example) -> Play:
         """Play one task; see the module's text. Whatever the model answers, this ends in a verdict."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know of the tasks beside their scores, a line each; asked after `examples`."""
+        return []
+
     def version(self) -> dict[str, Any]:
         """What identifies the tasks and the rule: digests of data files, versions of checkers; JSON values."""
         return {}

@@ -261,6 +261,8 @@ def _write_results(
         with failing_in_one_line(f"suite {name}: its summary"):
             scores = [score.to_json() for score in suite.summarise(results)]
         version = _version(name, suite)
+        with failing_in_one_line(f"suite {name}: its notes"):
+            summary["notes"] += [f"{name}: {note}" for note in suite.notes]
         summary["notes"] += suite_notes(name, records, version)
         summary["suites"][name] = {
             "title": suite.title,

@@ -1,8 +1,8 @@
 """Conversations with tool calls as a benchmark: does the model make the calls that stand in them?
 
 Every assistant turn that calls tools is an example, asked with all that stands before it; the model's own earlier
-answers don't count. Turns that only answer, and those whose calls can't be read, ask for nothing that could be checked
-and are left out.
+answers don't count. Turns that only answer ask for nothing that could be checked and are left out. Those whose calls
+can't be read are left out too; they are counted, and a note says so.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.readers import iter_conversations
 from rolewise.data.readers.write import as_record
 from rolewise.data.tool_calls import ParsedCall, parse_response
+from rolewise.data.tool_prompts import check_reference
 from rolewise.evaluation.accuracy import Score, mean_score, mean_scores
 from rolewise.evaluation.answer_checks import CallChecker, Question, calls_of_reference
 from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
@@ -56,6 +57,8 @@ class Calls(Suite):
         self.title = f"Calls, {Path(source).stem}"
         self._source = source
         self._checker = CallChecker()
+        self._asked = 0
+        self._unreadable: list[str] = []
 
     @cached_property
     def _conversations(self) -> list[Conversation]:
@@ -64,15 +67,36 @@ class Calls(Suite):
     def examples(self) -> Sequence[Example]:
         """See `Suite`."""
         examples = []
+        self._unreadable = []
         for number, conversation in enumerate(self._conversations):
             for turn, question in _turns(conversation):
+                try:
+                    check_reference(question.reference, f"{question.source}: message {turn + 1}")
+                except InputError as error:
+                    self._unreadable.append(str(error))
+                    continue
                 wanted = calls_of_reference(question)
                 if wanted:
                     category = "one call" if len(wanted) == 1 else "several calls"
                     examples.append(Example(f"{number}/{turn}", category, question))
         if not examples:
-            raise InputError(f"{self._source}: no assistant turn calls a tool; give conversations with tool calls")
+            unread = f" that can be read; the first: {self._unreadable[0]}" if self._unreadable else ""
+            raise InputError(
+                f"{self._source}: no assistant turn calls a tool{unread or '; give conversations with tool calls'}"
+            )
+        self._asked = len(examples)
         return examples
+
+    @property
+    def notes(self) -> list[str]:
+        """How many turns are left out since their calls can't be read."""
+        if not self._unreadable:
+            return []
+        count, turns = len(self._unreadable), len(self._unreadable) + self._asked
+        return [
+            f"the calls of {count:,} of {turns:,} turns can't be read, so these are not asked; the first: "
+            f"{self._unreadable[0]}"
+        ]
 
     def play(self, example: Example) -> Play:
         """See `Suite`."""
