@@ -12,6 +12,7 @@ from types import CodeType
 import pytest
 from deprecations import OURS, Listener
 
+pytestmark = pytest.mark.deprecated_on_purpose
 INSTALLED = Path(sysconfig.get_path("purelib"))
 
 

@@ -94,7 +94,10 @@ def test_a_collator_beside_packed_rows_is_refused(make, rows):
         make(rows, packing=True, arguments={"data_collator": list})
 
 
-@pytest.mark.parametrize("mode", ["keep_start", "keep_end"])
+@pytest.mark.parametrize(
+    "mode",
+    ["keep_start", pytest.param("keep_end", marks=pytest.mark.deprecated_on_purpose)],  # TRL means to drop it
+)
 def test_samples_are_cut_with_every_column_of_their_tokens(mode, make, rows):
     more = rows.add_column("char_start", [list(range(len(ids))) for ids in rows["input_ids"]])
     more = more.add_column("source", [f"file:{n}" for n in range(5)])
