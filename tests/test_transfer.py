@@ -1,5 +1,6 @@
 """Labels on another tokenizer's tokens, judged character by character."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -244,3 +245,31 @@ class TestTransfer:
         with pytest.raises(InputError, match=r"chat.jsonl:1: the chat template fails: no"):
             moved(mixed, model, tmp_path / "strict")
         assert len(moved(mixed, model, tmp_path / "lenient", skip_invalid=True).rows) == 1
+
+    def test_answers_that_its_length_cuts_are_counted_or_left_out(self, first, second, tmp_path):
+        long = " ".join(f"word{i}" for i in range(60))
+        data = make_labelled(tmp_path / "set", first, [chat(("q?", long)), chat((long, "a")), chat(("q?", "a"))])
+        with pytest.raises(InputError, match=r"chat.jsonl:1: no assistant token left .* --skip-invalid"):
+            moved(data, second, tmp_path / "strict", max_length=70)
+        counted = moved(data, second, tmp_path / "counted", max_length=70, skip_invalid=True)
+        assert len(counted.rows) == 2
+        whole = moved(data, second, tmp_path / "whole")
+        lost = int(next(whole.samples()).mask_T.sum() - next(counted.samples()).mask_T.sum())
+        assert any(
+            note.startswith(f"max_length 70 cuts the answers of 1 of 2 samples: {lost} tokens")
+            for note in counted.info.notes
+        )
+        left_out = [note for note in counted.info.notes if note.startswith("left out:")]
+        assert left_out == ["left out: chat.jsonl:1: no assistant token left after cutting to max_length=70"]
+        uncut = moved(data, second, tmp_path / "uncut", max_length=70, skip_cut=True)
+        assert len(uncut.rows) == 1
+        assert not any("cuts the answers" in note for note in uncut.info.notes)
+        reasons = [json.loads(line)["reason"] for line in (uncut.path / "rejected.jsonl").read_text().splitlines()]
+        assert reasons[0] == f"max_length 70 cuts its answer: {lost} tokens with loss would be lost"
+        assert len(reasons) == 2
+
+    def test_what_the_rendering_brings_to_light_is_said(self, first, tmp_path):
+        talk = chat(("one?", "<think>a b</think>first answer"), ("two?", "<think>c d</think>second answer"))
+        whole = make_labelled(tmp_path / "whole", first, [talk, talk])
+        notes = moved(whole, saved(first, tmp_path / "forgetful", FORGETFUL), tmp_path / "per-turn").info.notes
+        assert sum("sample of its own" in note for note in notes) == 1
