@@ -11,6 +11,7 @@ from workbench import tiny_model, tiny_tokenizer
 
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
+from rolewise.data.chat_template import CHATML
 from rolewise.jobs.reinforce import _Notes
 from rolewise.jobs.reinforce_data import load_questions
 from rolewise.jobs.reinforce_report import behaviour_shares
@@ -241,3 +242,10 @@ def test_a_question_is_said_twice_and_taken_once(folder: Path, tmp_path: Path) -
     assert data.train["question"][:] == ["Be brief.\n\n2 + 2?"]
     assert data.train["reference"][:] == ["4"]
     assert any("1 questions are there twice" in note for note in data.notes)
+
+
+def test_what_the_template_makes_prompts_otherwise_is_said(folder: Path, tmp_path: Path) -> None:
+    template = tmp_path / "no_header.jinja"
+    template.write_text(CHATML.partition("{% if add_generation_prompt %}")[0], encoding="utf-8")
+    options, _ = read_command(arguments(folder, "--chat-template", template, "--output", "unused"))
+    assert sum("no generation prompt" in note for note in load_questions(options).notes) == 1

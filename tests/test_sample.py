@@ -14,6 +14,7 @@ from workbench import Workbench
 from rolewise import InputError, LabelOptions, label, read_conversations
 from rolewise.cli.main import main
 from rolewise.core.files import digest
+from rolewise.data.chat_template import CHATML
 from rolewise.data.conversation import Conversation
 from rolewise.data.generator import generate
 from rolewise.engines.base import EngineError
@@ -198,6 +199,19 @@ def test_a_killed_run_asks_only_what_is_left_and_ends_the_same(bench, scripted, 
     again = sample(options_for(bench, tmp_path))
     assert again.was_finished
     assert len(engine.asked) == result.summary.questions - done
+
+
+def test_what_the_template_makes_prompts_otherwise_is_said_once(bench, scripted, tmp_path):
+    template = tmp_path / "no_system.jinja"
+    skips = CHATML.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}")
+    template.write_text(skips, encoding="utf-8")
+    scripted(answers_to_the_bench(bench))
+    result = sample(options_for(bench, tmp_path, chat_template=str(template)))
+    assert result.summary.questions > 1
+    assert sum("no role `system`" in note for note in result.notes) == 1
+    again = sample(options_for(bench, tmp_path, chat_template=str(template)))
+    assert again.was_finished
+    assert again.notes == result.notes
 
 
 def test_an_answer_that_reached_no_end_is_not_right(bench, scripted, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
+from rolewise.data.chat_template import CHATML
 from rolewise.evaluation.statistics import wilson
 from rolewise.jobs import search as job
 from rolewise.search.tree import Question, Tree, read_trees
@@ -213,6 +214,14 @@ def test_records_without_a_question_are_left_out_and_listed(steps_models, questi
     assert "left out: questions.jsonl:5: no question" in said(capsys)
     [rejected] = (tmp_path / "run" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(rejected)["source"] == "questions.jsonl:5"
+
+
+def test_what_the_template_makes_prompts_otherwise_is_said_once(scripted, steps_models, questions, tmp_path):
+    template = tmp_path / "no_header.jinja"
+    template.write_text(CHATML.partition("{% if add_generation_prompt %}")[0], encoding="utf-8")
+    assert main(arguments(steps_models, questions, tmp_path / "run", "--chat-template", template)) == 0
+    notes = summary_of(tmp_path / "run")["notes"]
+    assert sum("no generation prompt" in note for note in notes) == 1
 
 
 def test_notes_of_a_stopped_search_are_not_lost(scripted, steps_models, questions, tmp_path, monkeypatch, capsys):
