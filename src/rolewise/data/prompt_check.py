@@ -7,17 +7,15 @@ from rolewise.core.errors import InputError
 from rolewise.data.chat_template import ChatTemplate
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import LONE_SURROGATE
-from rolewise.data.skeleton import outline_key
+from rolewise.data.skeleton import traits
 from rolewise.data.turns import TurnText
 
 _SHOWN = 40
 """Characters of a prompt that a note quotes."""
-_OUTLINES_KEPT = 10_000
 
 
 class PromptCheck:
-    """Compares, once for every outline of a prompt, and tokens once for every kind of turn: both are alike in all
-    conversations that are built alike, so that a whole data set costs a few renderings more.
+    """Compares, once for all turns that are built alike, so that a whole data set costs a few renderings more.
 
     Args:
         tokenizer: that the texts are for.
@@ -27,7 +25,7 @@ class PromptCheck:
     def __init__(self, tokenizer: Any, template: ChatTemplate) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._outlines: set[tuple[Any, ...]] = set()
+        self._seen: set[tuple[Any, ...]] = set()
         self._kinds: set[tuple[Any, ...]] = set()
         self._note = ""
 
@@ -43,21 +41,18 @@ class PromptCheck:
             return self._note
         messages = conversation.messages
         assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        # A prompt is of the beginning only; what comes after may have changed how the whole is written.
-        whole = outline_key(conversation) if len(turns) > 1 else ()
         for turn in turns:
             at = assistants[turn.number]
-            before = Conversation(messages[:at], conversation.tools)
-            if all(message["role"] in ("system", "developer") for message in before.messages):
+            before = messages[:at]
+            if all(message["role"] in ("system", "developer") for message in before):
                 continue
             kind = self._kind(conversation, at, len(turns) == 1)
-            outline = (outline_key(Conversation(messages[: at + 1], conversation.tools)), whole, kind)
-            if outline in self._outlines:
+            # A prompt is of the beginning only; what comes after may have changed how the whole is written.
+            alike = (kind, traits(before), traits(messages[at:]) if len(turns) > 1 else None)
+            if alike in self._seen:
                 continue
-            if len(self._outlines) >= _OUTLINES_KEPT:
-                self._outlines.clear()
-            self._outlines.add(outline)
-            self._note = self._difference(before, text, turn, kind)
+            self._seen.add(alike)
+            self._note = self._difference(Conversation(before, conversation.tools), text, turn, kind)
             if self._note:
                 break
         return self._note

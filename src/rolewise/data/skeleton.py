@@ -5,6 +5,7 @@ one, the text beside a call. Which they drop depends on the conversation's outli
 stand in the text for another reason, be escaped, or come twice. So a word that is nowhere else stands for each text.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from rolewise.data.conversation import Conversation
@@ -46,6 +47,19 @@ def _message_key(message: Json) -> tuple[Any, ...]:
         (tuple(call["function"]["arguments"] or ()), call.get("id") is None) for call in message.get("tool_calls") or []
     )
     return message["role"], bool(content.strip()), _thinks(content), calls, "tool_call_id" in message, "name" in message
+
+
+def traits(messages: list[Json]) -> frozenset[Any]:
+    """Which kinds of messages there are, and what is unusual in their order: what stands beside a system message, and
+    which roles follow themselves. Few sets in all, even of long conversations."""
+    kinds = {_kind(message) for message in messages}
+    pairs = pairwise([None, *(message["role"] for message in messages)])
+    return frozenset({*kinds, *(pair for pair in pairs if pair[0] == pair[1] or {"system", "developer"} & {*pair})})
+
+
+def _kind(message: Json) -> tuple[Any, ...]:
+    content = message.get("content") or ""
+    return message["role"], bool(content.strip()), _thinks(content), min(len(message.get("tool_calls") or []), 2)
 
 
 def skeleton_of(conversation: Conversation) -> Skeleton:

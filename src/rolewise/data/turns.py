@@ -1,10 +1,11 @@
 """Where the assistant's turns stand in the text of a chat template: by its markers, else by comparing prefixes."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rolewise.core.errors import InputError
 from rolewise.data.chat_template import ChatTemplate
+from rolewise.data.skeleton import traits
 from rolewise.data.written_messages import Messages, Tools
 
 
@@ -42,6 +43,7 @@ class TurnFinder:
     def __init__(self, template: ChatTemplate) -> None:
         """Raises InputError for a template in which not even one question and its answer can be told apart."""
         self._template = template
+        self._begin: dict[tuple[Any, ...], bool] = {}
         question = {"role": "user", "content": "question"}
         try:
             self.last_turn([question, {"role": "assistant", "content": "answer"}], None)
@@ -107,19 +109,23 @@ class TurnFinder:
         for turn, i in zip(turns, assistants, strict=True):
             if not self.has_words(text, turn, messages[i]["content"]):
                 return None
-            if messages[i + 1 :] and not self._begins(messages[: i + 1], tools, text[: turn.start]):
+            if messages[i + 1 :] and not self._begins(messages, i + 1, tools, text[: turn.start]):
                 return None
         return text, turns
 
-    def _begins(self, messages: Messages, tools: Tools, start: str) -> bool:
-        """Whether `start` is written without later messages, too: some templates move a later system message there.
+    def _begins(self, messages: Messages, count: int, tools: Tools, start: str) -> bool:
+        """Whether `start` is written of the first `count` messages alone, too: some templates move a later system
+        message there. It is tried once for conversations that are built alike.
 
         Where the template refuses these messages alone (no user has spoken), nothing speaks against it.
         """
-        try:
-            return self._template.render(messages, tools).startswith(start)
-        except InputError:
-            return True
+        key = (bool(tools), traits(messages[:count]), traits(messages[count:]))
+        if key not in self._begin:
+            try:
+                self._begin[key] = self._template.render(messages[:count], tools).startswith(start)
+            except InputError:
+                self._begin[key] = True
+        return self._begin[key]
 
     def has_words(self, text: str, turn: TurnText, content: str) -> bool:
         """Whether a turn shows all its content. Templates may trim and re-indent, so white space doesn't count."""
