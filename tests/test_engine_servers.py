@@ -104,7 +104,8 @@ def test_llama_cpp_says_the_same_up_to_its_rounding(llama, in_process, prompts, 
     [[sample]] = llama.generate(prompts[:1], Sampling(max_new_tokens=12, logprobs=True))
     [scores] = in_process.score([[*prompts[0], *sample.ids]])
     assert sample.logprobs == pytest.approx(scores[-len(sample.ids) :], abs=0.5)
-    assert (sample.ids[-1], sample.finish_reason) == (in_process.tokenizer.eos_token_id, "stop")
+    [end] = in_process.tokenizer.convert_ids_to_tokens(sample.ids[-1:])
+    assert (end, sample.finish_reason) == ("<|im_end|>", "stop")  # Transformers 5.17 reads another end from the file
 
 
 def test_llama_cpp_characters_of_several_tokens_are_whole(llama, in_process) -> None:
