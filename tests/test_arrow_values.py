@@ -19,6 +19,8 @@ from rolewise.data.readers.arrow_values import rows_of
         ([("k", None)], pa.map_(pa.string(), pa.int64()), {"k": None}),
         (["x", None], pa.list_view(pa.string()), ["x", None]),
         ([1, None], pa.list_(pa.int64(), 2), [1, None]),
+        ([0.1, None], pa.list_(pa.float32()), [0.1, None]),  # as a double: 0.10000000149011612
+        (0.1, pa.float16(), 0.1),
     ],
 )
 def test_values_come_out_as_json(value, kind, expected):

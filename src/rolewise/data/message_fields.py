@@ -126,7 +126,8 @@ def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
         if not isinstance(name, str) or not name:
             raise InputError(f"{where}: a call has no function name")
         arguments = parse_if_text(function.get("arguments"), f"{where}: `arguments` of the call {name!r}")
-        arguments = arguments or {}
+        # An object stays itself, even an empty one: it may be a struct, whose keys are yet to be settled.
+        arguments = arguments if isinstance(arguments, dict) else arguments or {}
         if not isinstance(arguments, dict):
             raise InputError(f"{where}: `arguments` of the call {name!r} must be an object")
         check_json(arguments, f"{where}: `arguments` of the call {name!r}")

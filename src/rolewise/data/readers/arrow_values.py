@@ -4,11 +4,11 @@ What Arrow keeps differently, and the rule for each:
 
 - A struct has every key that any row's object had; where a row had none it says null, and so it does for a true null.
   The two can't be told apart. A null in a struct is a missing key, but for one case: in calls and tools, a key that has
-  no value but null in the whole column (its Arrow type is null) can only come of true nulls and is kept, in a call's
-  arguments if the record's tools declare it (see `drop_undeclared_nulls`).
+  no value but null in the whole column (its Arrow type is null) can only come of true nulls and is kept. What a call's
+  arguments had is decided once the record's tools are known (see `struct_nulls`).
 - Json() columns of `datasets`, maps, lists, and JSON text hold what was written: every null stays.
 - Bytes are UTF-8 text; others stay bytes, for whoever needs text there to refuse.
-- Dates and times are ISO text, decimals numbers, whole ones without places.
+- Dates and times are ISO text, decimals numbers, whole ones without places; short floats have the digits they show.
 """
 
 import datetime
@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from rolewise.data.json_text import read_json
+from rolewise.data.readers.struct_nulls import Struct
 
 _EXACT_KEYS = frozenset({"tool_calls", "function_call", "tools", "functions", "answers"})
 """Columns and fields in which null may be an argument or part of a schema."""
@@ -32,47 +34,13 @@ def rows_of(batch: "pa.Table | pa.RecordBatch") -> Iterator[dict[str, Any]]:
             for field in batch.schema
             if row[field.name] is not None
         }
-        yield drop_undeclared_nulls(values)
-
-
-def drop_undeclared_nulls(row: dict[str, Any]) -> dict[str, Any]:
-    """Take keys that are null out of a call's arguments where the row's tools have no such parameter for it.
-
-    Arrow gave them to this call because another row's call of another tool had them. A call of a tool that the row does
-    not describe, or whose tools are text, is left as it is.
-    """
-    tools = row.get("tools") or row.get("functions")
-    messages = row.get("messages")
-    if not isinstance(tools, list) or not isinstance(messages, list):
-        return row
-    declared = dict(filter(None, map(_parameters, tools)))
-    for message in messages:
-        calls = message.get("tool_calls") if isinstance(message, dict) else None
-        for call in calls if isinstance(calls, list) else []:
-            function = call.get("function", call) if isinstance(call, dict) else None
-            arguments = function.get("arguments") if isinstance(function, dict) else None
-            known = declared.get(str(function.get("name"))) if isinstance(function, dict) else None
-            if isinstance(arguments, _Struct) and known is not None:
-                for key in [key for key, value in arguments.items() if value is None and key not in known]:
-                    del arguments[key]
-    return row
-
-
-class _Struct(dict[str, Any]):
-    """An object that was a struct, whose nulls are in doubt."""
-
-
-def _parameters(tool: Any) -> tuple[str, dict[str, Any]] | None:
-    """A tool's name and the properties of its parameters, where it says them."""
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    parameters = function.get("parameters") if isinstance(function, dict) else None
-    properties = parameters.get("properties") if isinstance(parameters, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    return (name, properties) if isinstance(name, str) and isinstance(properties, dict) else None
+        yield values
 
 
 def _value(value: Any, kind: pa.DataType, exact: bool) -> Any:
     """A value as JSON has it; `exact` within calls and tools."""
+    if isinstance(value, float) and (pa.types.is_float32(kind) or pa.types.is_float16(kind)):
+        return float(str(np.float32(value) if pa.types.is_float32(kind) else np.float16(value)))
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(kind, pa.JsonType):
@@ -81,11 +49,12 @@ def _value(value: Any, kind: pa.DataType, exact: bool) -> Any:
         return _value(value, kind.storage_type, exact)
     if pa.types.is_struct(kind) and isinstance(value, dict):
         fields = {field.name: field.type for field in kind}
-        return _Struct(
+        kept = (
             (key, _value(item, fields[key], exact or key in _EXACT_KEYS))
             for key, item in value.items()
             if item is not None or (exact and pa.types.is_null(fields[key]))
         )
+        return Struct(kept, tuple(value))
     if pa.types.is_map(kind):
         pairs = value.items() if isinstance(value, dict) else value
         return {str(_value(key, kind.key_type, exact)): _value(item, kind.item_type, exact) for key, item in pairs}

@@ -4,11 +4,14 @@ JSON Lines and Parquet are read piece by piece, data sets from memory-mapped fil
 larger than memory. A JSON list is read whole.
 """
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -28,12 +31,13 @@ from rolewise.data.json_text import read_json
 from rolewise.data.message_fields import without_surrogates
 from rolewise.data.readers.formats import FORMATS
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz", ".parquet")
+_PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
+SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in _PACKED), ".parquet")
 """What is read from a folder; a file that is named is read whatever it is called."""
 
 _DATASET_FILES = ("dataset_info.json", "dataset_dict.json")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)?")
-_PARQUET_MAGIC, _GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+_PARQUET_MAGIC = b"PAR1"
 _WILDCARDS = "*?["
 _ROWS_AT_ONCE = 256
 
@@ -105,20 +109,37 @@ def _file_records(path: Path) -> Iterator[Record]:
             magic = stream.read(4)
         if magic == _PARQUET_MAGIC:
             yield from _parquet_records(path)
-        elif magic.startswith(_GZIP_MAGIC):
-            with gzip.open(path, "rb") as stream:
-                yield from _json_records(path, stream)
         else:
-            with path.open("rb") as stream:
+            unpack = next((unpack for sign, unpack in _UNPACK.items() if magic.startswith(sign)), _open_plain)
+            with unpack(path) as stream:
                 yield from _json_records(path, stream)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path}: cannot read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _open_plain(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"))
+
+
+_UNPACK: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+    b"BZh": bz2.open,
+    b"\xfd7zX": lzma.open,
+}
+"""By a file's first bytes, how it is read unpacked."""
 
 
 def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[Record]:
     """Records of JSON Lines, of a JSON list, or of a JSON object in which one list holds them."""
     # Lines end at line feeds only: str.splitlines would also cut at U+2028 and other marks that JSON strings may hold.
-    is_json = path.name.removesuffix(".gz").endswith(".json")
+    is_json = path.name.endswith(tuple(f".json{packed}" for packed in _PACKED))
     start = _first_line(path, stream, is_json)
     if start is None:
         return

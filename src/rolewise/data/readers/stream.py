@@ -10,6 +10,7 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.readers.containers import Container, Record, open_containers
 from rolewise.data.readers.formats import FORMATS, Format, why_unknown
 from rolewise.data.readers.rejects import Rejected
+from rolewise.data.readers.struct_nulls import settle_nulls
 
 RECORDS_LOOKED_AT = 10
 """How many records are looked at to recognise the format."""
@@ -96,9 +97,9 @@ def iter_conversations(
     """The conversations of a source one by one, so that data larger than memory can be read.
 
     Args:
-        source: a file (JSON Lines, JSON, Parquet; the first two also gzipped), a folder of such files, a glob like
-            `data/*.jsonl`, a data set directory (of `datasets.save_to_disk`), or a hub id (`owner/name`, or
-            `owner/name/configuration`). A split of a data set follows a colon: `owner/name:train`.
+        source: a file (JSON Lines, JSON, Parquet; the first two also packed by gzip, zstd, bzip2 or xz), a folder of
+            such files, a glob like `data/*.jsonl`, a data set directory (of `datasets.save_to_disk`), or a hub id
+            (`owner/name`, or `owner/name/configuration`). A split of a data set follows a colon: `owner/name:train`.
         format: a name of `FORMATS`; None recognises it, file by file, by the keys of the first records.
         skip_invalid: collect bad records in the stream's `rejected` instead of stopping at the first.
         limit: stop after so many good records; None reads all.
@@ -127,4 +128,4 @@ def _convert(record: Record, format: Format) -> Conversation:
     if not format.recognises(record.value):
         seen = ", ".join(map(str, record.value)) or "none"
         raise InputError(f"{record.source}: the record has the keys {seen}; expected {format.shown_keys()}")
-    return format.convert(record.value, record.source).check()
+    return settle_nulls(format.convert(record.value, record.source).check())
