@@ -121,6 +121,12 @@ BLOCKS = {
     "several lines": ('{\n  "name": "f",\n  "parameters": {\n    "x": 1\n  }\n}', True),
     "a fence and several lines": ('```json\n{\n  "name": "f",\n  "parameters": {\n    "x": 1\n  }\n}\n```', True),
     "spaces between": (f"{CALL} {CALL}", True),
+    "a list of points": (f"- {CALL}\n- {CALL}", False),
+    "words between": (f"First {CALL} and then {CALL}.", False),
+    "an object around one": (f'{{"tool_call": {CALL}}}', False),
+    "an object around two": (f'{{"tool_calls": [{CALL}, {CALL}]}}', False),
+    "another key first": (f'So: {{"id": "1", {CALL[1:]}', False),
+    "another object first": (f'From {{"id": 3, "type": "object"}}: {CALL}', False),
 }
 
 
@@ -139,6 +145,19 @@ def test_every_call_of_a_block_has_its_parts(name, format):
     assert "".join(by_region[TAG]) == "<think></think><tool_call></tool_call>"
     assert [text[s:e] for s, e, _ in arguments] == re.findall(r"\{\s*\"x\": 1\s*\}", text)
     assert [call.valid for call in parse_response(text, format).calls] == [valid] * count
+
+
+def test_a_call_behind_words_on_a_calls_line_has_its_parts_and_is_not_valid():
+    text = f"<tool_call>\n{CALL}\nand then {CALL}\n{CALL}\n</tool_call>"
+    leaves, _ = region_spans(text, "rlla")
+    assert [text[s:e] for s, e, r in leaves if r == NAME] == ["f"] * 3
+    assert [call.valid for call in parse_response(text, "rlla").calls] == [True, False, True]
+
+
+def test_what_stands_within_a_broken_call_is_no_call():
+    text = f'<tool_call>\n{CALL}\n{{"name": "say", "parameters": {{"text": "he said "so" {CALL} "\n</tool_call>'
+    leaves, _ = region_spans(text, "rlla")
+    assert [text[s:e] for s, e, r in leaves if r == NAME] == ["f", "say"]
 
 
 @pytest.mark.parametrize("block", ["Words: ", "```json\n", "", "```\n{", "Words {"])
@@ -168,6 +187,9 @@ HOSTILE = [
     "\n{ ",
     "\n[",
     '{"name":',
+    'x {"id": 1} ',
+    f"x {CALL} ",
+    'x {"tool_calls": [{',
     "<think>",
     "</think>",
 ]

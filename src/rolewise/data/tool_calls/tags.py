@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from rolewise.data.tool_calls.json_calls import read_calls
-from rolewise.data.tool_calls.json_text import skip_space
+from rolewise.data.tool_calls.json_text import scan_value, skip_space
 from rolewise.data.tool_calls.parsed import ParsedCall, ResponseBuilder
 
 THOUGHT_TAGS = ("think", "thinking")
@@ -13,9 +13,14 @@ THOUGHT_TAGS = ("think", "thinking")
 _TAG = re.compile(r"<(?P<slash>/?)(?P<name>tool_call|response|think|thinking)>")
 # Where a block goes on behind a call that broke: the next line that begins one, or a tag.
 _NEXT = re.compile(rf'^[ \t]*(?:\[\s*)?\{{\s*"name"|{_TAG.pattern}', re.MULTILINE)
-# The first object of a block that begins with something else; a code fence around it changes nothing.
-_OBJECT = re.compile(r'(?:\[\s*)?\{\s*"(?:name|type|function|api|arguments|parameters)"\s*:')
+# An object among other words that may be a call; a code fence around it changes nothing.
+_OBJECT = re.compile(
+    rf'(?P<object>(?:\[\s*)?\{{\s*"(?P<key>name|id|type|function|api|arguments|parameters)"\s*:)|{_TAG.pattern}'
+)
+_WRAPPER = re.compile(r'\{\s*"(?:tool_calls?|function_call)"\s*:\s*[{\[]')
 _FENCE = re.compile(r"```[\w-]*\s*")
+_KEYS_OF_ANYTHING = ("id", "type")
+_BEHIND_WORDS = "other words stand before the call"
 
 
 def parse_hermes(text: str, position: int, builder: ResponseBuilder) -> None:
@@ -61,34 +66,62 @@ def _parse(text: str, position: int, builder: ResponseBuilder, other_tags: tuple
 def _read_block(text: str, tag: re.Match[str], builder: ResponseBuilder) -> int:
     """Read the block that `tag` opens up to its closing tag; prose that mentions the tag is left alone.
 
-    A call in a code fence is a call. One behind other words is not valid, but its parts have their places.
+    A call in a code fence is a call. Those of a block that begins with other words, or with an object around the calls,
+    are not valid, but their parts have their places.
     """
     start = skip_space(text, tag.end())
-    if text.startswith(("{", "["), start):
+    if text.startswith(("{", "["), start) and not _WRAPPER.match(text, start):
         builder.add("tag", *tag.span())
-        return _read_objects(text, start, builder)
+        return _read_objects(text, start, builder, trusted=True)
     if start < len(text) and not _begins_line(text, tag.start(), builder):
         return tag.end()
     builder.add("tag", *tag.span())
-    following = _TAG.search(text, start)
-    end = following.start() if following else len(text)
-    first = _OBJECT.search(text, start, end)
-    if first is None:
-        builder.add_call(ParsedCall(None, None, span=(start, start), error="no JSON object behind <tool_call>"), [])
-        return end
     seen = len(builder.calls)
-    position = _read_objects(text, first.start(), builder)
-    if not _FENCE.fullmatch(text, start, first.start()):
-        error = "the block begins with other words than a call"
-        builder.calls[seen:] = [call.with_error(call.error or error) for call in builder.calls[seen:]]
-    return position
+    first = _OBJECT.search(text, start)
+    if first and first["object"]:
+        position = _read_objects(text, first.start(), builder, trusted=first["key"] not in _KEYS_OF_ANYTHING)
+        if not _FENCE.fullmatch(text, start, first.start()):
+            _mark_behind_words(builder, seen, len(text))
+        if len(builder.calls) > seen:
+            return position
+    end = _TAG.search(text, start)
+    builder.add_call(ParsedCall(None, None, span=(start, start), error="no JSON object behind <tool_call>"), [])
+    return end.start() if end else len(text)
 
 
-def _read_objects(text: str, position: int, builder: ResponseBuilder) -> int:
-    position = read_calls(text, position, builder, trusted=True)
-    while (resume := _NEXT.search(text, position)) and not resume["name"]:
-        position = read_calls(text, resume.start(), builder, trusted=True)
-    return position
+def _read_objects(text: str, position: int, builder: ResponseBuilder, *, trusted: bool) -> int:
+    """Read the calls of a block from `position` on, whatever stands between them.
+
+    Behind a call that broke, what looks like the next one may still be within it, unless it begins a line.
+    """
+    begins, line_end = True, position
+    while True:
+        seen = len(builder.calls)
+        position = read_calls(text, position, builder, trusted=trusted)
+        if not begins:
+            _mark_behind_words(builder, seen, line_end)
+        broke = len(builder.calls) > seen and not _is_whole(text, builder.calls[-1])
+        following = (_NEXT if broke else _OBJECT).search(text, position)
+        if following is None or following["name"]:
+            return position
+        position = following.start()
+        begins = broke or _begins_line(text, position, builder)
+        if not begins and position > line_end:
+            line_end = text.find("\n", position)
+            line_end = len(text) if line_end < 0 else line_end
+        trusted = broke or (begins and following["key"] == "name")
+
+
+def _is_whole(text: str, call: ParsedCall) -> bool:
+    return call.valid or (call.span is not None and scan_value(text, call.span[0], '"').complete)
+
+
+def _mark_behind_words(builder: ResponseBuilder, seen: int, end: int) -> None:
+    """Say of all calls but the first `seen` that they are not valid, as far as they begin before `end`."""
+    builder.calls[seen:] = [
+        call.with_error(call.error or _BEHIND_WORDS) if call.span and call.span[0] < end else call
+        for call in builder.calls[seen:]
+    ]
 
 
 def _begins_line(text: str, position: int, builder: ResponseBuilder) -> bool:
