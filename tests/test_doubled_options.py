@@ -80,6 +80,33 @@ def test_warm_up_trains_by_the_options_of_fine_tuning():
         fine_tune(options, WeightedSFTConfig(**QUIET, weighting="none"))
 
 
+def test_a_length_that_only_the_trainer_has_is_refused():
+    """It would cut answers that nobody counts, and the record would have none."""
+    ours = SFTOptions(**PLACES, weighting="none")
+    with pytest.raises(InputError, match=r"^max_length is None in SFTOptions and 40 in WeightedSFTConfig; give both"):
+        fine_tune(ours, WeightedSFTConfig(**QUIET, weighting="none", max_length=40))
+    for harmless in (None, 3072):
+        refuse_differing(ours, WeightedSFTConfig(**QUIET, weighting="none", max_length=harmless))
+
+
+DECIDED = {
+    "model_init_kwargs": {"dtype": "bfloat16"},
+    "resume_from_checkpoint": "elsewhere",
+    "push_to_hub": True,
+    "hub_model_id": "owner/name",
+    "hub_strategy": "end",
+}
+
+
+@pytest.mark.parametrize("name", DECIDED)
+@pytest.mark.parametrize(("options", "config", "train"), PAIRS)
+def test_what_the_run_decides_is_refused_by_name(options, config, train, name):
+    ours = options(**PLACES)
+    given = {**QUIET, **doubled(ours, config), name: DECIDED[name]}
+    with pytest.raises(InputError, match=rf"^{name} of {config.__name__} would have no effect here"):
+        train(ours, config(**given))
+
+
 @pytest.mark.parametrize(("options", "config", "train"), PAIRS)
 def test_equal_values_pass(options, config, train):
     ours = options(**PLACES)

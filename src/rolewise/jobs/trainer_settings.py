@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from rolewise.core.errors import InputError
 from rolewise.core.transformers_insides import CHECKPOINTING_NAMES, lacks_reporter
-from rolewise.jobs.options import WITHOUT_EFFECT
+from rolewise.jobs.options import MAX_LENGTH, WITHOUT_EFFECT
 
 
 def check_trainer(training: TrainingArguments) -> None:
@@ -39,16 +39,29 @@ def check_trainer(training: TrainingArguments) -> None:
 def refuse_differing(options: Any, training: TrainingArguments) -> None:
     """Refuse a run whose options and whose trainer's settings say different things of the same name.
 
-    One of them would be trained by and the other recorded. A `max_length` that the options leave out differs from none.
+    One of them would be trained by and the other recorded. To a `max_length` that the options leave out the trainer's
+    default is the same, and None; another would cut answers that nobody counts.
 
     Raises:
-        InputError: naming both values of the first such name.
+        InputError: naming both values of the first such name, or a setting that the run decides.
     """
-    for name, ours in doubled(options, type(training)).items():
-        if (theirs := getattr(training, name)) != ours:
+    differing = [
+        (name, ours, theirs)
+        for name, ours in doubled(options, type(training)).items()
+        if (theirs := getattr(training, name)) != ours
+    ]
+    if getattr(options, "max_length", 0) is None and training.max_length not in (None, MAX_LENGTH):
+        differing.append(("max_length", None, training.max_length))
+    for name, ours, theirs in differing:
+        raise InputError(
+            f"{name} is {ours!r} in {type(options).__name__} and {theirs!r} in {type(training).__name__}; give "
+            "both the same"
+        )
+    for field in fields(training):
+        if field.name in WITHOUT_EFFECT - {"output_dir"} and getattr(training, field.name) != field.default:
             raise InputError(
-                f"{name} is {ours!r} in {type(options).__name__} and {theirs!r} in {type(training).__name__}; give "
-                "both the same"
+                f"{field.name} of {type(training).__name__} would have no effect here: the options and the run decide "
+                "it; leave it out"
             )
 
 
