@@ -1,5 +1,6 @@
 """What weighted GRPO relies on in TRL's insides; a failure here says what moved."""
 
+import copy
 import inspect
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,7 @@ def parameters_of(function: object) -> list[str]:
 
 def test_signatures_of_what_is_overridden() -> None:
     assert parameters_of(GRPOTrainer._generate_and_score_completions) == ["self", "inputs"]
+    assert parameters_of(GRPOTrainer._generate) == ["self", "prompts"]
     assert parameters_of(GRPOTrainer._compute_loss) == ["self", "model", "inputs"]
     assert parameters_of(GRPOTrainer._tokenize_prompts) == ["self", "prompts"]
     assert parameters_of(GRPOTrainer.training_step) == ["self", "model", "inputs", "num_items_in_batch"]
@@ -257,6 +259,34 @@ def test_functions_that_ask_for_it_read_the_sampled_text(prompt, mistral_tokeniz
     assert model == expected[0]
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_thought_that_the_template_opens_behind_messages_is_opened(opens, chatml_tokenizer, tmp_path: Path) -> None:
+    """As the ids that were generated from have it; TRL's own completions and its models' text stay without."""
+    seen, told = [], []
+
+    def reward(completions, completion_ids, **_):
+        seen.extend((message["content"], ids) for [message], ids in zip(completions, completion_ids, strict=True))
+        return [0.0] * len(completions)
+
+    def plain(completions, **_):
+        told.extend(completion[0]["content"] for completion in completions)
+        return [0.0] * len(completions)
+
+    reward.reads_sampled_text = True
+    tokenizer = copy.deepcopy(chatml_tokenizer)
+    start = "<|im_start|>assistant{{ '\n" + "<think>\n" * opens + "' }}"  # Jinja drops a line break that ends it all
+    written = "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    tokenizer.chat_template = f"{{% for message in messages %}}{written}{{% endfor %}}{start}"
+    trainer = make_trainer(tokenizer, tmp_path, rollout_func=None, reward_funcs=[reward, plain], weighting=None)
+    rows = [{"prompt": [{"role": "user", "content": f"question {number}"}]} for number in (0, 0, 0, 0, 1, 1, 1, 1)]
+    trainer._generate_and_score_completions(rows)
+    assert len(seen) == 8
+    for content, ids in seen:
+        own = ids[:-1] if ids[-1] in (tokenizer.eos_token_id, tokenizer.pad_token_id) else ids
+        assert content == "<think>\n" * opens + tokenizer.decode(own)
+    assert told == [tokenizer.decode(ids, skip_special_tokens=True) for _, ids in seen]
+
+
 @pytest.mark.usefixtures("registries")
 def test_our_own_rewards_ask_for_the_sampled_text() -> None:
     register_reward("of one's own", lambda completions, **_: [0.0] * len(completions))
@@ -266,6 +296,7 @@ def test_our_own_rewards_ask_for_the_sampled_text() -> None:
 
 def test_messages_that_the_parser_took_apart_stay(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     trainer = make_trainer(chatml_tokenizer, tmp_path)
+    trainer._prompt_ids = [[5]]
     parsed = [[{"role": "assistant", "content": "x", "tool_calls": []}]]
     prompts = [[{"role": "user", "content": "?"}]]
     assert trainer._as_sampled(prompts, parsed, [[5]]) == parsed

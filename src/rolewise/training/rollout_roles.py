@@ -20,7 +20,7 @@ from rolewise.roles.regions import label_regions
 Labeller = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], Sequence[NDArray[np.uint8]]]
 """(ids that came before each response, ids of each response) → the role of each token of the response, a number."""
 
-_LONGEST_OPENING = 12
+LONGEST_OPENING = 12
 """Tokens of a thought's opening tag at most, with the line breaks behind it."""
 _CALL_REGIONS = (Region.TOOL_NAME, Region.ARGUMENTS, Region.ARGUMENT_NAME, Region.ARGUMENT_VALUE)
 
@@ -70,7 +70,7 @@ def call_regions(tokenizer: Any, call_format: str | None, *, closed: bool = Fals
 
 def _opening(before: Sequence[int], tokenizer: Any) -> list[int]:
     """The last tokens of a prompt, as far as they open a thought."""
-    tail = list(before[-_LONGEST_OPENING:])
+    tail = list(before[-LONGEST_OPENING:])
     text, start_T, _ = token_table(tokenizer).text(tail)
     tag = opened_thought(text)
     return [i for i, start in zip(tail, start_T, strict=True) if start >= len(text) - len(tag)] if tag else []

@@ -8,7 +8,7 @@
   a generation batch has `ref_per_token_logps`, and `old_per_token_logps` where several steps are taken from it;
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
-- `_tokenize_prompts(prompts)` returns ids, images and other fields;
+- `_tokenize_prompts(prompts)` returns ids, images and other fields; `_generate(prompts)` a tuple, prompt ids first;
 - `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
   by `log_metric`; those of which `is_async_callable` is true are awaited; reward models read what TRL writes;
   `_tokenizer`, `eos_token_ids` and `tools`;
@@ -29,6 +29,7 @@ from trl.trainer.utils import RepeatSampler, is_async_callable
 
 from rolewise.core.rollouts import optimizer_steps_per_rollout, rollout_at
 from rolewise.data.tool_calls import opened_thought
+from rolewise.training.rollout_roles import LONGEST_OPENING
 from rolewise.training.trl_adapter import fit_trained_rows
 
 RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
@@ -55,6 +56,7 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
     kl_in_loss = True
     rollout_rows: list[dict[str, Any]]
     _latest_scores: tuple[torch.Tensor, torch.Tensor | None, Any]
+    _prompt_ids: list[list[int]]
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -107,6 +109,11 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         self.rollout_rows = inputs
         return self.rollout_scored(super()._generate_and_score_completions(inputs))
 
+    def _generate(self, prompts: list[Any]) -> Any:
+        generated = super()._generate(prompts)
+        self._prompt_ids = generated[0]
+        return generated
+
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         self._latest_scores = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         return self._latest_scores
@@ -152,9 +159,11 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         texts = self._tokenizer.batch_decode(own, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if isinstance(prompts[0], str):
             return [opened_thought(prompt) + text for prompt, text in zip(prompts, texts, strict=True)]
+        # Messages do not show what the template wrote behind them.
+        ends_of_prompts = [self._tokenizer.decode(row[-LONGEST_OPENING:]) for row in self._prompt_ids]
         return [
-            [{**completion[0], "content": text}] if _is_plain(completion) else completion
-            for completion, text in zip(completions, texts, strict=True)
+            [{**completion[0], "content": opened_thought(prompt) + text}] if _is_plain(completion) else completion
+            for completion, prompt, text in zip(completions, ends_of_prompts, texts, strict=True)
         ]
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
