@@ -1,4 +1,4 @@
-"""What the Makefile says of settings that it can't work with, and that no half-made environment passes for a whole one."""
+"""What the Makefile says of settings that it can't work with; no half-made environment passes for a whole one."""
 
 import os
 import shutil
