@@ -37,6 +37,12 @@ define CHECK_PYTHON
 	{ echo '$(PYTHON) has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }; }
 endef
 
+define CHECK_SAME_PYTHON
+{ test "$$($(PYTHON) -c '$(PYTHON_VERSION)')" = "$$($(BIN)/python -c '$(PYTHON_VERSION)')" || \
+	{ echo '$(VENV) has another Python than $(PYTHON); give a VENV of its own for that one' >&2; exit 1; }; }
+endef
+PYTHON_VERSION := import sys; print(sys.version_info[:2])
+
 define CHECK_TORCH
 { $(BIN)/python -c 'import torch' 2>/dev/null || \
 	{ echo 'TORCH= keeps the torch of $(VENV), and that has none that can be loaded; leave TORCH out, or name one' >&2; \
@@ -115,12 +121,14 @@ $(VENV_READY) $(TORCH_READY) $(READY): FORCE
 		flock . $(MAKE) --no-print-directory ALONE=1 $@; fi
 else
 
-# INSTALLER is the last of its files that pip installs; a pip without it was left half made.
-$(VENV_READY):
-	@$(BIN)/python -c 'from importlib.metadata import distribution as d; assert d("pip").read_text("INSTALLER")' \
+# INSTALLER is the last of its files that pip installs; a pip without it was left half made. A Python that is asked for
+# must be the one that the environment has.
+$(VENV_READY): $(if $(findstring command,$(origin PYTHON)),FORCE)
+	@test ! -f $@ || { $(CHECK_PYTHON) && $(CHECK_SAME_PYTHON); }
+	@test -f $@ || $(BIN)/python -c 'from importlib.metadata import distribution as d; assert d("pip").read_text("INSTALLER")' \
 		2>/dev/null || { $(CHECK_PYTHON) && \
 			rm -rf $(addprefix $(VENV)/lib/python3*/site-packages/,pip pip-*) && $(PYTHON) -m venv $(VENV); }
-	@touch $@
+	@test -f $@ || touch $@
 
 # Written anew only when TORCH is another than last time, so that TORCH=... takes effect on an environment that stands.
 $(TORCH_READY): $(VENV_READY) FORCE

@@ -12,12 +12,14 @@ ROOT = Path(__file__).parents[1]
 PYTHON = """#!/bin/sh
 echo "begin $*" >>log
 case "$*" in
-*locked.txt*) sleep 0.2; if test -f kill; then rm kill; kill -9 $$; fi ;;
+*locked.txt*)
+    i=0; while test -f hold && test $i -lt 100; do sleep 0.1; i=$((i + 1)); done
+    if test -f kill; then rm kill; kill -9 $$; fi ;;
 *"import torch"*) test -f torch || exit 1 ;;
 esac
 echo "end $*" >>log
 """
-"""An environment's Python for which everything is done at once, and which dies in pip if it is asked to."""
+"""An environment's Python for which everything is done at once, and whose pip waits or dies if it is asked to."""
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
@@ -99,10 +101,32 @@ def test_an_environment_without_torch_is_refused_in_one_line_where_its_own_is_as
     assert make(clone, "TORCH=")[0] == 0
 
 
+def test_another_python_than_the_environment_has_is_refused_in_one_line(clone):
+    assert make(clone)[0] == 0
+    for python, said in ((clone / "3.14", "another Python"), ("no-python", "missing or older than Python 3.11")):
+        if python != "no-python":
+            python.write_text('#!/bin/sh\ncase "$*" in *print*) echo "(3, 14)" ;; esac\n', encoding="utf-8")
+            python.chmod(0o755)
+        code, lines, calls = make(clone, f"PYTHON='{python}'")
+        assert code == 2
+        assert calls == []
+        assert sum(said in line for line in lines.splitlines()) == 1
+    assert make(clone)[::2] == (0, [])
+
+
 @pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
 def test_two_makes_at_a_time_install_once(clone):
-    running = [start(clone) for _ in range(2)]
-    said = [process.communicate(timeout=60)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0]
+    (clone / "hold").touch()
+    first = start(clone)
+    for _ in range(200):
+        if installs(clone / "log"):
+            break
+        time.sleep(0.05)
+    second = start(clone)
+    said = second.stderr.readline()  # that it waits; or nothing, when it has installed as well
+    (clone / "hold").unlink()
+    first.communicate(timeout=60)
+    second.communicate(timeout=60)
+    assert [first.returncode, second.returncode] == [0, 0]
+    assert "waiting for another make" in said
     assert len(installs(clone / "log")) == 1
-    assert sum("waiting for another make" in lines for lines in said) == 1
