@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check
 # Everything but torch, in one version and with its hash; `make lock` writes it. The project itself is installed from here.
 LOCK := requirements/locked.txt
 INSTALL_PROJECT := $(PIP) --no-build-isolation --no-deps -e .
+# $(1) stands while pip installs $(2). Where it stood before, pip was killed, perhaps among the files of a package that it
+# would now take for installed; so everything is installed anew.
+INSTALL = anew=$$(test ! -f $(1) || echo --force-reinstall); touch $(1) && $(PIP) $$anew $(2) && rm $(1)
 # Writes what pyproject.toml and locked.in ask for, resolved, without torch and what comes with it.
 RESOLVE := $(BIN)/uv pip compile --quiet --python $(BIN)/python --excludes requirements/excluded.txt \
 	--extra dev --extra demo --extra docs pyproject.toml requirements/locked.in
@@ -32,6 +35,18 @@ define CHECK_PYTHON
 	{ echo '$(PYTHON) is missing or older than Python 3.11; name another, e.g. PYTHON=python3.12' >&2; exit 1; }; } && \
 { $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	{ echo '$(PYTHON) has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }; }
+endef
+
+define CHECK_SAME_PYTHON
+{ test "$$($(PYTHON) -c '$(PYTHON_VERSION)')" = "$$($(BIN)/python -c '$(PYTHON_VERSION)')" || \
+	{ echo '$(VENV) has another Python than $(PYTHON); give a VENV of its own for that one' >&2; exit 1; }; }
+endef
+PYTHON_VERSION := import sys; print(sys.version_info[:2])
+
+define CHECK_TORCH
+{ $(BIN)/python -c 'import torch' 2>/dev/null || \
+	{ echo 'TORCH= keeps the torch of $(VENV), and that has none that can be loaded; leave TORCH out, or name one' >&2; \
+	exit 1; }; }
 endef
 
 .DEFAULT_GOAL := help
@@ -76,7 +91,7 @@ test-oldest:
 test-resolved: $(TORCH_READY)
 	$(PIP) $(UV)
 	$(RESOLVE) --resolution $(RESOLUTION) --output-file $(VENV)/requirements.txt --upgrade
-	$(PIP) --no-deps -r $(VENV)/requirements.txt
+	$(call INSTALL,$(VENV)/.rolewise-resolving,--no-deps -r $(VENV)/requirements.txt)
 	$(INSTALL_PROJECT)
 	@$(BIN)/python -m pip list --disable-pip-version-check 2>/dev/null | grep -iE '^(torch|transformers|trl|peft|accelerate|datasets) '
 	$(PYTEST) -m "$(DEFAULT_TIER)" $(PYTEST_OPTIONS)
@@ -98,17 +113,32 @@ clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV_READY):
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(CHECK_PYTHON) && $(PYTHON) -m venv $(VENV); }
-	@touch $@
+# One make at a time builds here, where the system has flock; a second waits for it, and finds what it made.
+ifndef ALONE
+$(VENV_READY) $(TORCH_READY) $(READY): FORCE
+	@if ! command -v flock >/dev/null; then $(MAKE) --no-print-directory ALONE=1 $@; else \
+		flock -n . true || echo 'waiting for another make that builds an environment here' >&2; \
+		flock . $(MAKE) --no-print-directory ALONE=1 $@; fi
+else
+
+# INSTALLER is the last of its files that pip installs; a pip without it was left half made. A Python that is asked for
+# must be the one that the environment has.
+$(VENV_READY): $(if $(findstring command,$(origin PYTHON)),FORCE)
+	@test ! -f $@ || { $(CHECK_PYTHON) && $(CHECK_SAME_PYTHON); }
+	@test -f $@ || $(BIN)/python -c 'from importlib.metadata import distribution as d; assert d("pip").read_text("INSTALLER")' \
+		2>/dev/null || { $(CHECK_PYTHON) && \
+			rm -rf $(addprefix $(VENV)/lib/python3*/site-packages/,pip pip-*) && $(PYTHON) -m venv $(VENV); }
+	@test -f $@ || touch $@
 
 # Written anew only when TORCH is another than last time, so that TORCH=... takes effect on an environment that stands.
 $(TORCH_READY): $(VENV_READY) FORCE
-	@test -f $@ && test "$$(cat $@)" = '$(TORCH)' || \
-		{ $(if $(strip $(TORCH)),$(PIP) $(TORCH) &&) echo '$(TORCH)' >$@; }
+	@{ test -f $@ && test "$$(cat $@)" = '$(TORCH)'; } || \
+		{ $(if $(strip $(TORCH)),$(call INSTALL,$@-installing,$(TORCH)),$(CHECK_TORCH)) && echo '$(TORCH)' >$@; }
 
 # The lock's packages are installed without looking at what they ask for: it is complete, and torch is not in it.
 $(READY): $(TORCH_READY) $(LOCK) pyproject.toml
-	$(PIP) --require-hashes --no-deps -r $(LOCK)
+	$(call INSTALL,$@-installing,--require-hashes --no-deps -r $(LOCK))
 	$(INSTALL_PROJECT)
 	@touch $@
+
+endif

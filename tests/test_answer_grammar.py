@@ -94,6 +94,13 @@ def test_the_word_boxed_is_no_box(text, boxed):
         (r"35\%", "0.35"),
         (r"\cos 60^\circ", r"\frac12"),
         ("2**4", "16"),
+        (r"\frac{1}{3} \textbf{metres}", "1/3"),
+        (r"14\textsf{ cm}", "14"),
+        (r"\emph{even}", r"\text{even}"),
+        (r"14\mathit{x}", "14x"),
+        (r"n=4,\,-8", "-8,4"),
+        ("S_{ABC}:S=4:45", "4:45"),
+        ("x^2/16+y^2/12=1/4", "x^2/4+y^2/3=1"),
     ],
 )
 def test_equal_answers_are_equal_on_either_side(first, second):
@@ -138,6 +145,11 @@ def test_equal_answers_are_equal_on_either_side(first, second):
         ("4cm", "4m"),
         ("4 acres", "4 hectares"),
         ("4 erg", "4 J"),
+        (r"14\textbf{ metres}", r"14\text{ cm}"),
+        (r"14\mathit{x}", "14"),
+        (r"4,\,8", "4,8,9"),
+        ("x+y=4", "x+y=4.0000001"),
+        ("x+y=4", "x-y=4"),
     ],
 )
 def test_what_may_differ_is_not_equal_on_either_side(first, second):
@@ -147,6 +159,7 @@ def test_what_may_differ_is_not_equal_on_either_side(first, second):
 
 def test_votes_put_each_answer_into_one_class():
     groups = [["8", "8 cm", "８", r"\text{8 dollars}"], ["8 p.m."], ["8 a.m."], ["110_2", r"110_{2}"], ["110"]]
+    groups += [["x^2+y^2=1"], ["x+y=1"], ["x=1", "1", "f(x) = 1"]]
     classes = [{canonical(answer) for answer in group} for group in groups]
     assert [len(group) for group in classes] == [1] * len(groups)
     assert len(set().union(*classes)) == len(groups)

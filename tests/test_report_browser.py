@@ -283,6 +283,18 @@ def test_a_threshold_box_without_a_number_changes_nothing(page: Browser) -> None
     assert page.js("return [labelling.threshold, document.getElementById('threshold-box').value]") == [0, "0"]
 
 
+@pytest.mark.parametrize("threshold", [0.12345, -0.00001, 2.5])
+def test_the_box_says_the_threshold_that_the_data_have(browser: Browser, tmp_path: Path, threshold: float) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, title="labels", summary=[], samples=make_samples(), threshold=threshold)
+    browser.open(path)
+    shown = "return [labelling.threshold, Number(document.getElementById('threshold-box').value)]"
+    assert browser.js(shown) == [threshold, threshold]
+    retype(browser, "#threshold-box", *"0.5")
+    browser.js("document.getElementById('reset').click()")
+    assert browser.js(shown) == [threshold, threshold]
+
+
 def test_arrow_keys_step_through_numbers_and_the_slider_fills_the_box(page: Browser) -> None:
     up, down = "\ue013", "\ue015"
     assert retype(page, "#threshold-box", *"0.5", up, up, down) == "0.501"

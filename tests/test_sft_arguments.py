@@ -12,8 +12,11 @@ from transformers import TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
+from rolewise.training.grpo import WeightedGRPOTrainer
 from rolewise.training.labelled_rows import cut_rows, token_counts
+from rolewise.training.reinforce import ReinforceTrainer
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
+from rolewise.weighting import make_weighting
 
 WORKS = {
     *("model_init_kwargs", "trust_remote_code", "eos_token", "pad_token"),  # of model and tokenizer
@@ -210,3 +213,17 @@ def test_data_given_later_are_cut_and_packed_as_those_given_at_the_start(packing
         assert trainer.evaluate({"a": rows})[name.replace("eval", "eval_a")] == pytest.approx(at_the_start[name])
     assert max(token_counts(trainer.get_eval_dataloader(rows).dataset)) == 12
     assert len(trainer.get_test_dataloader(rows).dataset) == len(rows)
+
+
+@pytest.mark.parametrize("trainer", [WeightedSFTTrainer, WeightedGRPOTrainer, ReinforceTrainer])
+def test_settings_of_another_kind_are_refused_in_every_trainer(trainer, tmp_path):
+    plain = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    needed = {
+        name: None
+        for name, parameter in inspect.signature(trainer.__init__).parameters.items()
+        if parameter.default is inspect.Parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    given = {**needed, "args": plain} | ({} if trainer is ReinforceTrainer else {"weighting": make_weighting("none")})
+    del given["self"]
+    with pytest.raises(InputError, match="args is of type TrainingArguments; pass a "):
+        trainer(**given)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
+from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json
 
 
@@ -29,3 +30,13 @@ def split_list(text: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def check_kind(args: Any, kind: type, ours: type) -> None:
+    """Refuse a trainer's settings that are no `kind`, as TrainingArguments are none; `ours` is what to pass instead.
+
+    Raises:
+        InputError: then.
+    """
+    if not isinstance(args, kind):
+        raise InputError(f"args is of type {type(args).__name__}; pass a {ours.__name__}, which has all its fields")

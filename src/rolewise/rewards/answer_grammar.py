@@ -29,7 +29,12 @@ _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eig
 
 _POWER = re.compile(r"(?<=[\w)}])\*\*(?=[\w({])")
 _DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])|\*\*|`")
-_LOOKS = re.compile(r"\\!\s*|\\(?:textbf|mathbf|boldsymbol|displaystyle)(?![A-Za-z])|\\(?:left|right)(?![A-Za-z])")
+_WORDS_IN_A_FONT = re.compile(
+    r"\\(?:text(?:bf|it|sf|sl|sc|tt|up|md)|emph)\s*\{(?=[^{}\\\d]{0,200}?[A-Za-z]{2}[^{}\\\d]{0,200}\})"
+)
+_LOOKS = re.compile(
+    r"\\!\s*|\\(?:text(?:bf|it)|math(?:bf|it|sf|tt|normal)|boldsymbol|bm|displaystyle|left|right)(?![A-Za-z])"
+)
 _QUOTED = re.compile(r'^"(.*)"$')
 _SAID_BEFORE = re.compile(
     r"^(?:\\text\s*\{\s*)?(?:the |my |final )*answer(?: is|:)[\s:]*(\})?"
@@ -37,6 +42,7 @@ _SAID_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(r"^[A-Za-z][A-Za-z ]{0,30}:\s+(?=[-+$\\]?\.?\d)")
+_NAME_OF_RATIO = re.compile(r"^[A-Za-z][^=<>]{0,60}=\s*(?=\d{1,4}:\d{1,4}$)")
 _GROUP = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:\{,\}|,\s?|\\,|'| )\d{3}(?!\d))+)(?![\d,.]\d)")
 _PLAIN_COMMA = re.compile(r"(?<![\\{]),")
 _SCIENTIFIC = re.compile(r"(?<![A-Za-z\d.])(-?(?:\d++(?:\.\d*+)?|\.\d++))[eE]([+-]?\d+)(?![\d.A-Za-z])")
@@ -73,6 +79,7 @@ _CENTS = re.compile(r"(?:¢|\\cents?)$")
 _DEGREES = re.compile(r"\^\s?(?:\{\s*\\circ\s*\}|\\circ)\s*$")
 # Tried only where such words can begin, not again at each of them.
 _TRAILING = re.compile(r"(?<![A-Za-z.,/ ()])[.,/ ()]*+([A-Za-z][A-Za-z.,/ ()]*+(?:\^\s?\{?[23]\}?)?)$")
+_LATEX_SPACE = re.compile(r"\\[ ,;:]")
 _LATEX_SPACES = (r"\ ", r"\,", r"\;", r"\:")
 _WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
 _IDLE_SPACE = re.compile(r"(?<![\d,\s])\s++|(?<!\s)\s++(?!\d)")
@@ -114,11 +121,12 @@ def read_answer(text: str) -> Written:
     found = _MONEY.match(text)
     money = _CURRENCIES[found[1]] if found else None
     text = plain(_CURRENCY.sub("", text.replace("\0", " ").replace("\n", " ")))
+    text = _WORDS_IN_A_FONT.sub(r"\\text{", text)
     text = _LOOKS.sub("", _DELIMITERS.sub("", _POWER.sub("^", text))).strip()
     if not _DOTS.search(text[-5:]):
         text = text.rstrip(".,;").strip()
     text = _QUOTED.sub(r"\1", text).strip()
-    text = _NAMED.sub("", _without_preface(text))
+    text = _NAME_OF_RATIO.sub("", _NAMED.sub("", _without_preface(text)))
     label, text = _labelled(text)
     if time := _time(text):
         return time
@@ -179,7 +187,7 @@ def lists_of_unlike_length(first: str, second: str) -> bool:
 
 
 def _length_of_list(text: str) -> int | None:
-    text = _THOUSANDS.sub("", _AND.sub(",", text))
+    text = _THOUSANDS.sub("", _AND.sub(",", _LATEX_SPACE.sub(" ", text)))
     if _UNCOUNTED.search(text):
         return None
     depth, commas = 0, 0

@@ -20,6 +20,7 @@ _BOX_WITHOUT_BRACES = re.compile(
     r"(?<!\\)\\(?:boxed|fbox|framebox)\s?(?:([-+−]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)|\\[dt]?frac\s?(?:\d\d|\{[^{}]{1,200}\}\{[^{}]{1,200}\}))"
     r"|([A-Za-z])\s?(?=\$))"
 )
+_IDLE_BETWEEN = re.compile(r"[\s${}]|\\[()\[\],;: ]|\\q?quad(?![a-z])|\\text(?![a-z])")
 _OPEN_BOX = re.compile(r"\\boxed\s*\{(?!\s*\})")
 _SIGN = r"(?:(?<![\w)}])[-−–]\s?)?"
 _DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,|'| )\d{3}(?!\d))+|\d+|(?=\.\d))(?:\.\d+)?"
@@ -174,22 +175,39 @@ def boxed_answer(text: str) -> str | None:
     r"""The boxed answer of a text, empty for an empty box; None where there is none, only the word `\boxed` perhaps.
 
     It is what stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed, or behind one that has
-    no braces; one pass in any nesting.
+    no braces. Boxes before it that it continues, `\boxed{1}, \boxed{2} and \boxed{3}`, make one list with it. One pass
+    in any nesting.
     """
-    found: tuple[int, int] | None = None
-    open_braces: list[int | None] = []  # where a box's content begins; None for other braces
+    boxes: list[tuple[re.Match[str], re.Match[str]]] = []
+    open_braces: list[re.Match[str] | None] = []  # where a box begins; None for other braces
     for match in _BRACES.finditer(text):
         token = match.group()
         if token == "}":
             start = open_braces.pop() if open_braces else None
-            if start is not None and (found is None or start > found[0]):
-                found = start, match.start()
+            if start is not None:
+                boxes.append((start, match))
         elif token.endswith("{") and token != r"\{":
-            open_braces.append(None if token == "{" else match.end())
+            open_braces.append(None if token == "{" else match)
+    boxes.sort(key=lambda box: box[0].start())
     bare = next(reversed(list(_BOX_WITHOUT_BRACES.finditer(text))), None)
-    if bare is not None and (found is None or bare.start() > found[1]):
+    if bare is not None and (not boxes or bare.start() > boxes[-1][1].start()):
         return (bare[1] or bare[2]).rstrip(",")
-    return None if found is None else text[found[0] : found[1]].strip()
+    return ", ".join(_last_list(text, boxes)) if boxes else None
+
+
+def _last_list(text: str, boxes: Sequence[tuple["re.Match[str]", "re.Match[str]"]]) -> list[str]:
+    """What stands in the last box and in those that are listed before it, each once."""
+    listed: list[str] = []
+    for number in range(len(boxes) - 1, -1, -1):
+        start, end = boxes[number]
+        if number + 1 < len(boxes):
+            between = text[end.end() : boxes[number + 1][0].start()]
+            if len(between) > 60 or _IDLE_BETWEEN.sub("", between) not in (",", ";", "and", ",and"):
+                break
+        content = text[start.end() : end.start()].strip()
+        if content not in listed:
+            listed.insert(0, content)
+    return listed
 
 
 def _verdict_by_sight(answer: str | None, reference: str) -> MathVerdict | None:

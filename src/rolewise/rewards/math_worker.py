@@ -16,6 +16,7 @@ from typing import Any
 
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy.core.function import AppliedUndef
 
 from rolewise.rewards.answer_grammar import clash, lists_of_unlike_length, read_answer, same_by_sight
 
@@ -79,13 +80,21 @@ def _read(text: str) -> list[Any]:
 
 
 def _value(expression: Any) -> Any:
-    """The right side of an equation, anything else itself."""
-    return expression.rhs if isinstance(expression, sympy.Eq) else expression
+    """What a name is said to equal, `5` of `x = 5`; anything else itself, `x + y = 5` too."""
+    return expression.rhs if isinstance(expression, sympy.Eq) and _is_name(expression.lhs) else expression
+
+
+def _is_name(expression: Any) -> bool:
+    return isinstance(expression, sympy.Symbol | AppliedUndef)
 
 
 def _apart(expected: list[Any], read: list[Any]) -> bool:
     """Whether both are numbers, and not the same one to ten digits; those too long for it are left to math-verify."""
-    values = [_value(item) for item in (*expected, *read)]
+    items = (*expected, *read)
+    equations = [item for item in items if isinstance(item, sympy.Eq)]
+    if len({equation.lhs for equation in equations}) > 1 and not all(_is_name(equation.lhs) for equation in equations):
+        return False  # x/2 = 1 and x = 2 say the same
+    values = [item.rhs if isinstance(item, sympy.Eq) else item for item in items]
     if not all(isinstance(value, sympy.Expr) and value.is_number for value in values):
         return False
     try:

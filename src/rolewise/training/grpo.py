@@ -13,6 +13,7 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
+from rolewise.core.options import check_kind
 from rolewise.training.gradient_variance import GradientVariance
 from rolewise.training.grpo_config import WeightedGRPOConfig, make_rollout_weighting
 from rolewise.training.region_meter import RegionMeter
@@ -78,6 +79,7 @@ class WeightedGRPOTrainer(GRPOSeams):
         **kwargs: Any,
     ):
         args = copy.copy(args) if args is not None else WeightedGRPOConfig(output_dir="weighted-grpo")
+        check_kind(args, GRPOConfig, WeightedGRPOConfig)
         if weighting is None:
             if not isinstance(args, WeightedGRPOConfig):
                 raise InputError("pass args=WeightedGRPOConfig(...) or a weighting; a plain GRPOConfig names none")

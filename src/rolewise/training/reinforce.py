@@ -20,6 +20,7 @@ from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
+from rolewise.core.options import check_kind
 from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.returns import normalised, returns_to_go
 from rolewise.training.rollout_paths import RolledPath, Rollouts, path_numbers
@@ -88,6 +89,7 @@ class ReinforceTrainer(GRPOSeams):
         behaviours: Sequence[str] = (),
         **kwargs: Any,
     ):
+        check_kind(args, ReinforceConfig, ReinforceConfig)
         check_reinforce(args)
         self._rollouts = rollouts
         self._behaviours = tuple(behaviours)

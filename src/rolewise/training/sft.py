@@ -10,6 +10,7 @@ from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
+from rolewise.core.options import check_kind
 from rolewise.core.role import Role
 from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
@@ -109,6 +110,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         **kwargs: Any,
     ):
         args = copy.copy(args) if args is not None else WeightedSFTConfig(output_dir="weighted-sft")
+        check_kind(args, SFTConfig, WeightedSFTConfig)
         if weighting is None:
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
@@ -315,6 +317,9 @@ def check_weighted(args: SFTConfig) -> None:
     if getattr(args, "lm_head", "auto") not in LM_HEADS:
         raise InputError(f"lm_head {args.lm_head} is not known; choose one of {', '.join(LM_HEADS)}")
     if args.loss_type != "nll":
-        raise InputError(f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll")
+        instead = ", and take the weighting dft" if args.loss_type == "dft" else ""
+        raise InputError(
+            f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll{instead}"
+        )
     if args.label_smoothing_factor:
         raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")

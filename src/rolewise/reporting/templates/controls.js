@@ -94,7 +94,7 @@ function showThreshold() {
   byId("threshold").value = labelling.threshold;
   const box = byId("threshold-box");
   // A box that says this number stays as it is, or the page would rewrite what is being typed: 0. is 0 already.
-  if (typedNumber(box) !== labelling.threshold) box.value = Number(labelling.threshold.toFixed(4));
+  if (typedNumber(box) !== labelling.threshold) box.value = labelling.threshold;
   box.removeAttribute("aria-invalid");
   byId("reset").disabled = labelling.threshold === page.threshold;
   for (const bar of byId("histogram").querySelectorAll("rect")) bar.setAttribute("class", Number(bar.dataset.middle) > labelling.threshold ? "above" : "below");
