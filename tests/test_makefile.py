@@ -48,7 +48,11 @@ def clone(tmp_path):
 
 
 def start(clone, *settings):
-    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
+    # The tests may run under make, which hands its own settings on.
+    settings_of_make = ("MFLAGS", "VENV", "PYTHON", "TORCH", "RESOLUTION", "PYTEST_OPTIONS")
+    environment = {
+        name: value for name, value in os.environ.items() if "MAKE" not in name and name not in settings_of_make
+    }
     return subprocess.Popen(
         ["make", ".venv/.rolewise-ready", *settings],
         cwd=clone,

@@ -100,7 +100,8 @@ def test_every_format_gives_what_its_json_lines_give(tmp_path, lines, rows, cont
         datasets.Dataset.from_list(rows).save_to_disk(path)
     else:
         pq.write_table(pa.Table.from_pylist(rows), path, compression="zstd")
-    assert json.dumps(read(path)) == json.dumps(read(lines(rows)))
+    # PyArrow 21 infers structs with their keys in alphabetical order.
+    assert json.dumps(read(path), sort_keys=True) == json.dumps(read(lines(rows)), sort_keys=True)
 
 
 def test_a_required_key_that_may_not_be_null_was_missing(tmp_path, lines):
