@@ -50,7 +50,7 @@ define CHECK_TORCH
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-newest test-oldest test-resolved lint docs lock clean FORCE
+.PHONY: help demo test test-all test-newest test-oldest test-resolved lint docs lock schemas clean FORCE
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -63,6 +63,7 @@ help:
 	@echo 'make lint         ruff and mypy'
 	@echo 'make docs         the documentation with its API reference as a site in site/; a broken link fails'
 	@echo 'make lock         resolve anew what the other targets install: $(LOCK)'
+	@echo 'make schemas      write docs/schemas/ anew, the JSON Schemas of the config files'
 	@echo 'make clean        remove environments, caches and build outputs; demo-run/ stays'
 	@echo
 	@echo 'demo, test, lint and docs build $(VENV) when it is missing or the lock has changed.'
@@ -108,6 +109,11 @@ lock: $(VENV_READY)
 	$(PIP) $(UV)
 	$(RESOLVE) --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command 'make lock' \
 		--output-file $(LOCK)
+
+schemas: $(READY)
+	mkdir -p docs/schemas
+	for command in $$($(BIN)/python -c 'from rolewise.cli.schema import commands; print(*commands())'); do \
+		$(BIN)/rolewise schema $$command >docs/schemas/$$command.json || exit 1; done
 
 clean:
 	rm -rf .venv .venv-newest .venv-oldest build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

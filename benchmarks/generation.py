@@ -26,10 +26,10 @@ from rich.table import Table
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rolewise.cli.console import run_script
+from rolewise.core.statistics import ratio_interval
 from rolewise.engines.base import Sampling
 from rolewise.engines.stopping import end_token_ids
 from rolewise.engines.transformers_engine import TransformersEngine
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.training.models import default_device, load_model, load_tokenizer
 
 

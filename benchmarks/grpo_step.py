@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from rolewise.cli.console import run_script
-from rolewise.data.generator import generate
+from rolewise.generator import generate
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import default_device, load_model, load_tokenizer
 

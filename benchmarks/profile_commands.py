@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rolewise.cli.console import run_script
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 from rolewise.training.models import default_device
 
 COMMANDS = ("label", "sft", "grpo", "search", "eval")

@@ -12,10 +12,10 @@ from clock import undisturbed_seconds
 from transformers import PreTrainedTokenizerBase
 
 from rolewise.core.files import write_json
+from rolewise.core.statistics import Interval
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
 from rolewise.data.render import RenderedSample, Renderer
-from rolewise.evaluation.statistics import Interval
+from rolewise.generator import generate
 from rolewise.training.models import model_fingerprint
 
 

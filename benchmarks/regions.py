@@ -22,8 +22,8 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from rolewise.cli.console import run_script
+from rolewise.core.statistics import ratio_interval
 from rolewise.data.token_text import token_table
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.roles.regions import label_regions, region_spans
 from rolewise.training.models import load_tokenizer
 

@@ -35,8 +35,8 @@ from rich.table import Table
 from torch import nn
 
 from rolewise.cli.console import run_script
+from rolewise.core.statistics import ratio_interval
 from rolewise.data.render import RenderedSample
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.labelling.scoring import MeasuredLosses, Shard, collate, plan_shards, score, scored_length
 from rolewise.labelling.tuned_losses import paired_losses
 from rolewise.training.models import default_device, load_model, load_tokenizer, lora_config

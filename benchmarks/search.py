@@ -34,10 +34,10 @@ from rich.console import Console
 from rich.table import Table
 
 from rolewise.cli.console import run_script
+from rolewise.core.statistics import ratio_interval
 from rolewise.engines.base import Engine, Sampling
 from rolewise.engines.server import ServerEngine
 from rolewise.engines.transformers_engine import TransformersEngine
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.rewards.math_answers import final_answer
 from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
 from rolewise.search.settings import SearchSettings

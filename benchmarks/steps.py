@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import nn
 from transformers import Trainer
 
+from rolewise.core.statistics import ratio_interval
 from rolewise.core.transformers_insides import checkpointing, is_checkpointing, start_checkpointing
-from rolewise.evaluation.statistics import ratio_interval
 from rolewise.training.models import default_device
 
 OURS, TRLS, FLOOR, OPTIMIZER = "ours", "trl", "floor", "optimizer"

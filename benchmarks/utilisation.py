@@ -41,7 +41,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, Pretrain
 
 from rolewise.cli.console import run_script
 from rolewise.core.role import Role
-from rolewise.evaluation.statistics import ratio_interval
+from rolewise.core.statistics import ratio_interval
 from rolewise.labelling.scoring import batch_losses
 from rolewise.training.models import DTYPES, default_device, load_model, load_tokenizer, lora_config
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer

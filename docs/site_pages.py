@@ -21,7 +21,7 @@ import rolewise
 from rolewise.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("benchmarks", "examples", "experiments", "results")
+FOLDERS = ("benchmarks", "examples", "experiments", "results", "src/rolewise")
 INDEX = "README.md"
 LINK = re.compile(r"\]\((?!https?://|#)([^)\s#]*)(#[^)\s]*)?\)")
 COLUMNS = "100"
@@ -32,9 +32,11 @@ API_TITLES = {
     "data": "Conversations and labelled data",
     "engines": "Engines",
     "evaluation": "Evaluation",
-    "experiment": "Experiments",
+    "experiment_runner": "Experiments",
+    "generator": "Made-up data",
     "jobs": "Commands as functions",
     "labelling": "Labelling",
+    "options": "Options of the commands",
     "rewards": "Rewards",
     "roles": "Roles by rule",
     "search": "Tree search",

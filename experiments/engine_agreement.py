@@ -19,7 +19,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.engines.agreement import Agreement, agreement
 from rolewise.jobs.engines import open_engine, open_tokenizer
-from rolewise.jobs.eval_options import EvalOptions
+from rolewise.options.answers import EvalOptions
 
 
 def first_questions(run: Path) -> Iterator[tuple[str, str, list[int]]]:

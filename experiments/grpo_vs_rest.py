@@ -33,19 +33,18 @@ from rolewise.cli import console
 from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.region import Region
+from rolewise.core.statistics import Interval, paired_interval, wilson
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
-from rolewise.evaluation.statistics import Interval, paired_interval, wilson
+from rolewise.generator import generate
 from rolewise.jobs.grpo import train_grpo
-from rolewise.jobs.grpo_options import GRPOOptions
 from rolewise.jobs.label import label
-from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sample import sample
-from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.sft import fine_tune
-from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import TrainingResult
+from rolewise.options.answers import SampleOptions
+from rolewise.options.labelling import LabelOptions
+from rolewise.options.training import GRPOOptions, SFTOptions
 from rolewise.roles.regions import label_regions
 from rolewise.training.grpo import WeightedGRPOConfig
 from rolewise.training.models import default_device, load_tokenizer, model_fingerprint
@@ -154,14 +153,14 @@ def fine_tuned(arguments: argparse.Namespace, progress: Progress) -> Path:
         model=str(arguments.model or small),
         data=str(data_of(arguments, "train")),
         output=str(arguments.work / "sft"),
-        weighting="none",
         lora=False,
         tool_format="rlla",
         generations=0,
     )
     training = WeightedSFTConfig(
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
+        weighting="none",
+        max_length=None,
         max_steps=arguments.sft_steps,
         learning_rate=rate,
         per_device_train_batch_size=8,
@@ -182,7 +181,7 @@ def shuffled_model(arguments: argparse.Namespace, model: Path, progress: Progres
         output=str(arguments.work / "shad"),
         tool_format="rlla",
         keep_tuned=True,
-        min_pairs=8,
+        method_args={"min_pairs": 8},
     )
     return label(options, progress).path / "tuned-0"
 
@@ -197,18 +196,17 @@ def run_arm(
         model=str(model),
         data=str(data_of(arguments, "trained-on")),
         output=str(arguments.work / f"{list(ARMS).index(arm)}-{seed}"),
-        weighting=ARMS[arm],
-        roles=roles,
         shad_model=str(tuned) if arm == SHAD else None,
-        gradient_variance=True,
-        reward="rest",
-        schedule="constant",
+        reward="rest-constant",
         lora=False,
         generations=0,
     )
     training = WeightedGRPOConfig(
-        **doubled(options, WeightedGRPOConfig),
         output_dir="",
+        weighting=ARMS[arm],
+        roles=roles,
+        gradient_variance=True,
+        call_format="rlla",
         max_steps=arguments.steps,
         per_device_train_batch_size=rollout,
         num_generations=arguments.samples,

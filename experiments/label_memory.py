@@ -24,8 +24,8 @@ from rolewise.core.errors import RolewiseError
 from rolewise.core.files import write_json
 from rolewise.core.versions import package_versions
 from rolewise.data.chat_template import CHATML
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 
 GENERATED = 2000
 """Conversations that are generated; a larger file holds them several times, under other numbers."""

@@ -21,9 +21,10 @@ again.
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -40,22 +41,18 @@ from rolewise.cli import console
 from rolewise.cli.console import run_script
 from rolewise.core.behaviour import Behaviour, BehaviourSet
 from rolewise.core.files import write_json, write_text
+from rolewise.core.statistics import wilson
 from rolewise.core.versions import package_versions
 from rolewise.evaluation.prompting import Prompter
-from rolewise.evaluation.statistics import wilson
-from rolewise.jobs.options import SFTOptions
 from rolewise.jobs.reinforce import reinforce
-from rolewise.jobs.reinforce_options import ReinforceOptions
 from rolewise.jobs.sample import sample
-from rolewise.jobs.sample_options import SampleOptions
 from rolewise.jobs.search import search_trees
-from rolewise.jobs.search_options import SearchOptions, SolveOptions
 from rolewise.jobs.sft import fine_tune
 from rolewise.jobs.solve import solve
-from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import TrainingResult
 from rolewise.jobs.warmup import make_warmup_data
-from rolewise.jobs.warmup_options import WarmupOptions
+from rolewise.options.answers import SampleOptions, SearchOptions, SolveOptions
+from rolewise.options.training import ReinforceOptions, SFTOptions, WarmupOptions
 from rolewise.rewards.math_answers import final_answer
 from rolewise.search.policies import PromptPolicy
 from rolewise.search.tree import Question, Step
@@ -79,6 +76,10 @@ BEHAVIOURS = BehaviourSet(
     first=("next_step", "direct_answer"),
 )
 TEMPERATURE = 0.8
+
+
+Source = Literal["tree", "samples", "grpo"]
+"""Of the rollouts."""
 
 
 def main() -> None:
@@ -106,12 +107,13 @@ def main() -> None:
         curves["warm-up"] = [solved(arguments, tuned["with tokens"], "warm", progress)]
         curves["warm-up, right paths alone"] = [solved(arguments, unmerged, "unmerged", progress)]
         curves["warm-up, without tokens"] = [sampled(arguments, tuned["without"], "plain", progress)]
+        reinforcements: dict[str, tuple[str, Source, Callable[..., Any]]] = {
+            "reinforced by tree search": ("with tokens", "tree", solved),
+            "reinforced by sampling": ("with tokens", "samples", solved),
+            "reinforced by sampling, without tokens": ("without", "samples", sampled),
+        }
         for seed in range(arguments.seeds):
-            for name, start_from, source, measure in (
-                ("reinforced by tree search", "with tokens", "tree", solved),
-                ("reinforced by sampling", "with tokens", "samples", solved),
-                ("reinforced by sampling, without tokens", "without", "samples", sampled),
-            ):
+            for name, (start_from, source, measure) in reinforcements.items():
                 key = f"{name.replace(' ', '-').replace(',', '')}-{seed}"
                 model = reinforced(arguments, tuned[start_from], source, key, seed, progress)
                 curves.setdefault(name, []).append(measure(arguments, model, key, progress))
@@ -293,7 +295,6 @@ def without(arguments: argparse.Namespace, base: Path, progress: Progress) -> Pa
         model=str(base),
         data=str(data),
         output=str(arguments.work / "plain"),
-        weighting="none",
         lora=False,
         generations=0,
     )
@@ -302,8 +303,9 @@ def without(arguments: argparse.Namespace, base: Path, progress: Progress) -> Pa
 
 def tune(options: SFTOptions, arguments: argparse.Namespace, progress: Progress) -> TrainingResult:
     training = WeightedSFTConfig(
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
+        weighting="none",
+        max_length=None,
         max_steps=arguments.warmup_steps,
         learning_rate=arguments.warmup_rate,
         lr_scheduler_type="constant_with_warmup",
@@ -318,7 +320,12 @@ def tune(options: SFTOptions, arguments: argparse.Namespace, progress: Progress)
 
 
 def reinforced(
-    arguments: argparse.Namespace, model: Path, source: str, key: str, seed: int, progress: Progress
+    arguments: argparse.Namespace,
+    model: Path,
+    source: Source,
+    key: str,
+    seed: int,
+    progress: Progress,
 ) -> Path:
     """A tuned model after reinforcement on the training questions."""
     training = ReinforceConfig(

@@ -13,7 +13,7 @@ import gc
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,19 @@ from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
-from rolewise.data.generator.values import Split
 from rolewise.data.labelled import load_labelled
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.evaluation.role_losses import losses_by_role, paired_difference, token_losses
+from rolewise.generator import generate
+from rolewise.generator.arguments import Split
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
-from rolewise.jobs.options import LabelOptions, SFTOptions
 from rolewise.jobs.sft import fine_tune
-from rolewise.jobs.trainer_settings import doubled
 from rolewise.jobs.training_run import Log
+from rolewise.labelling.registry import LABELLERS
+from rolewise.options.labelling import LabelOptions
+from rolewise.options.training import SFTOptions
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
@@ -48,8 +49,8 @@ import matplotlib.pyplot as plt  # after the backend is chosen
 ARMS: dict[str, dict[str, Any]] = {
     "SFT": {"weighting": "none"},
     "SFT, mean per sample": {"weighting": "sample-mean"},
-    "RFT, 1/τ = 0": {"weighting": "rft", "inv_tau": 0.0},
-    "RFT, 1/τ = 0.3": {"weighting": "rft", "inv_tau": 0.3},
+    "RFT, 1/τ = 0": {"weighting": "rft", "weighting_args": {"inv_tau": 0.0}},
+    "RFT, 1/τ = 0.3": {"weighting": "rft", "weighting_args": {"inv_tau": 0.3}},
 }
 GROUPS = (Role.REASONING, Role.BOILERPLATE)
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument(
-        "--label-options", type=label_options, default={"epochs": 2}, help="further LabelOptions, as JSON"
+        "--label-options", type=label_options, default={"epochs": 2}, help="settings of the labeller, as JSON"
     )
     parser.add_argument("--work", type=Path, default=Path("runs/sft_vs_rft"))
     parser.add_argument("--output", type=Path, default=Path("results/sft_vs_rft.json"))
@@ -114,11 +115,10 @@ def main() -> None:
 
 
 def label_options(text: str) -> dict[str, Any]:
-    """Options of labelling, from JSON."""
+    """Settings of SHAD, from JSON."""
     given: dict[str, Any] = json.loads(text)
-    known = {option.name for option in fields(LabelOptions)}
-    if not isinstance(given, dict) or not given.keys() <= known:
-        raise argparse.ArgumentTypeError(f'{text} is no JSON object of options of rolewise label, as {{"epochs": 2}}')
+    if not isinstance(given, dict) or not given.keys() <= LABELLERS.parameters("shad").keys():
+        raise argparse.ArgumentTypeError(f'{text} is no JSON object of settings of SHAD, as {{"epochs": 2}}')
     return given
 
 
@@ -128,7 +128,7 @@ def label_split(arguments: argparse.Namespace, split: Split, progress: Progress)
     data = arguments.work / f"{split}.jsonl"
     write_conversations(generate(count, seed=0, split=split), data)
     options = LabelOptions(
-        model=arguments.model, data=str(data), output=str(arguments.work / split), **arguments.label_options
+        model=arguments.model, data=str(data), output=str(arguments.work / split), method_args=arguments.label_options
     )
     return label(options, progress)
 
@@ -141,11 +141,11 @@ def run_arm(arguments: argparse.Namespace, arm: str, seed: int, progress: Progre
         data=str(arguments.work / "train"),
         output=str(arguments.work / f"arm-{name}"),
         generations=0,
-        **ARMS[arm],
     )
     training = WeightedSFTConfig(
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
+        max_length=None,
+        **ARMS[arm],
         learning_rate=arguments.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=0.05,

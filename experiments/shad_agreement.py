@@ -28,19 +28,19 @@ from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
 from rolewise.data.labelled import LabelledSample, load_labelled
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import tokenizer_fingerprint
-from rolewise.evaluation.agreement import cohen_kappa
-from rolewise.evaluation.statistics import Interval
+from rolewise.evaluation.kappa import cohen_kappa
+from rolewise.generator import generate
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
-from rolewise.jobs.options import LabelOptions, TransferOptions
 from rolewise.jobs.relabel import relabel
 from rolewise.jobs.transfer import transfer_labels
 from rolewise.labelling.classify import is_boilerplate
+from rolewise.options.labelling import LabelOptions, TransferOptions
 from rolewise.training.models import load_tokenizer
 
 TRUTH, BY_ZERO, BY_SHARE = "truth", "threshold 0", "true share"
@@ -74,7 +74,7 @@ def main() -> None:
                     data=str(data),
                     output=str(arguments.work / f"{name}-{seed}"),
                     chat_template=templates.get(name),
-                    seed=seed,
+                    method_args={"seed": seed},
                 )
                 found[f"{name}, seed {seed}"] = label(options, progress)
     first_model = next(iter(models.values()))

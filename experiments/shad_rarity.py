@@ -27,9 +27,9 @@ from rolewise.cli.console import run_script
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval, auroc
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledSample, load_labelled
-from rolewise.evaluation.statistics import Interval, auroc
 from rolewise.labelling.classify import is_boilerplate
 
 BOTH, GAIN = "both", "both less rarity"

@@ -26,18 +26,18 @@ from rolewise.cli import console
 from rolewise.cli.console import run_script
 from rolewise.core.files import write_arrays, write_json
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval, auroc_interval
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
 from rolewise.data.labelled import LabelledSample, count_roles, labelled_samples
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import Renderer
-from rolewise.evaluation.statistics import Interval, auroc_interval
-from rolewise.jobs.options import SFTOptions
+from rolewise.generator import generate
 from rolewise.jobs.sft import fine_tune
-from rolewise.jobs.trainer_settings import doubled
 from rolewise.labelling.checks import check_format, check_truth
 from rolewise.labelling.classify import is_boilerplate
-from rolewise.labelling.shad import SHAD, SHADConfig
+from rolewise.labelling.settings.shad import SHADConfig
+from rolewise.labelling.shad import SHAD
+from rolewise.options.training import SFTOptions
 from rolewise.training.models import load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
@@ -153,12 +153,11 @@ def adapted_model(arguments: argparse.Namespace) -> str:
     output = arguments.work / f"adapted-{arguments.adapt}"
     data = arguments.work / f"train-{arguments.adapt}.jsonl"
     write_conversations(generate(arguments.adapt, seed=0, split="train"), data)
-    options = SFTOptions(
-        model=arguments.model, data=str(data), output=str(output), weighting="none", merge=True, generations=0
-    )
+    options = SFTOptions(model=arguments.model, data=str(data), output=str(output), merge=True, generations=0)
     training = WeightedSFTConfig(
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
+        weighting="none",
+        max_length=None,
         learning_rate=5e-4,
         lr_scheduler_type="cosine",
         warmup_steps=0.05,

@@ -21,9 +21,9 @@ import numpy as np
 from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import LabelledSample, load_labelled
-from rolewise.evaluation.statistics import Interval
 from rolewise.labelling.calibration import lowest_threshold
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import sure_format_mask

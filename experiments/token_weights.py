@@ -22,15 +22,14 @@ from rolewise.cli import console
 from rolewise.cli.console import run_script
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval
 from rolewise.core.versions import package_versions
-from rolewise.data.generator import generate
 from rolewise.data.labelled import load_labelled
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.evaluation.role_losses import losses_by_role, paired_difference, token_losses
-from rolewise.evaluation.statistics import Interval
-from rolewise.jobs.options import SFTOptions
+from rolewise.generator import generate
 from rolewise.jobs.sft import fine_tune
-from rolewise.jobs.trainer_settings import doubled
+from rolewise.options.training import SFTOptions
 from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 
@@ -96,13 +95,13 @@ def run(
         model=arguments.model,
         data=str(arguments.labelled),
         output=str(arguments.work / f"{arm}-{seed}"),
-        weighting=arm,
         plugin=str(Path(__file__).with_name("difference_weights.py")),
         generations=0,
     )
     training = WeightedSFTConfig(
-        **doubled(options, WeightedSFTConfig),
         output_dir="",
+        weighting=arm,
+        max_length=None,
         logging_steps=1,
         gradient_checkpointing=False,
         report_to="none",

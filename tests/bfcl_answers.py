@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rolewise.evaluation.suite import Answer, Ask, Example, Suite, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Answer, Ask, Suite
 from rolewise.evaluation.suites.bfcl.categories import OTHER_LANGUAGES
 
 DONE = "That is all."

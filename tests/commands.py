@@ -1,29 +1,13 @@
 """Command lines as documents and config files give them, read by the parsers of the commands themselves."""
 
-import dataclasses
+import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from rolewise.cli import grpo, reinforce, sft, warmup
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs import options as jobs
-from rolewise.jobs.eval_options import EvalOptions
-from rolewise.jobs.sample_options import SampleOptions
-from rolewise.jobs.search_options import SearchOptions, SolveOptions
+from rolewise.cli.main import COMMANDS
+from rolewise.options.table import OptionTable
 
-OPTIONS = {
-    "demo": jobs.DemoOptions,
-    "eval": EvalOptions,
-    "export": jobs.ExportOptions,
-    "label": jobs.LabelOptions,
-    "push": jobs.PushOptions,
-    "relabel": jobs.RelabelOptions,
-    "sample": SampleOptions,
-    "search": SearchOptions,
-    "solve": SolveOptions,
-    "transfer": jobs.TransferOptions,
-    "view": jobs.ViewOptions,
-}
+T = TypeVar("T")
 
 
 def read_command(arguments: Sequence[str]) -> Any:
@@ -36,31 +20,19 @@ def read_command(arguments: Sequence[str]) -> Any:
     command, *rest = arguments
     if command == "experiment":
         from rolewise.cli.experiment import parse_arguments
-        from rolewise.experiment.config import read_experiment
-        from rolewise.experiment.plan import plan_experiment
+        from rolewise.experiment_runner.config import read_experiment
+        from rolewise.experiment_runner.plan import plan_experiment
 
         given = parse_arguments(rest)
         return plan_experiment(read_experiment(given.file, given.output))
-    if command in ("grpo", "reinforce"):
-        return {"grpo": grpo, "reinforce": reinforce}[command].read(rest)
-    if command == "warmup":
-        from rolewise.jobs.sft import check_training
+    assert command in COMMANDS
+    read = importlib.import_module(f"rolewise.cli.{command}").COMMAND.read(rest)
+    if isinstance(read, tuple):
+        job = importlib.import_module(f"rolewise.jobs.{'sft' if command == 'warmup' else command}").JOB
+        job.check(*read)
+    return read
 
-        options, training = warmup.read(rest)
-        check_training(training)
-        return options, training
-    if command != "sft":
-        return parse(build_parser(f"rolewise {command}", "", OPTIONS[command]), OPTIONS[command], rest)[0]
-    from rolewise.jobs.sft import check_training
-    from rolewise.training.sft import WeightedSFTConfig
 
-    names = [
-        field.name
-        for field in dataclasses.fields(WeightedSFTConfig)
-        if field.init and field.name not in jobs.WITHOUT_EFFECT
-    ]
-    parser = build_parser("rolewise sft", "", jobs.SFTOptions)
-    options, flags = parse(parser, jobs.SFTOptions, rest, other_names=names)
-    training = sft._training_config(sft._training_parser(WeightedSFTConfig), options, flags)
-    check_training(training)
-    return options, training
+def options_of(owner: type[T], **values: Any) -> T:
+    """An owner of options, parameters of its parts given like any other option."""
+    return owner(**OptionTable("test", [owner]).distributed(values)[owner])

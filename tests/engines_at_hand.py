@@ -4,7 +4,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from rolewise.engines.base import Completion, Engine, Sample, Sampling
-from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Answer, Ask, Play, Suite
 
 
 class ScriptedEngine(Engine):

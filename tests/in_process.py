@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rolewise.cli.main import main
-from rolewise.experiment import stages
+from rolewise.experiment_runner import stages
 
 
 class InProcess:
@@ -45,5 +45,5 @@ class InProcess:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """Experiments of the test start nothing."""
     commands = InProcess()
-    monkeypatch.setattr("rolewise.experiment.run.run_command", commands)
+    monkeypatch.setattr("rolewise.experiment_runner.run.run_command", commands)
     return commands

@@ -4,7 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from rolewise.evaluation.suite import Ask, Example, Suite, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Ask, Suite
 from rolewise.evaluation.suites import register_suite
 
 

@@ -15,7 +15,7 @@ from rolewise.evaluation.accuracy import (
     pass_at_k,
     weighted_score,
 )
-from rolewise.evaluation.suite import Example, Verdict
+from rolewise.evaluation.examples import Example, Verdict
 
 
 def test_zeros_and_ones_get_wilson_and_shares_get_students_t():

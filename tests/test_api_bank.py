@@ -6,7 +6,8 @@ import random
 import pytest
 
 from rolewise.core.errors import InputError
-from rolewise.evaluation.suite import Answer, Example, SuiteSettings
+from rolewise.evaluation.examples import Example
+from rolewise.evaluation.suite import Answer, SuiteSettings
 from rolewise.evaluation.suites import make_suite
 from rolewise.evaluation.suites.api_bank import ApiBank
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import options_of
 from safetensors.torch import load_file
 from test_processes import TOLERANCE, run
 from tiny import full_logits_losses, reference_weights
@@ -15,11 +16,13 @@ from workbench import Workbench
 
 from rolewise import InputError, LabelOptions, Role, SFTOptions, WeightedSFTConfig, fine_tune, label, load_labelled
 from rolewise.cli.main import main
+from rolewise.jobs.label_methods import make_labeller
 from rolewise.jobs.methods import METHODS
+from rolewise.labelling.registry import LABELLERS
 from rolewise.training.models import load_model
 
 LABELLED = {name: method for name, method in METHODS.items() if method.label is not None}
-SMALL = {"min_pairs": 6, "min_references": 6, "learning_rate": 1e-2, "max_length": 512, "limit": 12}
+SMALL = {"min_pairs": 6, "min_references": 6, "learning_rate": 1e-2}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +39,13 @@ def labelled(bench: Workbench, preferences: Path, tmp_path_factory: pytest.TempP
     root = tmp_path_factory.mktemp("baselines")
     paths: dict[str, Path] = {}
     for method in LABELLED.values():
-        options: dict[str, Any] = {**SMALL, **(method.label or {})}
+        options: dict[str, Any] = {"max_length": 512, "limit": 12, **(method.label or {})}
+        options |= {name: SMALL[name] for name in SMALL if name in LABELLERS.parameters(options["method"])}
         if options["method"] == "reward":
             options["preferences"] = str(preferences)
         if options["method"] not in paths:
             places = {"model": str(bench.model), "data": str(bench.data), "output": str(root / options["method"])}
-            paths[options["method"]] = label(LabelOptions(**places, **options)).path
+            paths[options["method"]] = label(options_of(LabelOptions, **places, **options)).path
     return paths
 
 
@@ -72,7 +76,7 @@ def test_a_labelled_methods_first_loss_is_the_equations(name, bench, labelled, t
     method = METHODS[name]
     path = labelled[method.label["method"]]
     places = {"model": str(bench.model), "data": str(path), "output": str(tmp_path / "tuned")}
-    result = fine_tune(SFTOptions(**places, **method.sft, generations=0), training(**method.sft))
+    result = fine_tune(SFTOptions(**places, generations=0), training(max_length=None, **method.sft))
     batch = batch_of(path)
     loss_BT, mask_BT, _ = full_logits_losses(load_model(str(bench.model)), batch)
     loss_BT = loss_BT.detach()
@@ -91,8 +95,8 @@ def test_methods_with_and_without_labels_differ(bench, labelled, tmp_path):
             data = labelled[method.label["method"]] if method.label else bench.data
             places = {"model": str(bench.model), "data": str(data), "output": str(tmp_path / name)}
             # The same conversations, tokens and order for all: only the weights differ.
-            rows = {} if method.label else {"max_length": 512}
-            options = SFTOptions(**places, **method.sft, **rows, generations=0)
+            rows = {"max_length": None if method.label else 512}
+            options = SFTOptions(**places, generations=0)
             config = training(max_steps=1, per_device_train_batch_size=24, **method.sft, **rows)
             first[name] = fine_tune(options, config).log[0]["loss"]
     assert len({round(loss, 4) for loss in first.values()}) == len(first) == 9, first
@@ -153,7 +157,7 @@ class TestRefused:
         line = refused(
             *["sft", "--model", bench.model, "--data", path, "--weighting", "reward", "--output", tmp_path / "o"]
         )
-        expected = f"{path}: labelled by {method}, which gives no token rewards for weighting reward"
+        expected = f"{path}: labelled by {method}, which provides no token rewards for weighting reward"
         assert line == f"rolewise sft: {expected}; label with --method reward"
 
     def test_conversations_where_rewards_are_needed(self, bench, tmp_path, refused):
@@ -162,7 +166,9 @@ class TestRefused:
 
     def test_a_format_weight_below_0(self, bench, labelled, refused):
         arguments = ["--model", bench.model, "--data", labelled["regex"], "--output", "o", "--weighting", "regex"]
-        assert "format_weight is -1.0; it is a finite number, 0" in refused("sft", *arguments, "--format-weight", "-1")
+        assert "format_weight is -1.0; it must be a finite number" in refused(
+            "sft", *arguments, "--format-weight", "-1"
+        )
 
     def test_a_threshold_for_what_has_none(self, labelled, tmp_path, refused):
         line = refused("relabel", "--data", labelled["rho"], "--output", tmp_path / "o", "--threshold", 0.1)
@@ -171,7 +177,7 @@ class TestRefused:
 
 def test_options_are_those_of_the_commands():
     for method in METHODS.values():
-        assert set(method.sft) <= set(SFTOptions.__dataclass_fields__)
+        assert set(method.sft) <= set(WeightedSFTConfig.__dataclass_fields__)
         assert set(method.label or {}) <= set(LabelOptions.__dataclass_fields__)
-    with pytest.raises(InputError):
-        LabelOptions(model="m", data="d", output="o", **METHODS["reward"].label)  # preferences are the user's to name
+    with pytest.raises(InputError):  # preferences are the user's to name
+        make_labeller(LabelOptions(model="m", data="d", output="o", **METHODS["reward"].label))

@@ -8,7 +8,8 @@ from hashlib import sha256
 import pytest
 
 from rolewise.core.errors import InputError
-from rolewise.evaluation.suite import Example, SuiteSettings, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import SuiteSettings
 from rolewise.evaluation.suites import make_suite
 from rolewise.evaluation.suites.bfcl import checker as checker_module
 from rolewise.evaluation.suites.bfcl import package
@@ -258,7 +259,9 @@ def test_a_wheel_at_hand_is_taken_if_it_is_the_pinned_one(pins, monkeypatch, tmp
     wheel = tmp_path / "wheels" / "bfcl_eval-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     wheel.write_bytes(pins + b"more")
-    with pytest.raises(InputError, match=r"bfcl_eval-1\.0-py3-none-any\.whl: SHA-256 .* is not that of bfcl-eval 1\.0"):
+    with pytest.raises(
+        InputError, match=r"bfcl_eval-1\.0-py3-none-any\.whl: SHA-256 .* is not the pinned one of bfcl-eval"
+    ):
         unpacked_packages([CHECKER], tmp_path)
     wheel.write_bytes(pins)
     assert unpacked_packages([CHECKER], tmp_path)[0].is_dir()

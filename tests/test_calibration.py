@@ -10,8 +10,8 @@ from workbench import Workbench
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation
-from rolewise.data.generator import generate
 from rolewise.data.labelled import LabelledSample
+from rolewise.generator import generate
 from rolewise.labelling.calibration import threshold_by_format_error
 from rolewise.labelling.checks import check_format
 from rolewise.labelling.classify import classify
@@ -69,9 +69,9 @@ def test_tokens_without_losses_do_not_count(samples: list[LabelledSample]) -> No
 
 def test_what_can_not_be_calibrated_is_told(bench: Workbench, tmp_path, samples: list[LabelledSample]) -> None:
     for share in (-0.1, 1, float("nan")):
-        with pytest.raises(InputError, match=r"format_error is .*; it is a share from 0 to below 1"):
+        with pytest.raises(InputError, match=r"format_error is .*; it must be a share from 0 to below 1"):
             threshold_by_format_error(samples, share)
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]
     unmeasured = without_losses(tmp_path / "regex", bench.tokenizer(), [Conversation(turns, source="a:1")])
-    with pytest.raises(InputError, match="no token with losses is format beyond doubt"):
+    with pytest.raises(InputError, match="no token with losses is certainly format"):
         threshold_by_format_error(unmeasured.samples(), 0.1)

@@ -8,11 +8,11 @@ import pytest
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
-from rolewise.data.generator import FORMATS, generate, reference_calls
 from rolewise.data.readers import write_conversations
 from rolewise.engines.base import Sample
 from rolewise.evaluation.suite import Answer, SuiteSettings
 from rolewise.evaluation.suites import conversations_of, make_suite
+from rolewise.generator import FORMATS, generate, reference_calls
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}}}]
 
@@ -112,7 +112,7 @@ def test_what_reached_no_end_or_cannot_be_read_is_wrong(generated):
     [wanted] = [calls for calls in reference_calls(conversations[number]) if calls]
     assert play(suite, example, right)[1].score == 1
     cut = play(suite, example, right, "length")[1]
-    assert (cut.score, cut.reason, cut.detail["partial credit"]) == (0, "the answer reached no end", 0)
+    assert (cut.score, cut.reason, cut.detail["partial credit"]) == (0, "the answer was cut off", 0)
     half = '\n<tool_call>\n{"name": "f", "arguments": {"a": \n</tool_call>'
     broken = play(suite, example, written(wanted, "hermes") + half)[1]
     assert (broken.score, broken.detail["partial credit"]) == (0, 0)

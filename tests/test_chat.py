@@ -65,8 +65,8 @@ def test_passing_failures_are_tried_again():
 @pytest.mark.parametrize(
     ("reply", "kind", "words"),
     [
-        ((401, {"error": {"message": "no key"}}), InputError, "wants another key (401)"),
-        ((403, {}), InputError, "wants another key (403)"),
+        ((401, {"error": {"message": "no key"}}), InputError, "rejects the key (401)"),
+        ((403, {}), InputError, "rejects the key (403)"),
         ((404, {}), InputError, "no model 'm' or no chat completions (404)"),
         ((400, {"error": {"message": "bad\nfield"}}), EngineError, "answered 400"),
         ((500, {}), EngineError, "answered 500"),
@@ -77,7 +77,7 @@ def test_passing_failures_are_tried_again():
         ({"choices": ["x"]}, EngineError, "without choices"),
         ([], EngineError, "without choices"),
         (b"<html>hello</html>", EngineError, "without choices"),
-        (b'{"choices', EngineError, "sent no JSON"),
+        (b'{"choices', EngineError, "sent invalid JSON"),
     ],
 )
 def test_what_a_server_does_wrong_is_said_in_one_line(reply, kind, words):
@@ -127,7 +127,7 @@ def test_options_name_a_model_its_address_and_the_variable_with_its_key(monkeypa
     [
         ({"url": "http://h/v1"}, "the judge has no model"),
         ({"model": "m"}, "the judge has no url"),
-        ({"url": "localhost:8000", "model": "m"}, "give it whole"),
+        ({"url": "localhost:8000", "model": "m"}, "give the full URL"),
         ({"url": "http://h/v1", "model": "m", "key": "NOT_SET_ANYWHERE"}, "variable NOT_SET_ANYWHERE, which is not"),
         ({"url": "http://h/v1", "model": "m", "key": "sk-secret"}, "name of an environment variable"),
     ],

@@ -13,8 +13,8 @@ from rolewise.data.tool_calls import parse_response
 from rolewise.rewards.reference_calls import read_calls
 from rolewise.roles.regions import label_regions, region_spans
 from rolewise.training.rollout_roles import call_regions
-from rolewise.weighting import ResT, ResTOfficial
-from rolewise.weighting.rest import StaticResT, weighs_closed
+from rolewise.weighting import ResT, ResTOfficial, StaticResT
+from rolewise.weighting.regions import weighs_closed
 
 CALL = '{"name": "f", "parameters": {"x": 1}}'
 PARTS = (NAME, ARGUMENTS, KEY, VALUE)

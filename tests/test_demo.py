@@ -12,7 +12,7 @@ from rolewise.core.errors import InputError
 from rolewise.jobs import demo as demo_job
 from rolewise.jobs.demo import DemoSize, demo
 from rolewise.jobs.demo_model import PACKAGE, fetch_demo_model
-from rolewise.jobs.options import DemoOptions
+from rolewise.options.labelling import DemoOptions
 
 pytest_plugins = ("workbench",)
 

@@ -90,7 +90,7 @@ def test_llama_cpp_is_seen_for_what_it_can_do(llama: ServerEngine) -> None:
     assert (can.stop_token_ids, can.chosen_logprobs) == (False, False)
     assert llama.describe()["server"] == "llamacpp"
     assert llama.describe()["context"] == 1024
-    with pytest.raises(EngineError, match="can't give log-probabilities of the prompt's tokens"):
+    with pytest.raises(EngineError, match="can't return log-probabilities of the prompt's tokens"):
         llama.score([[5, 6]])
 
 

@@ -9,10 +9,11 @@ from engines_at_hand import CountingSuite, ScriptedEngine
 
 from rolewise.core.errors import InputError, RolewiseError
 from rolewise.engines.base import Sample, Sampling
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.played_log import PlayedLog
 from rolewise.evaluation.prompting import Prompter, check_messages
 from rolewise.evaluation.runner import Runner, draw
-from rolewise.evaluation.suite import Ask, Example, Verdict
+from rolewise.evaluation.suite import Ask
 
 
 def count_questions(prompt, sample):
@@ -86,13 +87,13 @@ def test_tools_that_the_template_drops_are_written_and_that_is_said(chatml_token
     prompter = Prompter(chatml_tokenizer)
     tools = [{"type": "function", "function": {"name": "weather_of", "parameters": {"type": "object"}}}]
     assert "weather_of" in prompter.prompt_text([{"role": "user", "content": "hi"}], tools)
-    assert any("no place for tools" in note for note in prompter.notes)
+    assert any("does not support tools" in note for note in prompter.notes)
     assert len(prompter.notes) == 1
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "user"}], [{"role": "user", "content": None}], [{"content": "a"}]])
 def test_a_question_without_text_is_refused(messages):
-    with pytest.raises(InputError, match=r"no messages|no text|no role"):
+    with pytest.raises(InputError, match=r"without messages|no text|no role"):
         check_messages(messages)
 
 
@@ -190,6 +191,6 @@ def test_a_play_may_end_without_a_question(counting, chatml_tokenizer):
 def test_a_verdict_that_is_no_json_is_refused(tmp_path, counting, chatml_tokenizer):
     counting.play = ends_with(Verdict(1.0, "", {"set": {1}}))
     _, played = play(counting, chatml_tokenizer)
-    with PlayedLog(tmp_path / "log.jsonl") as log, pytest.raises(InputError, match="can't be kept as JSON"):
+    with PlayedLog(tmp_path / "log.jsonl") as log, pytest.raises(InputError, match="can't be stored as JSON"):
         log.add(played[0])
     assert not (tmp_path / "log.jsonl").read_bytes()

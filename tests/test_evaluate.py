@@ -19,8 +19,8 @@ from rolewise.cli.main import main
 from rolewise.core.errors import InputError
 from rolewise.jobs.eval_comparison import comparison_notes, comparison_table
 from rolewise.jobs.eval_notes import suite_notes
-from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.evaluate import EvalResult, evaluate, read_eval, suite_settings
+from rolewise.options.answers import EvalOptions
 
 PLUGIN = Path(__file__).with_name("suite_plugin.py")
 
@@ -65,7 +65,7 @@ def test_the_same_command_again_does_nothing(bench, evaluated, capsys):
     output, _ = evaluated
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     assert main(arguments(bench, output)) == 0
-    assert "was evaluated already" in capsys.readouterr().err
+    assert "already evaluated" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
@@ -132,8 +132,8 @@ def lora(bench, tmp_path_factory):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"base_model_name_or_path": "/nowhere/base"}, "its base model /nowhere/base is not there; write where it is"),
-        ({"base_model_name_or_path": None}, "does not name the model that it belongs to"),
+        ({"base_model_name_or_path": "/nowhere/base"}, "its base model /nowhere/base is missing; set base_model"),
+        ({"base_model_name_or_path": None}, "does not name its base model"),
         ({"peft_type": "NOPE"}, "this adapter does not fit"),
         ({"r": 5}, "size mismatch for"),
         ({}, "an adapter without weights (adapter_model.safetensors)"),
@@ -169,7 +169,7 @@ def test_an_adapter_whose_base_is_nowhere_is_told_from_one_without_a_tokenizer(
     assert main(arguments(bench, tmp_path / "out", "--model", str(adapter))) == 2
     error = capsys.readouterr().err
     assert (
-        f"{adapter}: an adapter, and its base model some/model is missing: it is no folder here, and the hub" in error
+        f"{adapter}: an adapter whose base model some/model is missing: there is no such folder, and the hub" in error
     )
     assert error.count("\n") == 1
 
@@ -180,7 +180,7 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, ca
     assert main(command) == 0
     captured = capsys.readouterr()
     printed = " ".join(captured.out.split())
-    assert "Compared on the examples of both" in printed
+    assert "Comparison on shared examples" in printed
     assert "(McNemar," in printed  # the rest may stand in the cell's next line
     assert "+0.0% [+0.0%," in printed
     told = " ".join(captured.err.split())
@@ -191,8 +191,8 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, ca
     ("more", "message"),
     [
         (["--suite", "bfc"], "suite 'bfc' is not known; choose from bfcl, api_bank"),
-        (["--suite", "short_answers,short_answers"], "names one twice"),
-        (["--samples", "4"], "give a temperature"),
+        (["--suite", "short_answers,short_answers"], "names a suite twice"),
+        (["--samples", "4"], "set a temperature above 0"),
         (["--samples", "4", "--temperature", "1"], "samples is 4, but short_answers takes one answer per question"),
         (["--limit", "0"], "limit is 0"),
         (["--temperature", "nan"], "temperature is nan"),
@@ -248,7 +248,7 @@ def test_where_the_judge_is_changes_nothing_and_which_it_is_does(bench, tmp_path
 
     assert run("url=http://a/v1,model=m") == 0
     assert run("url=http://b/v1,model=m,key=K,simulator_url=http://c/v1,simulator_key=L") == 0
-    assert "was evaluated already" in capsys.readouterr().err
+    assert "already evaluated" in capsys.readouterr().err
     assert run("url=http://a/v1,model=n") == 2
 
 
@@ -261,7 +261,7 @@ def test_a_run_of_other_suites_is_refused_before_the_work(evaluated, bench, tmp_
     output, _ = evaluated
     command = ["eval", "--model", bench.model, "--suite", "gsm8k", "--output", tmp_path / "o", "--against", output]
     assert main([str(part) for part in command]) == 2
-    assert "has short_answers, and none of gsm8k to compare with" in capsys.readouterr().err
+    assert "has short_answers, but none of gsm8k to compare with" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -270,7 +270,7 @@ def test_the_same_suites_in_yaml_are_the_same_run(evaluated, bench, tmp_path, ca
     config = tmp_path / "config.yaml"
     config.write_text(f"model: {bench.model}\nsuite: [short_answers]\nplugin: {PLUGIN}\noutput: {output}\n")
     assert main(["eval", "--config", str(config)]) == 0
-    assert "was evaluated already" in capsys.readouterr().err
+    assert "already evaluated" in capsys.readouterr().err
 
 
 def test_a_relative_cache_is_found_from_other_folders(tmp_path, monkeypatch):
@@ -327,7 +327,7 @@ def test_what_two_runs_differ_in_besides_the_model_is_said():
 )
 def test_examples_of_different_data_are_not_compared(first, second, same):
     a, b = run_of("a", s=(first, ONES), other=({}, ONES)), run_of("b", s=(second, ONES), other=({}, TWOS))
-    told = "s: not compared, for a and b were played on different data"
+    told = "s: not compared, since a and b were played on different data"
     assert comparison_notes(a, b) == ([] if same else [told])
     assert [row[0] for row in comparison_table(a, b).rows] == (["S", "OTHER"] if same else ["OTHER"])
     if not same:
@@ -349,8 +349,8 @@ def test_what_makes_a_score_doubtful_is_noted():
     assert suite_notes("s", records, {"data": "0a1b (not a file that is known)"}) == [
         "s: 1 of 4 examples got no answer; the first: too long a prompt",
         "s: 1 of 4 examples got an empty answer",
-        "s: 1 of 4 examples got an answer that was cut off at its greatest length (max_new_tokens)",
-        "s: played on a local copy that is not the pinned file; its digest is in summary.json",
+        "s: 1 of 4 examples got an answer that was cut off at the maximum length (max_new_tokens)",
+        "s: played on a local copy that differs from the pinned file; its digest is in summary.json",
     ]
     assert suite_notes("s", [{"id": "a", "asked": [step("fine")]}], {"data": "0a1b"}) == []
 
@@ -371,10 +371,10 @@ def test_what_the_server_says_during_the_run_is_in_the_records(bench, server, tm
     server.fault = refuse_long
     assert main(arguments(bench, output, "--server", server.url, "--temperature", "1", "--limit", "3")) == 0
     notes = json.loads((output / "summary.json").read_text())["notes"]
-    assert "the server does not keep to a seed: another run draws other samples" in notes
+    assert "the server ignores seeds: another run draws other samples" in notes
     assert any("3 of 3 examples got no answer; the first:" in note and "no more" in note for note in notes)
     assert notes[0] in json.loads((output / "run.json").read_text())["engine"]["notes"]
-    assert "note: the server does not keep to a seed" in capsys.readouterr().err
+    assert "note: the server ignores seeds" in capsys.readouterr().err
 
 
 def test_answers_of_two_served_models_are_not_mixed(bench, server, tmp_path, capsys):
@@ -394,7 +394,7 @@ def test_answers_of_two_served_models_are_not_mixed(bench, server, tmp_path, cap
     server.models = ["other"]
     capsys.readouterr()
     assert main(command) == 2
-    assert "holds answers of tiny, and the server now serves other" in capsys.readouterr().err
+    assert "holds answers of tiny, but the server now serves other" in capsys.readouterr().err
     server.models = ["other", "tiny"]
     assert main([*command, "--served-model", "tiny"]) == 0
 
@@ -420,10 +420,10 @@ def test_a_finished_run_is_not_shown_for_another_served_model(bench, server, tmp
     assert again()[0] == 0
     code, said = again()
     assert code == 0
-    assert "was evaluated already" in said
+    assert "already evaluated" in said
     assert "holds answers" not in said
     server.models = ["other", "tiny"]
-    refusal = f"{tmp_path / 'scores'}: holds answers of tiny, not of other; choose another output, or name the first"
+    refusal = f"{tmp_path / 'scores'}: holds answers of tiny, not of other; choose another output, or select the former"
     for more in ([], ["--served-model", "other"]):
         code, said = again(*more)
         assert (code, refusal in said) == (2, True), said
@@ -439,12 +439,15 @@ def test_a_finished_run_says_whose_answers_it_holds_where_another_server_is_name
         asked = len(other.bodies)
         assert main([*command, other.url.removesuffix("/v1")]) == 0
         said = capsys.readouterr().err
-        assert f"holds answers of tiny at {server.url}; {other.url} was not asked" in said
+        assert f"holds answers of tiny at {server.url}, none from {other.url}" in said
         assert len(other.bodies) == asked
     server.stop()
     assert main([*command, server.url]) == 0
     said = capsys.readouterr().err
-    assert f"holds answers of tiny; whether that is served now is not known: {server.url} can't be reached" in said
+    assert (
+        f"holds answers of tiny; it is unknown whether the server still serves it: {server.url} can't be reached"
+        in said
+    )
 
 
 def test_a_run_that_fails_before_an_answer_leaves_nothing(bench, server, tmp_path):
@@ -454,7 +457,8 @@ def test_a_run_that_fails_before_an_answer_leaves_nothing(bench, server, tmp_pat
 
 
 FAULTY = """
-from rolewise.evaluation.suite import Ask, Example, Suite, Verdict
+from rolewise.evaluation.suite import Ask, Suite
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.suites import register_suite
 
 class Faulty(Suite):
@@ -479,7 +483,7 @@ register_suite("faulty", lambda settings: {made})
     [
         ({"examples": "return [Example('a', 'c', 0), Example('a', 'c', 1)]"}, "has 2 examples with the id 'a'"),
         ({"examples": "return []"}, "has no examples"),
-        ({"examples": "raise KeyError('boom')"}, "its examples failed: KeyError: 'boom' (faulty.py:9); mend the suite"),
+        ({"examples": "raise KeyError('boom')"}, "its examples failed: KeyError: 'boom' (faulty.py:10); fix the suite"),
         ({"version": "{'a': {1}}"}, "its version failed: TypeError"),
         ({"made": "None"}, "the function registered for it returns None, not a Suite"),
     ],

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from workbench import Workbench
 
 from rolewise.core.errors import InputError
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
-from rolewise.experiment.config import read_experiment
-from rolewise.experiment.inputs import check_inputs
-from rolewise.experiment.plan import plan_experiment, plan_table
-from rolewise.experiment.run import ExperimentResult, run_experiment
-from rolewise.experiment.runs import Plan, Run, reference_row
+from rolewise.experiment_runner.config import read_experiment
+from rolewise.experiment_runner.inputs import check_inputs
+from rolewise.experiment_runner.plan import plan_experiment, plan_table
+from rolewise.experiment_runner.run import ExperimentResult, run_experiment
+from rolewise.experiment_runner.runs import Plan, Run, reference_row
+from rolewise.generator import generate
 
 BASE: dict[str, Any] = {
     "output": "out",
@@ -133,7 +133,7 @@ def test_the_plan_counts_fine_tunings_that_are_no_rows(tmp_path: Path) -> None:
     experiment = read_experiment(written(tmp_path, methods=["sft+grpo", "sft+rest"], seeds=[0, 1]))
     table = plan_table(experiment, plan_experiment(experiment))
     assert [line[1] for line in table.rows] == ["SFT → GRPO", "SFT → ResT"]
-    assert table.note.startswith("4 runs, 1 labelled data set; 2 fine-tunings more, which runs go on from;")
+    assert table.note.startswith("4 runs, 1 labelled data set; 2 fine-tunings more, which runs continue from;")
 
 
 MISTAKES = [
@@ -154,12 +154,12 @@ MISTAKES = [
         r"methods\[0\].grpo.weighting 'rft' does not go with roles",
     ),
     ({"methods": [{"name": "my", "grpo": {"weighting": "rest"}, "sample": {}}]}, "methods.0..weighting is missing"),
-    ({"grpo": {"weighting": "rest"}}, "grpo.weighting: the method decides it"),
+    ({"grpo": {"weighting": "rest"}}, "grpo.weighting: the method sets it"),
     ({"grpo": {"max_length": 3}}, "grpo.max_length: give it under data"),
     ({"grpo": {"seed": 3}}, "grpo.seed: give seeds"),
     ({"grpo": {"temperatur": 3}}, "grpo.temperatur: .*did you mean temperature"),
     ({"grpo": {"temperature": 0}}, "grpo.temperature is 0"),
-    ({"grpo": {"granularity": "fine"}}, "grpo.granularity 'fine'"),
+    ({"grpo": {"granularity": "fine"}}, "grpo.granularity is part of a reward now"),
     ({"grpo": {"num_generations": 3}}, r"methods\[1\].grpo: generation_batch_size .* divisible by num_generations"),
     ({"sample": {"temperature": 0}, "methods": ["rsft"]}, r"methods\[0\].sample.samples is 4, but at temperature 0"),
     ({"sample": {"check": "guess"}, "methods": ["rsft"]}, "sample.check 'guess' is not known"),
@@ -251,7 +251,7 @@ def finished(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> tupl
     commands = InProcess()
     path = small(folder, bench)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rolewise.experiment.run.run_command", commands)
+        patch.setattr("rolewise.experiment_runner.run.run_command", commands)
         result = run_experiment(read_experiment(path))
     return path, result, commands
 
@@ -313,7 +313,7 @@ def test_what_failed_is_named_by_all_that_wanted_to_go_on_from_it(
     base, *others = result.failures
     assert base.place == "runs/tiny/sft/default/seed-0/train"
     assert [failure.place.split("/")[2] for failure in others] == ["sft+grpo", "sft+rest"]
-    assert {failure.reason for failure in others} == {f"not begun, since {base.place} failed"}
+    assert {failure.reason for failure in others} == {f"not started, since {base.place} failed"}
     assert in_process.done == ["label", "sft"]
 
 

@@ -21,14 +21,14 @@ from workbench import Workbench, command_line, environment
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
-from rolewise.experiment.config import read_experiment, slug
-from rolewise.experiment.measuring import measure_role_losses
-from rolewise.experiment.run import ExperimentResult, run_experiment
-from rolewise.experiment.stages import run_command
+from rolewise.experiment_runner.config import read_experiment, slug
+from rolewise.experiment_runner.measuring import measure_role_losses
+from rolewise.experiment_runner.run import ExperimentResult, run_experiment
+from rolewise.experiment_runner.stages import run_command
+from rolewise.generator import generate
 from rolewise.jobs.label import label
-from rolewise.jobs.options import LabelOptions
+from rolewise.options.labelling import LabelOptions
 
 PLUGIN = Path(__file__).with_name("suite_plugin.py")
 FILES = ("table.md", "table.csv", "results.json", "report.html", "loss_by_role.svg", "score_over_inv_tau.svg")
@@ -68,7 +68,7 @@ def finished(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> tupl
     commands = InProcess()
     path = write_experiment(folder, bench)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rolewise.experiment.run.run_command", commands)
+        patch.setattr("rolewise.experiment_runner.run.run_command", commands)
         result = run_experiment(read_experiment(path))
     return path, result, commands
 
@@ -266,7 +266,7 @@ def test_without_labels_their_runs_fail_and_others_do_not(bench: Workbench, tmp_
         return "no memory" if "shad" in str(log) and "labels" in str(log) else real(words, log, said)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rolewise.experiment.run.run_command", no_shad)
+        patch.setattr("rolewise.experiment_runner.run.run_command", no_shad)
         result = run_experiment(read_experiment(path))
     labels, run = result.failures
     assert (labels.place.rpartition("-")[0], labels.reason) == ("labels/tiny/shad", "no memory")
@@ -346,16 +346,21 @@ def test_a_method_called_like_html_is_shown_as_it_is_written(
     assert "\\<script>alert(1)\\</script>\\|[red]x" in (out / "table.md").read_text()
 
 
+@pytest.mark.usefixtures("registries")
 def test_other_methods_do_not_make_a_run_that_reads_no_labels_another(
     bench: Workbench, tmp_path: Path, in_process: InProcess
 ) -> None:
     """SFT logs its losses by the roles of another method's labels; which those are may change with the methods."""
 
     def run(methods: list[Any], seeds: list[int]) -> ExperimentResult:
-        path = write_experiment(tmp_path, bench, methods=methods, seeds=seeds, measure={})
+        path = write_experiment(tmp_path, bench, methods=methods, seeds=seeds, measure={}, plugin=str(plugin))
         return run_experiment(read_experiment(path))
 
-    other = {"name": "other", "weighting": "rft", "label": {"method": "regex", "seed": 1}}  # of the same roles
+    plugin = tmp_path / "again.py"
+    plugin.write_text(
+        "from rolewise.labelling.labellers import by_regex, register_labeller\n\nregister_labeller('again', by_regex)\n"
+    )
+    other = {"name": "other", "weighting": "rft", "label": {"method": "again"}}  # of the same roles
     run(["sft", "regex-rft"], [0])
     for methods, seeds, new in ((["sft", other], [0], ["label", "sft"]), (["sft"], [0, 1], ["sft"])):
         before = len(in_process.done)
@@ -372,7 +377,7 @@ def test_other_methods_do_not_make_a_run_that_reads_no_labels_another(
 def test_a_second_runner_is_refused(bench: Workbench, tmp_path: Path, in_process: InProcess) -> None:
     path = write_experiment(tmp_path, bench)
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another process is at work"):
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another process is working"):
         run_experiment(read_experiment(path))
     assert in_process.done == []
 
@@ -403,7 +408,7 @@ def command(code: str) -> list[str]:
             "no good",
         ),
         ("raise MemoryError('no room')", "MemoryError: no room"),
-        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL, perhaps for want of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL, possibly out of memory"),
         ("import sys; sys.exit(3)", "exit code 3"),
     ],
 )

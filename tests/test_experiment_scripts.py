@@ -12,8 +12,8 @@ import pytest
 from workbench import Workbench, small_label_arguments, tiny_model, tiny_tokenizer
 
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
 from rolewise.data.readers import read_conversations, write_conversations
+from rolewise.generator import generate
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if "__main__" in path.read_text("utf-8"))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rolewise.core.statistics import Interval
 from rolewise.evaluation.accuracy import compare_runs
-from rolewise.evaluation.statistics import Interval
-from rolewise.experiment.plots import draw_curves, draw_sweep
-from rolewise.experiment.report import _interval
-from rolewise.experiment.results import Measure, Measurement, Results, cell
-from rolewise.experiment.runs import Labelling, Plan, Run
-from rolewise.experiment.series import Line, Panel, loss_panels
+from rolewise.experiment_runner.plots import draw_curves, draw_sweep
+from rolewise.experiment_runner.report import _interval
+from rolewise.experiment_runner.results import Measure, Measurement, Results, cell
+from rolewise.experiment_runner.runs import Labelling, Plan, Run
+from rolewise.experiment_runner.series import Line, Panel, loss_panels
 
 LOSS, SCORE = Measure("loss", "loss", True), Measure("suite", "suite", False)
 

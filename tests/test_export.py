@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import options_of
 from datasets import load_dataset
 from labelled_sets import make_labelled, without_losses
 from tiny import reference_weights
@@ -12,7 +13,7 @@ from workbench import tiny_tokenizer
 
 from rolewise import Conversation, ExportOptions, InputError, export
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
+from rolewise.generator import generate
 from rolewise.weighting import WEIGHTINGS
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
@@ -34,7 +35,7 @@ def labelled(conversations, tokenizer, tmp_path_factory):
 
 
 def exported(labelled, output: Path, **options: object):
-    return export(ExportOptions(data=str(labelled.path), output=str(output), **options))  # type: ignore[arg-type]
+    return export(options_of(ExportOptions, data=str(labelled.path), output=str(output), **options))
 
 
 def json_lines(path: Path) -> list[dict]:
@@ -47,7 +48,8 @@ def parquet(path: Path, cache: Path) -> list[dict]:
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_weights_equal_the_equations_at_the_stored_losses(labelled, tmp_path, weighting):
-    exported(labelled, tmp_path / "w.parquet", weighting=weighting, inv_tau=1.5, alpha=0.2)
+    own = {"rft": {"inv_tau": 1.5}, "alpha": {"alpha": 0.2}}.get(weighting, {})
+    exported(labelled, tmp_path / "w.parquet", weighting=weighting, **own)
     rows = parquet(tmp_path / "w.parquet", tmp_path)
     samples = list(labelled.samples())
     length = max(len(sample.mask_T) for sample in samples)
@@ -122,11 +124,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"to": "axolotl"}, "Axolotl's data switches tokens on and off; weights of rft are neither"),
+            ({"to": "axolotl"}, "Axolotl's data switches tokens on or off; weights of rft are neither"),
             ({"to": "axolotl", "weighting": "alpha", "alpha": 0.3}, "weights of alpha are neither"),
             ({"to": "axolotl", "weighting": "sample-mean"}, "weights of sample-mean are neither"),
             ({"to": "ms-swift", "weighting": "alpha", "alpha": 0}, "ms-swift's data switches whole turns"),
-            ({"to": "csv"}, "format 'csv' is not known; choose one of parquet, trl, axolotl, ms-swift"),
+            ({"to": "csv"}, "to 'csv' is not known; choose one of parquet, trl, axolotl, ms-swift"),
             ({"alpha": 2, "weighting": "alpha"}, "alpha is 2"),
         ],
     )
@@ -137,7 +139,7 @@ class TestRefused:
 
     def test_rft_without_losses(self, tokenizer, conversations, tmp_path):
         plain = without_losses(tmp_path / "regex", tokenizer, conversations)
-        with pytest.raises(InputError, match="rft weighs by base losses, and not every token has one"):
+        with pytest.raises(InputError, match="rft weights by base losses, but not every token has one"):
             exported(plain, tmp_path / "out")
         assert not list(tmp_path.glob("*out*"))
         exported(plain, tmp_path / "out", weighting="alpha")
@@ -147,7 +149,7 @@ class TestRefused:
         labelled.rows.remove_columns("conversation").save_to_disk(old)
         (old / "rolewise.json").write_bytes((labelled.path / "rolewise.json").read_bytes())
         options = ExportOptions(data=str(old), output=str(tmp_path / "out"), to="ms-swift", weighting="none")
-        with pytest.raises(InputError, match="holds no conversations"):
+        with pytest.raises(InputError, match="has no conversations"):
             export(options)
 
     def test_an_output_that_is_there(self, labelled, tmp_path):
@@ -163,4 +165,4 @@ def test_the_command_says_what_it_wrote(labelled, tmp_path, monkeypatch, capsys)
     assert main(["export", "--data", str(labelled.path), "--output", str(output)]) == 0
     captured = capsys.readouterr()
     assert f"5 rows: {output}" in captured.out
-    assert "at the stored base losses" in captured.err
+    assert "use the stored base losses" in captured.err

@@ -16,7 +16,7 @@ from rolewise.core.behaviour import RFTT
 from rolewise.core.errors import InputError
 from rolewise.data.labelled import load_labelled
 from rolewise.jobs.engines import open_model, open_tokenizer
-from rolewise.jobs.eval_options import EvalOptions
+from rolewise.options.answers import EvalOptions
 from rolewise.training.functional_tokens import add_functional_tokens, functional_token_ids
 
 STEPS = "<next_step>Add {0} and {0}.</next_step>\n<verify>It is even.</verify>\n<output>{1}</output>"
@@ -61,7 +61,7 @@ def test_labels_by_behaviour_train_with_any_weighting(bench, conversations, tmp_
     assert counts["boilerplate"] >= 6
     assert counts["plain"] == 0
 
-    with pytest.raises(InputError, match="labelled with functional tokens that the model has not; give the same"):
+    with pytest.raises(InputError, match="labelled with functional tokens that the model lacks; give the same"):
         tune(bench, labelled_at, run)
     tune(bench, labelled_at, run, "--behaviours", "rftt", "--weighting", "rft", "--merge")
     [line, *_] = [json.loads(text) for text in (run / "log.jsonl").read_text().splitlines()]
@@ -79,7 +79,7 @@ def test_labels_by_behaviour_train_with_any_weighting(bench, conversations, tmp_
 
     again = tmp_path / "again"
     tune(Workbench(run / "merged", conversations), conversations, again, "--behaviours", "rftt")
-    assert "16 of 16 functional tokens are in the model already" in " ".join(capsys.readouterr().err.split())
+    assert "16 of 16 functional tokens already exist in the model" in " ".join(capsys.readouterr().err.split())
     assert functional_token_ids(AutoTokenizer.from_pretrained(again)) == ids
 
 

@@ -141,7 +141,7 @@ def test_the_models_precision_stays(dtype):
 
 def test_what_can_not_be_used_is_refused():
     tokenizer = tiny_tokenizer("llama3")
-    with pytest.raises(InputError, match=r"no functional token <clarify> \(it cuts it into \d+ pieces\)"):
+    with pytest.raises(InputError, match=r"no functional token <clarify> \(it splits it into \d+ pieces\)"):
         functional_token_ids(tokenizer)
     words = Tokenizer(models.WordLevel({"<unk>": 0, "</ponder>": 1}, unk_token="<unk>"))
     with pytest.raises(InputError, match=r"</ponder> is an ordinary word of the tokenizer \(id 1\)"):

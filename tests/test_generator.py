@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation
-from rolewise.data.generator import generate, reference_calls
-from rolewise.data.generator.apis import APIS
-from rolewise.data.generator.phrases_eval import BANKS
-from rolewise.data.generator.values import POOLS
+from rolewise.generator import generate, reference_calls
+from rolewise.generator.apis import APIS
+from rolewise.generator.arguments import POOLS
+from rolewise.generator.phrases_eval import BANKS
 
 PINNED_SHA256 = "c0a801a75a2e69c45d9495acc60162d730b336914d27adfddfe10845abdde667"
 NUMBERS = dict(one=1, two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9, ten=10, eleven=11, twelve=12)  # noqa: C408

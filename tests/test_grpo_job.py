@@ -16,9 +16,9 @@ from workbench import Workbench, tiny_model, tiny_tokenizer
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import Renderer
+from rolewise.generator import generate
 from rolewise.jobs.grpo import rewards, train_grpo
 from rolewise.rewards.registry import _registered, make_rewards, register_reward
 from rolewise.training.grpo import WeightedGRPOTrainer
@@ -76,7 +76,7 @@ def test_a_run_leaves_model_log_report_and_a_config_that_runs_again(finished: Pa
     assert (again[0].reward, again[1].max_steps, again[1].weighting) == ("toolrl,vowels", 6, "rest")
     capsys.readouterr()
     assert main(["grpo", "--config", str(finished / "config.yaml")]) == 0
-    assert "was trained already" in capsys.readouterr().err
+    assert "already trained" in capsys.readouterr().err
 
 
 def test_killed_and_resumed_the_curve_is_the_same(finished: Path, grpo: list[str], tmp_path: Path, monkeypatch) -> None:
@@ -103,19 +103,21 @@ def test_killed_and_resumed_the_curve_is_the_same(finished: Path, grpo: list[str
 
 def test_bad_options_are_one_line(grpo: list[str], tmp_path: Path, capsys) -> None:
     cases = {
-        ("--reward", "rest,nothing"): "reward 'nothing' is not known; choose from rest, toolrl",
+        ("--reward", "rest,nothing"): "reward 'nothing' is not known; choose from rest, rest-constant, toolrl",
         ("--weighting", "rft"): "does not go with roles regions: choose one of none, rest",
+        ("--weighting", "rset"): "weighting 'rset' is not known; choose one of none, rest, rest-entropy, ",
+        ("--accelerator-config", "nowhere.json"): "nowhere.json: cannot be read (No such file or directory)",
         ("--weighting", "rest-officially"): "is not known",
-        ("--region-weights", "thinking=1"): "'thinking' is no region; choose from other, tag, tool_name",
+        ("--region-weights", "thinking=1"): "'thinking' is not a region; choose from other, tag, tool_name",
         ("--region-weights", "think=low"): "is not of the form",
-        ("--ramp", "curved"): "ramp shape 'curved' is not known",
+        ("--ramp", "curved"): "--ramp 'curved' is not known; choose one of linear, cosine, step",
         ("--call-format", "xml"): "call_format 'xml' is not known",
         ("--temperature", "0"): "temperature is 0.0",
         ("--num-generations", "3"): "divisible by num_generations (3)",
         ("--eval-strategy", "steps"): "give eval_data",
         ("--max-prompt-length", "3"): "every prompt is longer than max_prompt_length 3",
         ("--steps-per-generation", "64"): "but a rollout takes 128",
-        ("--granularity", "fine"): "granularity 'fine' is not known",
+        ("--granularity", "fine"): "option --granularity is part of a reward now",
         ("--loss-type", "ppo"): "loss_type 'ppo' is not known; choose one of dapo, grpo",
         ("--importance-sampling-level", "word"): "importance_sampling_level 'word' is not known",
         ("--scale-rewards", "all"): "scale_rewards 'all' is not known",
@@ -138,20 +140,16 @@ def test_options_say_which_rules_reward(grpo: list[str], tmp_path: Path) -> None
     assert [type(function).__name__ for function in functions] == ["ToolCallFormat", "ToolCallCorrectness"]
     assert functions[0].rules.schedule == "dynamic"
     assert functions[0].rules.steps_per_rollout == 3
-    changed = [
-        "--granularity",
-        "coarse",
-        "--schedule",
-        "constant",
-        "--correctness-max",
-        "1",
-        "--length-reward",
-        "dynamic",
-    ]
-    functions = rewards(*read_command([*plain, *changed]))
-    rules = functions[0].rules
-    assert len(functions) == 3
-    assert (rules.granularity, rules.correctness_max, rules.length) == ("coarse", 1.0, "dynamic")
+    for name, count, own in (
+        ("toolrl-coarse", 2, {"granularity": "coarse"}),
+        ("toolrl-equal-max", 2, {"correctness_max": 1.0}),
+        ("toolrl-two-stage", 2, {"schedule": "two-stage"}),
+        ("toolrl-length-dynamic", 3, {"length": "dynamic"}),
+        ("rest-constant", 2, {"schedule": "constant", "format_rule": "rest"}),
+    ):
+        functions = rewards(*read_command([*plain, "--reward", name]))
+        assert len(functions) == count
+        assert {key: getattr(functions[0].rules, key) for key in own} == own
     assert rewards(*read_command([*plain, "--call-format", "hermes"]))[0].rules.format_rule == "parts"
     with pytest.raises(ValueError, match="is taken"):
         register_reward("rest", len)
@@ -195,11 +193,11 @@ def test_a_reward_of_ones_own_may_be_silent_but_not_wrong() -> None:
     assert asked(lambda completions, **_: torch.tensor([1.0, math.nan])) == pytest.approx([1.0, math.nan], nan_ok=True)
     assert asked(later) == asked(Instance()) == [1.0, 1.0]
     cases = {
-        (lambda completions, **_: 1 / 0): r"'mine' failed \(ZeroDivisionError: division by zero\); mend its plugin",
+        (lambda completions, **_: 1 / 0): r"'mine' failed \(ZeroDivisionError: division by zero\); fix its plugin",
         (lambda completions: [1, 2]): "'mine' failed .TypeError",
         fails_later: r"'mine' failed \(OSError: gone\)",
-        (lambda completions, **_: None): "'mine' gave None; it returns a list",
-        (lambda completions, **_: ["good", "bad"]): "'mine' gave something else than numbers: could not convert",
+        (lambda completions, **_: None): "'mine' gave None; return a list",
+        (lambda completions, **_: ["good", "bad"]): "'mine' returned values that are not numbers: could not convert",
         (lambda completions, **_: [1.0]): "'mine' gave 1 numbers for 2 completions",
         (lambda completions, **_: [1.0, math.inf]): "'mine' gave an infinite number",
     }
@@ -240,7 +238,7 @@ def test_the_reward_rises_and_goes_on_rising_after_a_kill(weighting: str, tmp_pa
     arguments = ["grpo", "--model", tmp_path / "model", "--data", tmp_path / "model" / "data.jsonl"]
     # Four prompts, the same in every rollout, so that the curve is that of the policy and not of the prompts drawn.
     arguments += ["--limit", 5, "--output", tmp_path / "run", "--weighting", weighting]
-    arguments += ["--schedule", "constant", "--no-lora"]
+    arguments += ["--reward", "rest-constant", "--no-lora"]
     arguments += ["--max-steps", 30, "--num-generations", 32, "--per-device-train-batch-size", 128, "--save-steps", 10]
     arguments += ["--max-completion-length", 80, "--learning-rate", "5e-4", "--lr-scheduler-type", "constant"]
     arguments += ["--use-cpu", "true", "--gradient-checkpointing", "false", "--generations", 0]

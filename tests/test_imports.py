@@ -1,7 +1,9 @@
-"""Imports run one way, down the floors; and asking for help loads nothing heavy."""
+"""Imports run one way, down the floors and never in a circle; and asking for help loads nothing heavy."""
 
 import ast
+import graphlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,22 +12,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "rolewise"
 
-# A module imports from its own floor or below.
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
+# A module imports from its own floor or below. The table in CONTRIBUTING.md says which folder is on which.
 FLOORS = {
-    "core": 0,
-    "data": 1,
-    "roles": 2,
-    "weighting": 2,
-    "engines": 2,
-    "rewards": 3,
-    "training": 3,
-    "labelling": 4,
-    "evaluation": 4,
-    "search": 4,
-    "reporting": 5,
-    "jobs": 5,
-    "experiment": 5,
-    "cli": 6,
+    folder: int(floor)
+    for floor, folders in re.findall(r"^\| (\d+) \| ([^|]+) \|", CONTRIBUTING.read_text(encoding="utf-8"), re.MULTILINE)
+    for folder in re.findall(r"`(\w+)`", folders)
 }
 
 # `rolewise/__init__.py` gathers the public names from every floor, so what the package needs must not come from there.
@@ -71,13 +64,43 @@ def broken_rules(source, package):
 def test_every_folder_has_a_floor():
     assert MODULES, f"no modules under {PACKAGE}"
     folders = {path.relative_to(PACKAGE).parts[0] for path in MODULES}
-    assert folders <= FLOORS.keys(), f"give {folders - FLOORS.keys()} a floor in FLOORS and in CONTRIBUTING.md"
+    assert folders == FLOORS.keys(), "the table of floors in CONTRIBUTING.md and the folders differ"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_down_the_floors(path):
     package = ".".join(["rolewise", *path.relative_to(PACKAGE).parts[:-1]])
     assert list(broken_rules(path.read_text(encoding="utf-8"), package)) == []
+
+
+def imported_modules(path):
+    """The modules of the package that a module imports, the facade left out; a name's own module before its package."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [(alias.name,) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names = [(f"{node.module}.{alias.name}", str(node.module)) for alias in node.names]
+        else:
+            continue
+        for candidates in names:
+            yield from [name for name in candidates if name in PATHS][:1]
+
+
+PATHS = {
+    ".".join(("rolewise", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in MODULES
+}
+
+
+@pytest.mark.parametrize("parts", [None, 2], ids=["modules", "folders"])
+def test_imports_make_no_circle(parts):
+    graph = {}
+    for name, path in PATHS.items():
+        node = ".".join(name.split(".")[:parts])
+        imported = {".".join(other.split(".")[:parts]) for other in imported_modules(path)}
+        graph.setdefault(node, set()).update(imported - {node})
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
 
 
 @pytest.mark.parametrize(

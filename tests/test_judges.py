@@ -210,7 +210,7 @@ def test_a_function_may_say_a_value_or_more(said: Any, expected: Judgement) -> N
 
 @pytest.mark.parametrize("said", [None, "0.5", float("nan"), float("inf"), (1, 2), (1, "a", 3), [1, 2]])
 def test_a_function_that_says_something_else_is_told(said: Any) -> None:
-    with pytest.raises(InputError, match=r"value 'mine', question half: returns .*; expected a number"):
+    with pytest.raises(InputError, match=r"value 'mine', question half: the function returned .*; expected a number"):
         FunctionValues(lambda question, steps: said, "mine").judge([path("a")])
 
 
@@ -232,7 +232,7 @@ def test_a_function_that_fails_is_named_in_one_line() -> None:
     def broken(question: Question, steps: Sequence[Step]) -> float:
         raise KeyError("no\nsuch thing")
 
-    with pytest.raises(InputError, match=r"^value 'broken', question half: the function fails: KeyError: [^\n]*$"):
+    with pytest.raises(InputError, match=r"^value 'broken', question half: the function failed: KeyError: [^\n]*$"):
         FunctionValues(broken).judge([path("a")])
 
 
@@ -247,7 +247,7 @@ def test_functions_are_known_by_name(tmp_path: Any) -> None:
     assert make_values("short").judge([path("a", "b")]) == [Judgement(0.5, "x")]
     with pytest.raises(InputError, match="value 'long' is not known; choose from math, short, or name the --plugin"):
         make_values("long")
-    with pytest.raises(InputError, match="asks no process-reward model"):
+    with pytest.raises(InputError, match="uses no process-reward model"):
         make_values("short", process_reward=Scripted())
     with pytest.raises(ValueError, match="'math' is taken"):
         register_value("math", lambda question, steps: 0.0)

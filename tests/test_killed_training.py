@@ -15,8 +15,8 @@ from test_warmup_command import tree_of
 from workbench import Workbench, files_of, small_label_arguments
 
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 from rolewise.search.tree import write_trees
 
 QUICK = {
@@ -84,7 +84,7 @@ def arguments_of(
         (folder / "vowels.py").write_text(VOWELS_REWARD, encoding="utf-8")
         given = ["grpo", "--model", bench.model, "--data", folder / "data.jsonl", *rollouts(*(shape or (2, 2, 1)))]
         given += ["--eval-data", folder / "held_out.jsonl", "--plugin", folder / "vowels.py", "--learning-rate", "0.01"]
-        given += ["--reward", "toolrl,vowels", "--schedule", "dynamic", "--gradient-variance", "--no-lora"]
+        given += ["--reward", "toolrl-dynamic,vowels", "--gradient-variance", "--no-lora"]
         return [*given, "--max-completion-length", 8, "--log-completions", "true"]
 
     def reinforce(folder: Path, *more: object) -> list[object]:

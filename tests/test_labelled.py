@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import options_of
 from datasets import Dataset, List, Value, load_from_disk
 from rich.progress import Progress
 from workbench import Workbench, files_of, lasting_files_of, tiny_tokenizer
@@ -17,15 +18,16 @@ from rolewise.data.labelled import INFO_FILE, load_labelled
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
-from rolewise.jobs.options import LabelOptions
 from rolewise.labelling.checks import check_labels
 from rolewise.labelling.classify import classify
+from rolewise.options.labelling import LabelOptions
 
 
 def run_label(bench: Workbench, output: Path, **options: object) -> LabelResult:
-    settings = {"min_pairs": 8, "max_length": 1024} | options
+    own = {"min_pairs": 8} if options.get("method", "shad") == "shad" else {}
+    settings = {**own, "max_length": 1024, **options}
     return label(
-        LabelOptions(model=str(bench.model), data=str(bench.data), output=str(output), **settings),  # type: ignore[arg-type]
+        options_of(LabelOptions, model=str(bench.model), data=str(bench.data), output=str(output), **settings),
         Progress(disable=True),
     )
 

@@ -8,9 +8,9 @@ from workbench import Workbench, tiny_tokenizer
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.labelled import LabelledInfo, TokenLabels, noted_tokenizer, save_labelled
 from rolewise.data.render import Renderer, tokenizer_fingerprint
+from rolewise.generator import generate
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
 
 pytest_plugins = ("workbench",)
@@ -55,7 +55,7 @@ def test_rows_know_their_tokenizer_and_train_with_it(rows, bench, tmp_path):
 
 
 def test_another_tokenizer_is_refused(rows, tmp_path):
-    with pytest.raises(InputError, match="another tokenizer"):
+    with pytest.raises(InputError, match="a different tokenizer"):
         trainer(rows, tiny_tokenizer(["quite another corpus"], 400), tmp_path)
 
 

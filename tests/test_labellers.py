@@ -1,7 +1,7 @@
 """Labellers of a user's own: what they give is checked, and how they fail is told in one line."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from rich.progress import Progress
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import Renderer
-from rolewise.labelling.labellers import LabellingContext, by_regex, checked, find_labeller, register_labeller
+from rolewise.generator import generate
+from rolewise.labelling.labellers import LabellingContext, by_regex, checked, register_labeller
+from rolewise.labelling.registry import LABELLERS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_what_fits_passes(samples):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (lambda s: all_reasoning(s)[:-1], "gave no labels for this sample"),
+        (lambda s: all_reasoning(s)[:-1], "gave no labels from this sample on"),
         (lambda s: [*all_reasoning(s), all_reasoning(s)[0]], "labels for more samples than there are"),
         (lambda s: spoilt(s, lambda roles: roles[:-1]), "not one `Role` per token"),
         (lambda s: spoilt(s, lambda roles: roles + np.uint8(90)), "not one `Role` per token"),
@@ -66,12 +67,20 @@ def test_what_does_not_fit_is_refused(labels, message, samples):
 
 
 def test_names(registries):
-    labeller = SimpleNamespace()
+    def labeller(samples, context, *, window: Annotated[int, "Tokens to look back."] = 3):
+        return [(samples, context, window)]
+
     register_labeller("mine", labeller)
-    assert find_labeller("mine") is labeller
+    assert LABELLERS.make("mine")("s", "c") == [("s", "c", 3)]
+    assert LABELLERS.parameters("mine")["window"].help == "Tokens to look back."
+    assert LABELLERS.make("mine", {"window": 5})("s", "c") == [("s", "c", 5)]
+    with pytest.raises(InputError, match=r"method mine has no parameter 'windwo'; did you mean window\?"):
+        LABELLERS.make("mine", {"windwo": 5})
+    with pytest.raises(InputError, match=r"window is 'x'; expected a whole number"):
+        LABELLERS.make("mine", {"window": "x"})
     with pytest.raises(ValueError, match="taken"):
         register_labeller("shad", labeller)
     with pytest.raises(
-        InputError, match=r"method 'other' is not known; choose one of shad, rho, reward, regex, .*mine"
+        InputError, match=r"method 'other' is not known; choose one of functional, regex, reward, rho, shad, .*mine"
     ):
-        find_labeller("other")
+        LABELLERS.make("other")

@@ -64,7 +64,7 @@ def test_many_launches_lose_no_exit_code_and_no_result() -> None:
 def test_a_command_of_one_process_is_refused_to_several(command, monkeypatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert _run([command]) == 2
-    said = f"rolewise {command}: this command works in one process, and 2 were started; start it without torchrun"
+    said = f"rolewise {command}: this command runs in one process, but 2 were started; start it without torchrun"
     assert capsys.readouterr().err.splitlines() == [said]
 
 
@@ -73,7 +73,7 @@ def test_accelerate_that_starts_one_of_several_is_told(monkeypatch, capsys) -> N
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert _run(["sft", "--model", "m", "--data", "d", "--output", "o"]) == 2
-    assert "asked for several processes and started one" in capsys.readouterr().err
+    assert "asked for several processes but started one" in capsys.readouterr().err
 
 
 def test_a_port_at_which_nobody_meets_is_told(monkeypatch, capsys) -> None:
@@ -95,5 +95,5 @@ def test_processes_that_did_not_join_are_refused(monkeypatch) -> None:
 
 def test_a_number_of_processes_that_is_none_is_refused(monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(InputError, match="WORLD_SIZE is 'two', no number"):
+    with pytest.raises(InputError, match="WORLD_SIZE is 'two', not a number"):
         launch.launched()

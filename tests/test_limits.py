@@ -153,7 +153,9 @@ def test_files_that_are_read_whole_have_a_size_that_they_may_have(tmp_path, monk
         lambda: adapter_base(tmp_path),
         lambda: limits.read_yaml(path),
     ):
-        with pytest.raises(InputError, match=r"^[^\n]*has more than 1000 bytes; is it the [a-z ]+ that you mean\?$"):
+        with pytest.raises(
+            InputError, match=r"^[^\n]*has more than 1000 bytes; check that this is the [a-z ]+ you mean$"
+        ):
             read_file()
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(rolewise.__file__).parent
 METHODS = {"search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn"}
 MADE_AT_RUN_TIME = {
     "rolewise.data.chat_template",
-    "rolewise.data.generator.writer",
+    "rolewise.generator.writer",
     "rolewise.evaluation.suites.bfcl.worker.official",
     "rolewise.search.warmup_data",
 }

@@ -2,26 +2,26 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
-from trl import GRPOConfig
 from workbench import Workbench
 
 from rolewise import SFTOptions, WeightedSFTConfig, fine_tune
 from rolewise.core.transformers_insides import checkpointing
-from rolewise.jobs.grpo_options import GRPOOptions
-from rolewise.jobs.model_card import FINE_TUNING, REINFORCEMENT, ROLLOUTS, write_model_cards
-from rolewise.jobs.options import WEIGHTINGS
-from rolewise.jobs.reinforce_options import ROLLOUTS_FROM, ReinforceOptions
+from rolewise.jobs.card_contents import FINE_TUNING, REINFORCEMENT, ROLLOUTS, write_model_cards
+from rolewise.options.training import GRPOOptions, ReinforceOptions
 from rolewise.reporting.content import Table
+from rolewise.training.grpo import WeightedGRPOConfig
+from rolewise.weighting import WEIGHTINGS, TokenMean, register_weighting
 
 
-def training(**more: object) -> GRPOConfig:
+def training(**more: object) -> WeightedGRPOConfig:
     settings = {"use_cpu": True, "bf16": False, "report_to": "none", **checkpointing(True)}
-    return GRPOConfig(output_dir="unused", **settings, **more)
+    return WeightedGRPOConfig(output_dir="unused", **settings, **more)
 
 
 def rows(count: int) -> Dataset:
@@ -44,7 +44,6 @@ def tuned(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=str(bench.model),
         data=str(bench.data),
         output=str(output),
-        weighting="none",
         behaviours="rftt",
         merge=True,
         eval_share=0.25,
@@ -118,14 +117,18 @@ def test_a_base_from_the_hub_is_linked_and_shares_are_told(tmp_path: Path) -> No
     assert "| max steps" not in body
 
 
+@pytest.mark.usefixtures("registries")
 def test_every_method_is_named(tmp_path: Path) -> None:
-    assert set(FINE_TUNING) == set(WEIGHTINGS)
-    assert set(ROLLOUTS) == set(ROLLOUTS_FROM)
+    register_weighting("mine", TokenMean)
+    assert set(FINE_TUNING) <= set(WEIGHTINGS), "others are named by the first line of their docstring"
+    assert set(ROLLOUTS) == set(get_args(get_type_hints(ReinforceOptions)["rollouts_from"]))
     data = SimpleNamespace(train=rows(1), eval=None)
     for weighting in (*REINFORCEMENT, "mine"):
-        options = GRPOOptions(model="o/m", data="d/d", output=str(tmp_path / "x"), weighting=weighting)
-        write_model_cards(tmp_path, "grpo", options, training(), data, [])
-        assert REINFORCEMENT.get(weighting, "a weighting of its own, mine") in card_of(tmp_path)[1]
+        options = GRPOOptions(model="o/m", data="d/d", output=str(tmp_path / "x"))
+        settings = training()
+        settings.weighting = weighting
+        write_model_cards(tmp_path, "grpo", options, settings, data, [])
+        assert REINFORCEMENT.get(weighting, "a custom weighting, mine") in card_of(tmp_path)[1]
     for source, words in ROLLOUTS.items():
         options = ReinforceOptions(model="o/m", data="d/d", output=str(tmp_path / "x"), rollouts_from=source)
         write_model_cards(tmp_path, "reinforce", options, training(), data, [])

@@ -236,12 +236,12 @@ def test_an_unknown_task_is_said(settings):
         (
             "queries",
             [{**QUERIES[0], "context_functions": ["nowhere"]}],
-            "standardized_queries.parquet: row 1 is no que",
+            "standardized_queries.parquet: row 1 is not a que",
         ),
         ("queries", [QUERIES[0], {**QUERIES[0], "python_args_dict": "{"}], "standardized_queries.parquet: row 2"),
         ("queries", [{**QUERIES[0], "python_args_dict": '{"x": 1}'}], "report has no argument x"),
-        ("api_list", [{"dataset": "virustotal"}], "standardized_api_list.parquet: row 1 is no function"),
-        ("raw", [{"dataset": "toolllm", "query_dict": "{}"}], "raw_queries.parquet: row 1 is no question"),
+        ("api_list", [{"dataset": "virustotal"}], "standardized_api_list.parquet: row 1 is not a function"),
+        ("raw", [{"dataset": "toolllm", "query_dict": "{}"}], "raw_queries.parquet: row 1 is not a question"),
         (
             "raw",
             [{"dataset": "toolllm", "query_dict": json.dumps({**TOOLLLM, "context": ["x = 1"]})}],
@@ -250,7 +250,7 @@ def test_an_unknown_task_is_said(settings):
         (
             "raw",
             [{"dataset": "toolllm", "query_dict": json.dumps({**TOOLLLM, "Output": "no call"})}],
-            "row 1 is no que",
+            "row 1 is not a que",
         ),
     ],
 )

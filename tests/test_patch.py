@@ -13,8 +13,8 @@ from workbench import tiny_tokenizer
 from rolewise import InputError, relabel
 from rolewise.cli.main import main
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.labelled import labelled_fingerprint, load_labelled
+from rolewise.generator import generate
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ class TestRefused:
             ),
             ([edit((0, 1), "clever")], "edit 1: role 'clever' is not known; choose one of plain, "),
             ([edit((0, 1), "context")], "edit 1: role 'context' is not known"),
-            ([edit((0, 1), "plain", row=3)], "edit 1: row 3 is not there; the data set has rows 0 to 2"),
+            ([edit((0, 1), "plain", row=3)], "edit 1: row 3 does not exist; the data set has rows 0 to 2"),
             ([edit((-1, 1), "plain")], "edit 1: tokens -1 to 1 are not in row 1"),
             ([edit((5, 5), "plain")], "edit 1: tokens 5 to 5 are not in row 1"),
             ([edit((0, 10**6), "plain")], "edit 1: tokens 0 to 1000000 are not in row 1"),
@@ -132,7 +132,7 @@ class TestRefused:
 
         path = tmp_path / "p.json"
         assert "made for another data set" in refused(patch_file(path, labelled, [], data="0" * 64))
-        assert "no patch of version 1" in refused(patch_file(path, labelled, [], rolewise_patch=2))
+        assert "not a patch of version 1" in refused(patch_file(path, labelled, [], rolewise_patch=2))
         assert "cannot read the patch" in refused(tmp_path / "missing.json")
         path.write_text("{", encoding="utf-8")
         assert "not a JSON file" in refused(path)
@@ -159,7 +159,7 @@ class TestCommand:
     def test_a_list_of_something_else_in_the_file_is_refused(self, tmp_path, capsys):
         (tmp_path / "c.yaml").write_text("data: d\noutput: o\npatch: [1, 2]\n", encoding="utf-8")
         assert main(["relabel", "--config", str(tmp_path / "c.yaml")]) == 2
-        assert "patch is [1, 2]; expected text, or a list of texts" in capsys.readouterr().err
+        assert "patch is [1, 2]; expected text, or a list of them" in capsys.readouterr().err
 
     def test_a_quantile_that_is_no_number_is_refused(self, labelled, tmp_path, capsys):
         command = [
@@ -172,4 +172,4 @@ class TestCommand:
             "half",
         ]
         assert main(command) == 2
-        assert "format_quantile is 'half'; give a number between 0 and 1, none, or keep" in capsys.readouterr().err
+        assert "--format-quantile is 'half'; expected a number or one of keep" in capsys.readouterr().err

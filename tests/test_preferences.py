@@ -76,8 +76,11 @@ def test_sources_are_those_of_conversations(tmp_path: Path) -> None:
         ([1], "expected a JSON object, found list"),
         ({**MESSAGES, "rejected": []}, "`rejected` has no message of its own"),
         ({**MESSAGES, "chosen": [ASK]}, "`chosen` has no message of its own"),
-        ({**MESSAGES, "chosen": [GOOD, ASK]}, "`chosen` does not end with an answer"),
-        ({**MESSAGES, "chosen": [{"role": "assistant", "content": ""}]}, "`chosen` does not end with an answer"),
+        ({**MESSAGES, "chosen": [GOOD, ASK]}, "`chosen` does not end with an assistant answer"),
+        (
+            {**MESSAGES, "chosen": [{"role": "assistant", "content": ""}]},
+            "`chosen` does not end with an assistant answer",
+        ),
         ({**MESSAGES, "chosen": 3}, "`chosen` must be a list of objects"),
         ({"prompt": "q", "chosen": "a", "rejected": " "}, "`rejected` is empty"),
         ({"system": "", "question": 3, "chosen": "4", "rejected": "5"}, "`question` must be text, found int"),
@@ -92,7 +95,7 @@ def test_a_bad_record_is_one_clear_line(record: Any, message: str, tmp_path: Pat
 
 
 def test_texts_beside_messages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"pairs.jsonl:2: answers are texts, those before it messages"):
+    with pytest.raises(InputError, match=r"pairs.jsonl:2: answers are texts, earlier ones messages"):
         read(tmp_path, MESSAGES, {"prompt": "q", "chosen": "a", "rejected": "b"})
 
 
@@ -129,7 +132,7 @@ def test_pairs_of_equal_answers_are_left_out_and_counted(record: dict, tmp_path:
 
 def test_shares_and_missing_files_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "pairs.jsonl", MESSAGES)
-    with pytest.raises(InputError, match="not mixed by shares"):
+    with pytest.raises(InputError, match="can't be mixed by shares"):
         read_preferences(f"{path}=0.5")
     with pytest.raises(InputError, match=r"none.jsonl: cannot read|none.jsonl: no such"):
         read_preferences(str(tmp_path / "none.jsonl"))

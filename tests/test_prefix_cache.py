@@ -105,7 +105,7 @@ def test_without_room_nothing_is_held():
 def test_what_is_not_held_can_not_be_copied():
     cache = PrefixCache(10**6)
     add(cache, [1, 2])
-    with pytest.raises(LookupError, match="only 2 of 3 tokens are held"):
+    with pytest.raises(LookupError, match="only 2 of 3 tokens are cached"):
         cache.copy([1, 2, 3], torch.zeros(3, 3))
 
 

@@ -19,8 +19,8 @@ from test_resume import work_seconds_of
 from workbench import Workbench, environment, files_of, lasting_files_of
 
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 from rolewise.training.checkpoints import last_checkpoint
 
 TOLERANCE = 1e-5
@@ -121,7 +121,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_one_voice(label_arguments, 
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     said = [line for line in err.splitlines() if line.startswith("rolewise label: ")]
-    assert said == ["rolewise label: batch_size 3 can't be shared by 2 processes; give a multiple of 2"]
+    assert said == ["rolewise label: batch_size 3 can't be divided among 2 processes; give a multiple of 2"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,7 +13,7 @@ from workbench import tiny_tokenizer
 
 from rolewise import InputError, PushOptions, push
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
+from rolewise.generator import generate
 from rolewise.jobs.push import HTTP_ERROR
 
 
@@ -109,7 +109,7 @@ def _refusal(status: int) -> HfHubHTTPError:
         (LocalTokenNotFoundError("no token"), "no token for the hub; log in"),
         (_refusal(401), "no valid token; log in"),
         (_refusal(403), "the token may not write there"),
-        (_refusal(409), "the hub refuses: the name is taken (status 409)"),
+        (_refusal(409), "the hub refuses access: the name is taken (status 409)"),
         (OfflineModeIsEnabled("offline"), "the hub can't be reached"),
         (HTTP_ERROR("connection refused"), "the hub can't be reached (connection refused); check the network"),
     ],

@@ -170,7 +170,7 @@ def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:
         (b'{"messages": [{"role": "assistant", "content": "x"}], "tools": "[{"}', [":1: `tools`", "broken JSON"]),
         (b'{"messages": [{"role": "assistant", "content": "x"}], "tools": {"a": 1}}', [":1: `tools`", "list"]),
         (b'{"instruction": "a", "output": ["b"]}', [":1", "`output` must be text"]),
-        (b'{"instruction": "", "output": "b"}', [":1", "nothing asks"]),
+        (b'{"instruction": "", "output": "b"}', [":1", "the output has no question"]),
         (b'{"instruction": "a", "output": ""}', [":1: message 2", "empty assistant turn"]),
         (
             b'{"messages": [{"role": "assistant", "content": "x"}]}\n{"output": 1}',
@@ -286,7 +286,7 @@ def test_real_files(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "reason"), [("1e999", "too large"), ("NaN", "NaN is no JSON number"), ("-Infinity", "no JSON number")]
+    ("number", "reason"), [("1e999", "too large"), ("NaN", "NaN is not a JSON number"), ("-Infinity", "a JSON number")]
 )
 def test_numbers_that_json_does_not_have_are_refused(number, reason, tmp_path):
     path = tmp_path / "data.jsonl"

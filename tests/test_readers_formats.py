@@ -11,7 +11,7 @@ from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.message_fields import REASONING_NOTE
 from rolewise.data.readers import FORMATS, Format, read_conversations, register_format
-from rolewise.data.readers.formats import why_unknown
+from rolewise.data.readers.record_formats import why_unknown
 from rolewise.data.readers.sharegpt import CALL_AS_TEXT
 
 LOOKUP = {"name": "lookup", "description": "Find a word.", "parameters": {"type": "object", "properties": {"word": {}}}}
@@ -208,7 +208,7 @@ CALL_TURN = {"from": "function_call"}
         ("sharegpt", {"conversations": [{**CALL_TURN, "value": "[]"}]}, "(function_call) is an empty list"),
         ("sharegpt", {"conversations": [{**CALL_TURN, "value": "3"}]}, "calls must be a list of objects"),
         ("sharegpt", {"conversations": [], "system": 3}, "`system` must be text, found int"),
-        ("sharegpt", {"conversations": [{"from": "tool", "value": "x"}]}, "no assistant turn before it makes a call"),
+        ("sharegpt", {"conversations": [{"from": "tool", "value": "x"}]}, "no earlier assistant turn makes a call"),
         ("xlam", {"query": "x", "tools": "[]", "answers": "[]"}, "`answers` is empty"),
         ("xlam", {"query": 3, "tools": "[]", "answers": "[]"}, "`query` must be text or a list"),
         ("xlam", {"query": "x", "tools": "[", "answers": []}, "`answers` is empty"),
@@ -302,7 +302,7 @@ def test_any_json_gives_a_conversation_or_an_input_error(name: str, data: st.Dat
 
 
 def test_a_format_of_the_users_own_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rolewise.data.readers.formats.FORMATS", formats := dict(FORMATS))
+    monkeypatch.setattr("rolewise.data.readers.record_formats.FORMATS", formats := dict(FORMATS))
     monkeypatch.setattr("rolewise.data.readers.stream.FORMATS", formats)
 
     def ask_say(record: dict, source: str) -> Conversation:

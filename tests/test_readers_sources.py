@@ -19,7 +19,7 @@ from rolewise.data.readers import FORMATS, Rejected, count_rejects, iter_convers
 from rolewise.data.render import Renderer
 from rolewise.data.sources import Source, SourceMix, parse_sources
 from rolewise.jobs.label import label
-from rolewise.jobs.options import LabelOptions
+from rolewise.options.labelling import LabelOptions
 
 
 def chat(word: str, **more: object) -> dict:
@@ -77,7 +77,7 @@ def test_folders_and_globs_file_by_file(tmp_path: Path) -> None:
     for source, names in (("in", ["in/a.jsonl:1", "in/b.jsonl:1"]), ("in/*.jsonl", ["a.jsonl:1", "b.jsonl:1"])):
         stream = iter_conversations(tmp_path / source)
         assert [stream.lasting_source(conversation) for conversation in stream] == names
-    assert "no file fits" in refusal(tmp_path / "in/*.parquet")
+    assert "no file matches" in refusal(tmp_path / "in/*.parquet")
 
 
 def test_splits_of_a_data_set_and_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

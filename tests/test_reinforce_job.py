@@ -89,12 +89,12 @@ def test_a_run_leaves_model_log_report_and_a_config_that_runs_again(finished: Pa
     for shares in zip(*behaviour_shares(log).values(), strict=True):
         assert sum(share for _, share in shares) == pytest.approx(1)
     page = (finished / "report.html").read_text(encoding="utf-8")
-    assert all(title in page for title in ("Steps by behaviour", "KL to the first model", "Clipped tokens"))
+    assert all(title in page for title in ("Steps by behaviour", "KL from the initial model", "Clipped tokens"))
     config = yaml.safe_load((finished / "config.yaml").read_text(encoding="utf-8"))
     assert (config["rollouts_from"], config["rollouts"], config["beta"]) == ("tree", 6, 0.01)
     capsys.readouterr()
     assert main(["reinforce", "--config", str(finished / "config.yaml")]) == 0
-    assert "was trained already" in capsys.readouterr().err
+    assert "already trained" in capsys.readouterr().err
 
 
 def test_killed_and_resumed_the_curve_is_the_same(finished: Path, folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -188,14 +188,14 @@ def test_bad_options_are_one_line(folder: Path, tmp_path: Path, capsys) -> None:
         ("--steps-per-generation", 64): "but a rollout takes 128",
         ("--eval-strategy", "steps"): "give eval_data",
         ("--max-prompt-length", 3): "12 questions are longer than max_prompt_length 3",
-        ("--mask-truncated-completions", "true"): "would leave out every path",
-        ("--use-vllm", "true"): "use_vllm is of rollouts from grpo",
-        ("--rollouts-from", "grpo", "--server", "http://localhost:1"): "server and batch_size are of rollouts",
+        ("--mask-truncated-completions", "true"): "would exclude every path",
+        ("--use-vllm", "true"): "use_vllm applies to rollouts from grpo",
+        ("--rollouts-from", "grpo", "--server", "http://localhost:1"): "server and batch_size apply to rollouts",
         ("--server", "http://localhost:1/v1"): "can't be reached",
-        ("--value", "mine", "--process-reward", "judge"): "is a function and asks no process_reward",
-        ("--process-reward-format", "qwen"): "process_reward_format says how a process_reward reads",
+        ("--value", "mine", "--process-reward", "judge"): "is a function that uses no process_reward",
+        ("--process-reward-format", "qwen"): "process_reward_format needs process_reward",
         ("--paths", "best"): "paths 'best' is not known",
-        ("--merge",): "without --lora there is nothing to merge",
+        ("--merge",): "without LoRA there is nothing to merge",
         ("--behaviours", tmp_path / "none.yaml"): "cannot read the behaviours",
     }
     for more, message in cases.items():
@@ -241,7 +241,7 @@ def test_a_question_is_said_twice_and_taken_once(folder: Path, tmp_path: Path) -
     data = load_questions(options)
     assert data.train["question"][:] == ["Be brief.\n\n2 + 2?"]
     assert data.train["reference"][:] == ["4"]
-    assert any("1 questions are there twice" in note for note in data.notes)
+    assert any("1 questions are duplicates" in note for note in data.notes)
 
 
 def test_what_the_template_makes_prompts_otherwise_is_said(folder: Path, tmp_path: Path) -> None:

@@ -338,7 +338,7 @@ def test_tool_formats(name: str, tools: str, calls: str, result: str) -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (UNMASKABLE, "can't be told from the rest; pass --chat-template"),
+        (UNMASKABLE, "can't be told from the rest; pass another --chat-template"),
         (NO_END, "no special end-of-turn token .* pass --chat-template"),
         (DROPS_CONTENT, "drops the assistant's content"),
         ("{% for m in messages %}", "the chat template fails"),

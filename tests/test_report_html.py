@@ -155,7 +155,7 @@ def test_two_labellings_share_the_text(tmp_path: Path) -> None:
     (packed,) = data["samples"]
     assert [unpacked(labels["roles"]) for labels in packed["labels"]] == [[0, 4, 2, 5], [0, 2, 2, 2]]
     assert (data["names"], data["fingerprint"]) == (["a", "b"], "f00d")
-    with pytest.raises(ValueError, match="other tokens"):
+    with pytest.raises(ValueError, match="different tokens"):
         sample(other=sample(tokens=["a", "b", "c", "d"]))
     for samples, names in (([both], ()), ([both, sample()], ("a", "b")), ([sample()], ("a", "b"))):
         with pytest.raises(ValueError, match="two names"):
@@ -260,7 +260,7 @@ def test_lengths_must_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["roles", "true_roles"])
 def test_unknown_roles_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"\[6, 9\], which are no roles"):
+    with pytest.raises(ValueError, match=r"\[6, 9\], which are not roles"):
         sample(**{name: [0, 9, 6, 5]})
 
 

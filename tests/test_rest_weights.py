@@ -16,10 +16,8 @@ from rolewise.weighting import (
     ResT,
     ResTOfficial,
     StaticResT,
-    make_region_weighting,
-    mean_entropies,
-    rescaled_to_mean_one,
 )
+from rolewise.weighting.rollouts import mean_entropies, rescaled_to_mean_one
 
 ALL = torch.tensor([[int(region) for region in Region]])
 OTHER, TAG, NAME, ARGUMENTS, KEY, VALUE, THINK, RESPONSE = Region
@@ -105,7 +103,7 @@ def test_ramps_that_are_none(options, message):
 
 
 def test_a_share_of_an_unknown_run_is_refused():
-    with pytest.raises(InputError, match="give its length in steps"):
+    with pytest.raises(InputError, match="give the ramp's length in steps"):
         ResT().code_weights(3)
 
 
@@ -118,7 +116,7 @@ def test_positive_weights_are_clamped():
 
 @pytest.mark.parametrize("name", REGION_WEIGHTINGS)
 def test_each_response_is_normalised_alone(name):
-    weighting = make_region_weighting(name)
+    weighting = REGION_WEIGHTINGS.make(name)
     regions_BT, mask_BT = random_batch(1)
     whole = weighting.response_weights(regions_BT, mask_BT, step=4, total_steps=9)
     rows = [weighting.response_weights(regions_BT[[i]], mask_BT[[i]], step=4, total_steps=9)[0] for i in range(6)]
@@ -131,7 +129,7 @@ def test_each_response_is_normalised_alone(name):
 
 
 def test_held_weights_do_not_move():
-    static = make_region_weighting("rest-static", static_step=4, ramp=Ramp(0, 1, steps=8))
+    static = REGION_WEIGHTINGS.make("rest-static", {"static_step": 4, "ramp_length": 8})
     assert isinstance(static, StaticResT)
     expected = ResT(ramp=Ramp(0, 1, steps=8)).code_weights(4)
     assert static.code_weights(0) == static.code_weights(100) == expected
@@ -212,9 +210,12 @@ def test_as_a_weighting_each_sample_is_a_weighted_mean(codes):
 
 
 def test_names_and_options_that_are_refused():
-    with pytest.raises(InputError, match="'rset' is not known; choose one of rest, rest-official"):
-        make_region_weighting("rset")
-    with pytest.raises(InputError, match="has its own ramps"):
-        make_region_weighting("rest-official", ramp=Ramp(0, 1))
-    kinds = [type(make_region_weighting(name)) for name in REGION_WEIGHTINGS]
-    assert kinds == [ResT, ResTOfficial, StaticResT, EntropyResT]
+    with pytest.raises(InputError, match="'rset' is not known; choose one of rest, rest-entropy, rest-official"):
+        REGION_WEIGHTINGS.make("rset")
+    with pytest.raises(
+        InputError,
+        match="ramp would change nothing with weighting rest-official, only with rest, ",
+    ):
+        REGION_WEIGHTINGS.make("rest-official", {"ramp": "cosine"})
+    kinds = [type(REGION_WEIGHTINGS.make(name)) for name in REGION_WEIGHTINGS]
+    assert kinds == [ResT, EntropyResT, ResTOfficial, StaticResT]

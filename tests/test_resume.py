@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from workbench import Workbench, command_line, environment, files_of, lasting_files_of
 
 from rolewise.cli.main import main
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
 
@@ -120,7 +120,7 @@ def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.splitlines()[-1] == "rolewise label: interrupted; the same command goes on where it was"
+    assert err.splitlines()[-1] == "rolewise label: interrupted; rerun the command to resume"
     assert [path.name for path in tmp_path.iterdir()] == ["labelled.partial"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import options_of
 from datasets import Dataset
 from peft import PeftModel
 from rich.progress import Progress
@@ -19,10 +20,11 @@ from workbench import Workbench
 
 from rolewise import InputError, LabelOptions, Role, label, load_labelled
 from rolewise.core.transformers_insides import checkpointing
-from rolewise.data.generator import generate
 from rolewise.data.preferences import read_preferences
 from rolewise.data.render import RenderedSample, Renderer
-from rolewise.labelling.reward import Reward, RewardConfig
+from rolewise.generator import generate
+from rolewise.labelling.reward import Reward
+from rolewise.labelling.settings.reward import RewardConfig
 from rolewise.training.models import lora_config
 
 CONFIG = RewardConfig(learning_rate=1e-2, batch_size=4, micro_batch_size=4, rank=4)
@@ -144,7 +146,7 @@ def test_a_reward_model_of_the_users_own(bench, samples, rewarded, whole, tmp_pa
         data=str(bench.data),
         output=str(tmp_path / "labelled"),
         method="reward",
-        reward_model=str(directory),
+        method_args={"reward_model": str(directory)},
         limit=3,
     )
     result = label(options)
@@ -161,7 +163,7 @@ def test_a_reward_model_of_the_users_own(bench, samples, rewarded, whole, tmp_pa
 class TestRefused:
     def options(self, bench: Workbench, tmp_path: Path, **more: Any) -> LabelOptions:
         places = {"model": str(bench.model), "data": str(bench.data), "output": str(tmp_path / "out")}
-        return LabelOptions(**{**places, "method": "reward", "limit": 3, **more})
+        return options_of(LabelOptions, **{**places, "method": "reward", "limit": 3, **more})
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -171,7 +173,7 @@ class TestRefused:
             ({"method": "shad", "preferences": "a"}, "preferences would change nothing with method shad"),
             ({"preferences": "PAIRS", "beta": 0.0}, "beta is 0.0; it must be above 0"),
             ({"preferences": "PAIRS", "tuning": "full"}, "use lora"),
-            ({"reward_model": "EMPTY"}, "holds neither an adapter"),
+            ({"reward_model": "EMPTY"}, "contains neither an adapter"),
             (
                 {"preferences": "LONG", "max_length": 999},
                 "no preference pair has a prompt shorter than max_length, 999",
@@ -192,7 +194,7 @@ class TestRefused:
     def test_a_model_of_another_tokenizer(self, bench, chatml_tokenizer, tmp_path):
         shutil.copytree(bench.model, tmp_path / "other")
         chatml_tokenizer.save_pretrained(tmp_path / "other")
-        with pytest.raises(InputError, match=r"other: has another tokenizer than .*, whose tokens it can't judge"):
+        with pytest.raises(InputError, match=r"other: has a different tokenizer than .*, so it can't judge its tokens"):
             label(self.options(bench, tmp_path, reward_model=str(tmp_path / "other")))
 
     def test_an_adapter_of_another_model(self, bench, rewarded, tmp_path):

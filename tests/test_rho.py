@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.render import RenderedSample, Renderer
+from rolewise.generator import generate
 from rolewise.labelling.classify import KeptLabels, streamed_limit
-from rolewise.labelling.rho import Rho, RhoConfig
+from rolewise.labelling.rho import Rho
+from rolewise.labelling.settings.rho import RhoConfig
 
 NAN = float("nan")
 
@@ -141,7 +142,7 @@ class TestKept:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"keep_share": 0.0}, "keep_share is 0.0; it is a share above 0"),
+        ({"keep_share": 0.0}, "keep_share is 0.0; it must be above 0"),
         ({"keep_share": 1.5}, "keep_share is 1.5"),
         ({"reference_share": NAN}, "reference_share is nan"),
         ({"min_references": 0}, "min_references is 0"),

@@ -6,9 +6,9 @@ import torch
 from workbench import Workbench, tiny_model
 
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.render import Renderer
 from rolewise.evaluation.role_losses import losses_by_role, paired_difference, token_losses
+from rolewise.generator import generate
 
 pytest_plugins = ("workbench",)
 

@@ -162,7 +162,7 @@ class TestAtomicFiles:
 def test_two_processes_never_share_a_run(tmp_path):
     first = run_at(tmp_path / "out")
     first.open()
-    with pytest.raises(InputError, match="another process is at work"):
+    with pytest.raises(InputError, match="another process is working"):
         run_at(tmp_path / "out").open()
     first.publish({})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

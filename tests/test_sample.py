@@ -16,14 +16,14 @@ from rolewise.cli.main import main
 from rolewise.core.files import digest
 from rolewise.data.chat_template import CHATML
 from rolewise.data.conversation import Conversation
-from rolewise.data.generator import generate
 from rolewise.engines.base import EngineError
 from rolewise.evaluation import answer_checks
 from rolewise.evaluation.answer_checks import CallChecker, FunctionChecker, Question, make_checker, register_checker
 from rolewise.evaluation.rejection_sampling import question_of
+from rolewise.generator import generate
 from rolewise.jobs import sample as job
 from rolewise.jobs.sample import sample
-from rolewise.jobs.sample_options import SampleOptions
+from rolewise.options.answers import SampleOptions
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -248,7 +248,7 @@ def test_a_checker_of_the_users_own(bench, scripted, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda question, answers: [True], "c:1: the checker mine must give one verdict for each answer"),
+        (lambda question, answers: [True], "c:1: the checker mine must return one verdict for each answer"),
         (lambda question, answers: 1 / 0, "c:1: the checker mine failed: ZeroDivisionError: division by zero"),
     ],
 )
@@ -266,7 +266,7 @@ class TestTheCommand:
         assert main([*arguments, "--limit", "2", "--samples", "2", "--max-new-tokens", "4"]) == 0
         captured = capsys.readouterr()
         assert "questions without a right answer" in captured.out
-        assert "no answer was right" in captured.err  # a random model of four tokens
+        assert "no answer is right" in captured.err  # a random model of four tokens
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
             "answers.jsonl",
             "config.yaml",
@@ -276,7 +276,7 @@ class TestTheCommand:
         ]
         before = digest([(path.name, path.read_text()) for path in sorted((tmp_path / "out").iterdir())])
         assert main(["sample", "--config", str(tmp_path / "out" / "config.yaml")]) == 0
-        assert "was sampled already" in capsys.readouterr().err
+        assert "already sampled" in capsys.readouterr().err
         assert digest([(path.name, path.read_text()) for path in sorted((tmp_path / "out").iterdir())]) == before
 
     def test_answers_of_two_served_models_are_neither_mixed_nor_taken_for_each_other(self, arguments, bench, capsys):
@@ -297,10 +297,10 @@ class TestTheCommand:
             server.fault = expire
             assert "expired" in said(2)
             server.fault, server.models = lambda number, body: None, ["other"]
-            assert "holds answers of tiny, and the server now serves other" in said(2)
+            assert "holds answers of tiny, but the server now serves other" in said(2)
             server.models = ["tiny"]
-            assert "was sampled already" not in said(0)
-            assert "was sampled already" in said(0)
+            assert "already sampled" not in said(0)
+            assert "already sampled" in said(0)
             server.models = ["other"]
             assert "holds answers of tiny, not of other" in said(2)
 
@@ -309,7 +309,7 @@ class TestTheCommand:
         [
             (["--check", "cals"], "check 'cals' is not known; choose one of calls, math"),
             (["--samples", "0"], "samples is 0; it must be at least 1"),
-            (["--temperature", "0"], "samples is 4, but at temperature 0 all are alike"),
+            (["--temperature", "0"], "samples is 4, but at temperature 0 all are the same"),
             (["--keep", "0"], "keep is 0"),
             (["--top-k", "-1"], "top_k is -1"),
             (["--served-model", "m"], "served_model needs server"),
@@ -324,5 +324,5 @@ class TestTheCommand:
         chat = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hello."}]
         (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": chat}))
         assert main([*arguments[:3], "--data", str(tmp_path / "chat.jsonl"), "--output", str(tmp_path / "o")]) == 2
-        assert "chat.jsonl: holds no reference that check calls can read" in capsys.readouterr().err
+        assert "chat.jsonl: has no reference that check calls can read" in capsys.readouterr().err
         assert not (tmp_path / "o.partial").exists()

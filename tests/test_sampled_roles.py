@@ -17,7 +17,7 @@ from rolewise.labelling import sampled_roles
 from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.weighting.ramp import Ramp
-from rolewise.weighting.rest import role_curriculum
+from rolewise.weighting.region_schemes.rest import role_curriculum
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,8 @@ def test_grpo_weighs_by_shads_roles(
     weighting: str, share: float | None, bench: Workbench, tuned: Path, tmp_path: Path
 ) -> None:
     arguments = ["grpo", "--model", bench.model, "--data", bench.data, "--output", tmp_path / "run", "--limit", 4]
-    arguments += ["--roles", "shad", "--shad-model", tuned, "--weighting", weighting, "--alpha", 0.1]
+    arguments += ["--roles", "shad", "--shad-model", tuned, "--weighting", weighting]
+    arguments += ["--alpha", 0.1] if weighting == "alpha" else []
     arguments += ["--max-steps", 2, "--num-generations", 2, "--per-device-train-batch-size", 2, "--generations", 0]
     arguments += ["--max-completion-length", 32, "--use-cpu", "true", "--gradient-checkpointing", "false"]
     assert main([str(argument) for argument in arguments]) == 0
@@ -107,9 +108,9 @@ def test_what_does_not_go_with_shads_roles_is_one_line(bench: Workbench, tuned: 
         ("--roles", "shad"): "give both, or neither",
         ("--shad-model", str(tuned)): "give both, or neither",
         ("--roles", "spans"): "roles 'spans' is not known; choose one of regions, shad",
-        ("--weighting", "rft"): "'rft' does not go with roles regions: choose one of none, rest, rest-official",
+        ("--weighting", "rft"): "'rft' does not go with roles regions: choose one of none, rest, rest-entropy",
         (*shad, "--weighting", "rest-official"): "choose one of none, rest, rft, alpha, or other roles",
-        (*shad, "--region-weights", "think=1"): "'think' is no role; choose from context, plain, reasoning",
+        (*shad, "--region-weights", "think=1"): "'think' is not a role; choose from context, plain, reasoning",
         (*shad, "--threshold", "inf"): "threshold is inf",
         ("--roles", "shad", "--shad-model", str(tmp_path / "none")): "no model found",
     }
@@ -117,7 +118,7 @@ def test_what_does_not_go_with_shads_roles_is_one_line(bench: Workbench, tuned: 
         assert main([*common, *more]) == 2, more
         assert message in capsys.readouterr().err
     assert main(["label", *common[1:], "--method", "regex", "--keep-tuned"]) == 2
-    assert "keep_tuned is for the models that shad tunes" in capsys.readouterr().err
+    assert "keep_tuned saves the models that shad tunes" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

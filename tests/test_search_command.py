@@ -17,8 +17,8 @@ from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
+from rolewise.core.statistics import wilson
 from rolewise.data.chat_template import CHATML
-from rolewise.evaluation.statistics import wilson
 from rolewise.jobs import search as job
 from rolewise.search.tree import Question, Tree, read_trees
 
@@ -90,7 +90,7 @@ def test_a_model_without_functional_tokens_is_asked_by_prompts(steps_models, que
     output = tmp_path / "searched"
     assert main(arguments(steps_models, questions, output)) == 0
     told = said(capsys)
-    assert "The model has no functional tokens: it is asked for each kind of step by a prompt" in told
+    assert "The model has no functional tokens: it is prompted for each kind of step" in told
     assert "no reference answer" in told
     trees = list(read_trees(output / "trees.jsonl"))
     assert [tree.question.id for tree in trees] == ["right", "wrong", "open", "also right"]
@@ -110,7 +110,7 @@ def test_a_model_without_functional_tokens_is_asked_by_prompts(steps_models, que
     config = yaml.safe_load((output / "config.yaml").read_text(encoding="utf-8"))
     assert (config["rollouts"], config["policy"]) == (6, "auto")
     assert main(["search", "--config", str(output / "config.yaml")]) == 0
-    assert "was searched already" in said(capsys)
+    assert "already searched" in said(capsys)
 
 
 def test_a_model_with_functional_tokens_chooses_its_steps(steps_models, questions, tmp_path, capsys):
@@ -262,7 +262,7 @@ def test_a_process_reward_server_gets_its_key_and_may_move(steps_models, questio
     capsys.readouterr()
     elsewhere = arguments(steps_models, questions, tmp_path / "run", "--process-reward", "http://127.0.0.1:1/score")
     assert main(elsewhere) == 0
-    assert "was searched already" in said(capsys)
+    assert "already searched" in said(capsys)
     without = arguments(steps_models, questions, tmp_path / "run")
     assert main(without) == 2
     assert "holds a run with other settings" in capsys.readouterr().err
@@ -321,7 +321,7 @@ def test_a_kept_tree_that_is_damaged_is_named(steps_models, questions, tmp_path,
     assert main(given) == 2
     line = said(capsys)
     assert "000000.json" in line
-    assert "remove it to search this question anew" in line
+    assert "remove it to search this question again" in line
     kept.unlink()
     assert main(given) == 0
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_searched_is_one_line(steps_models, questions, tmp_path, 
     cases = {
         ("--data", tmp_path / "empty.jsonl"): "empty.jsonl",
         ("--data", tmp_path / "nothing.jsonl"): "nothing.jsonl",
-        ("--data", tmp_path / "twice.jsonl"): "2 questions have the id '1'; give each its own",
+        ("--data", tmp_path / "twice.jsonl"): "2 questions have the id '1'; give each a unique id",
         ("--data", tmp_path / "deep.jsonl"): "deep.jsonl:2: not a line of JSON",
         ("--data", tmp_path / "broken.jsonl"): "broken.jsonl:2: not a line of JSON",
         ("--data", tmp_path / "chat.jsonl"): "a conversation of several turns",
@@ -360,7 +360,7 @@ def test_what_cannot_be_searched_is_one_line(steps_models, questions, tmp_path, 
         ("--policy", "tokens"): "has no functional token <clarify>",
         ("--policy", "luck"): "policy 'luck' is not known; choose one of auto, prompts, tokens",
         ("--value", "luck"): "value 'luck' is not known; choose from math",
-        ("--early-stop", "soon"): "early_stop 'soon' is not known",
+        ("--early-stop", "soon"): "--early-stop 'soon' is not known",
         (
             "--behaviours",
             tmp_path / "behaviours.yaml",
@@ -370,13 +370,13 @@ def test_what_cannot_be_searched_is_one_line(steps_models, questions, tmp_path, 
         ("--top-p", 0): "top_p is 0.0",
         ("--limit", 0): "limit is 0; it must be at least 1",
         ("--wrong-with-answer", 2): "wrong_with_answer is 2.0",
-        ("--process-reward-format", "qwen"): "give that too, or leave it out",
-        ("--process-reward-key", "JUDGE_KEY"): "process_reward_key is of a server; give its URL",
+        ("--process-reward-format", "qwen"): "give that too, or leave the format out",
+        ("--process-reward-key", "JUDGE_KEY"): "process_reward_key needs a server; give its URL",
         (
             *("--process-reward", "http://127.0.0.1:1/score"),
             *("--process-reward-key", "JUDGE_KEY"),
         ): "process_reward_key names the environment variable JUDGE_KEY, which is not set",
-        ("--value", "mine", "--process-reward", "judge"): "is a function and asks no process_reward",
+        ("--value", "mine", "--process-reward", "judge"): "is a function that uses no process_reward",
         ("--served-model", "m"): "served_model needs server",
         ("--server", "http://127.0.0.1:1/v1"): "can't be reached",
         ("--plugin", tmp_path / "none.py"): "none.py",

@@ -70,7 +70,7 @@ def test_ids_come_back_however_the_server_gives_them(abilities, source, serve, c
         assert sample.finish_reason == ("stop" if expected[-1] == tokenizer.eos_token_id else "length")
         reasons.add(sample.finish_reason)
     assert reasons == {"stop", "length"}
-    assert any("encoded again" in note for note in engine.notes) == (source == "text")
+    assert any("tokenized again" in note for note in engine.notes) == (source == "text")
 
 
 def test_what_a_server_can_do_is_found_out(serve, connect):
@@ -163,7 +163,7 @@ def test_answers_are_cut_where_a_server_does_not_keep_to_max_tokens(abilities, s
     assert [(sample.ids, sample.finish_reason) for [sample] in got] == [
         (greedy(server, prompt, 6), "length") for prompt in PROMPTS
     ]
-    told = "the server gave answers longer than max_tokens: they are cut there"
+    told = "the server gave answers longer than max_tokens: they are truncated there"
     assert engine.notes.count(told) == 1
     # One that ends before is whole.
     engine, whole = connect(server), greedy(server, PROMPTS[0])
@@ -230,18 +230,24 @@ def test_a_busy_server_is_asked_again(serve, connect):
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        ((500, {"error": {"message": "out of\nluck"}}), r"answers 500 \(out of luck\) again and again"),
+        ((500, {"error": {"message": "out of\nluck"}}), r"answers 500 \(out of luck\) repeatedly"),
         ((200, None), "can't be reached"),
         ((200, {"id": 1, "object": "x"}), "no field 'choices'; it holds id, object"),
         ((200, {"choices": [{"finish_reason": "stop"}]}), r"no field 'choices\[0\].text'"),
-        ((200, {"choices": []}), "0 entries in 'choices', 1 were asked for"),
+        ((200, {"choices": []}), "0 entries in 'choices', but 1 were requested"),
         ((200, {"choices": [{"text": "a", "token_ids": [5]}]}), "ended the answer with the finish_reason None"),
-        ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), "no ids of generated tokens"),
-        ((200, "<html>hello</html>"), "no JSON object"),
+        ((200, {"choices": [{"text": "a", "finish_reason": "stop"}]}), "lacks the ids of generated tokens"),
+        ((200, "<html>hello</html>"), "not a JSON object"),
         ((401, {"error": "who are you?"}), r"401 \(who are you\?\); give the right api_key"),
-        ((404, {"error": "no model tiny"}), r"404 \(no model tiny\); it must serve completions of the model 'tiny'"),
-        ((200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [-1]}]}), "no ids of generated tokens"),
-        ((200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [2**40]}]}), "no ids of generated"),
+        (
+            (404, {"error": "no model tiny"}),
+            r"404 \(no model tiny\); the server must serve completions of the model 'tiny'",
+        ),
+        ((200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [-1]}]}), "lacks the ids of generated"),
+        (
+            (200, {"choices": [{"text": "", "finish_reason": "stop", "token_ids": [2**40]}]}),
+            "lacks the ids of generated",
+        ),
     ],
 )
 def test_a_server_that_misbehaves_is_named_in_one_line(reply, says, serve, connect):
@@ -275,7 +281,7 @@ def test_a_sample_that_the_server_breaks_off_is_that_samples_error(said, serve, 
         assert [sample.ids for sample in done[number].samples] == [greedy(server, prompt, 4)]
     for number in (1, 2):
         assert done[number].error == f"{server.url} ended the answer with the finish_reason {said!r}"
-    assert engine.notes == [f"the server ended answers with the finish_reason {said!r}: they count as none"]
+    assert engine.notes == [f"the server ended answers with the finish_reason {said!r}: they count as no answer"]
 
 
 @pytest.mark.parametrize("choice", [{"text": None}, {"text": "", "token_ids": None}, {"text": "ab"}])
@@ -331,7 +337,7 @@ def test_log_probabilities_that_are_missing_are_an_error(serve, connect):
         engine.generate(PROMPTS[:1], Sampling(logprobs=True))
     with pytest.raises(EngineError, match="no log-probabilities of the prompt"):
         engine.score([[5, 6]])
-    with pytest.raises(EngineError, match="lacks tokens"):
+    with pytest.raises(EngineError, match="lacks requested tokens"):
         engine.next_token_logprobs([[5, 6]], [[7]])
 
 
@@ -344,10 +350,10 @@ def test_when_one_of_two_servers_dies_the_other_answers(serve, connect):
     assert [sample.ids for [sample] in got] == [greedy(lasting, prompt, 6) for prompt in PROMPTS]
     assert len(dying.bodies) > before + 2
     [note] = engine.notes
-    assert note.startswith(f"left out: {dying.url} can't be reached")
+    assert note.startswith(f"server dropped: {dying.url} can't be reached")
     assert engine.describe()["urls"] == [lasting.url]
     lasting.fault = lambda number, body: (503, {"error": "no more"})
-    with pytest.raises(EngineError, match=r"503 \(no more\) again and again; all 2 servers have failed"):
+    with pytest.raises(EngineError, match=r"503 \(no more\) repeatedly; all 2 servers have failed"):
         engine.generate(PROMPTS, Sampling(max_new_tokens=6))
 
 
@@ -366,9 +372,9 @@ def fails_at(prompt: list[int], reply: tuple[int, Any]) -> Callable[[int, dict[s
 @pytest.mark.parametrize(
     ("reply", "says"),
     [
-        ((500, {"error": "it hurts"}), r"answers 500 \(it hurts\) again and again, though it answers others"),
-        ((429, {"error": "too large"}), r"answers 429 \(too large\) again and again, though it answers others"),
-        ((200, None), r"can't be reached \(.*\), though it answers others"),
+        ((500, {"error": "it hurts"}), r"answers 500 \(it hurts\) repeatedly, but it answers other requests"),
+        ((429, {"error": "too large"}), r"answers 429 \(too large\) repeatedly, but it answers other requests"),
+        ((200, None), r"can't be reached \(.*\), but it answers other requests"),
     ],
 )
 @pytest.mark.parametrize("alone", [True, False])
@@ -427,7 +433,7 @@ def test_a_slow_server(serve, connect):
     server = serve()
     engine = connect(server, timeout=1, retries=0)
     server.delay = 60.0
-    with pytest.raises(EngineError, match=r"gives no whole answer within 1 s"):
+    with pytest.raises(EngineError, match=r"sent no complete answer within 1 s"):
         engine.generate(PROMPTS[:1], Sampling())
 
 
@@ -436,7 +442,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up(serve, connect):
     engine = connect(server, timeout=0.4, retries=1)
     server.pause = 0.1  # far below the limit, and the reply has some hundred bytes
     start = time.monotonic()
-    with pytest.raises(EngineError, match=r"gives no whole answer within 0.4 s"):
+    with pytest.raises(EngineError, match=r"sent no complete answer within 0.4 s"):
         engine.generate(PROMPTS[:1], Sampling())
     assert time.monotonic() - start < 10
 
@@ -484,7 +490,7 @@ def test_models_are_chosen_by_name(serve, connect):
 
 
 def test_servers_of_different_kinds_are_not_mixed(serve, connect):
-    with pytest.raises(EngineError, match="can't do the same"):
+    with pytest.raises(EngineError, match="differ in capabilities"):
         connect(serve(), serve(ABILITIES - {"n"}))
 
 
@@ -501,14 +507,14 @@ def test_adapters_are_loaded_where_the_server_can(serve, connect, tmp_path):
 def test_an_ability_that_is_needed_and_missing_is_named(serve, connect):
     server = serve([])
     engine = connect(server)
-    with pytest.raises(EngineError, match=f"{server.url} can't give log-probabilities of generated tokens"):
+    with pytest.raises(EngineError, match=f"{server.url} can't return log-probabilities of generated tokens"):
         engine.generate(PROMPTS[:1], Sampling(logprobs=True))
-    with pytest.raises(EngineError, match="can't give log-probabilities of the prompt's tokens"):
+    with pytest.raises(EngineError, match="can't return log-probabilities of the prompt's tokens"):
         engine.score([[5, 6]])
-    with pytest.raises(EngineError, match="can't give top_k"):
+    with pytest.raises(EngineError, match="can't return samples by top_k"):
         engine.generate(PROMPTS[:1], Sampling(temperature=1.0, top_k=4))
     engine.generate(PROMPTS[:1], Sampling(temperature=1.0))
-    assert any("does not keep to a seed" in note for note in engine.notes)
+    assert any("ignores seeds" in note for note in engine.notes)
 
 
 def test_one_request_that_can_not_be_answered_does_not_stop_the_others(serve, connect):
@@ -518,7 +524,7 @@ def test_one_request_that_can_not_be_answered_does_not_stop_the_others(serve, co
         engine.submit(key, prompt, Sampling(max_new_tokens=10))
     done = completed(engine)
     assert done[0].error == f"{server.url} answers 400 (a token that I don't like)"
-    assert done[1].error == "the prompt has 200 tokens, and the server's context holds 200"
+    assert done[1].error == "the prompt has 200 tokens, but the server's context holds 200"
     assert "at least one token" in str(done[2].error)
     assert len(done[3].samples[0].ids) == 2
 
@@ -526,16 +532,18 @@ def test_one_request_that_can_not_be_answered_does_not_stop_the_others(serve, co
 def test_a_server_that_takes_no_token_ids(serve, connect):
     server = serve()
     server.fault = lambda number, body: (400, {"error": "prompt must be text"})
-    with pytest.raises(EngineError, match=r"prompt must be text.* token ids as the prompt, which it must take"):
+    with pytest.raises(
+        EngineError, match=r"prompt must be text.* token ids as the prompt; the server must accept them"
+    ):
         connect(server)
     server.fault = lambda number, body: (200, server.answer(body)[1] | {"usage": {"prompt_tokens": 99}})
-    with pytest.raises(EngineError, match="token ids for 99 tokens"):
+    with pytest.raises(EngineError, match="token ids as 99 tokens"):
         connect(server)
 
 
 def test_options_that_can_not_be_used(tokenizer, monkeypatch):
     for url in ("localhost:8000", "http://[::1", "http://localhost:99999/v1"):
-        with pytest.raises(InputError, match="is no URL"):
+        with pytest.raises(InputError, match="is not a URL"):
             ServerEngine([url], tokenizer)
     with pytest.raises(InputError, match="no server given"):
         ServerEngine([], tokenizer)
@@ -569,5 +577,5 @@ def test_a_server_that_hangs_at_the_start_is_given_up_soon(tokenizer, monkeypatc
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/v1"
-        with pytest.raises(EngineError, match=r"gives no whole answer within 0.2 s"):
+        with pytest.raises(EngineError, match=r"sent no complete answer within 0.2 s"):
             ServerEngine([url], tokenizer)

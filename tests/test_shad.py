@@ -15,13 +15,14 @@ from workbench import SPECIAL, Workbench, tiny_model, tiny_tokenizer
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation, RoleSpan
-from rolewise.data.generator import generate
 from rolewise.data.labelled import labelled_samples
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.data.shuffle import OutputRef
+from rolewise.generator import generate
 from rolewise.labelling.checks import check_format, check_truth
-from rolewise.labelling.classify import LossLabels, check_classification, classify, streamed_quantile
-from rolewise.labelling.shad import SHAD, SHADConfig
+from rolewise.labelling.classify import LossLabels, classify, streamed_quantile
+from rolewise.labelling.settings.shad import SHADConfig, check_classification
+from rolewise.labelling.shad import SHAD
 
 NAN = float("nan")
 STRIPS_THINKING = (

@@ -14,7 +14,7 @@ from labelled_sets import make_labelled
 from workbench import Workbench
 
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
+from rolewise.generator import generate
 
 FIRST = shad_rarity.Conversation(
     ids_T=np.array([1, 2, 1, 3]),

@@ -8,7 +8,7 @@ import pytest
 from scripted_search import ScriptedModel, luck
 
 from rolewise.cli.main import main
-from rolewise.evaluation.statistics import wilson
+from rolewise.core.statistics import wilson
 from rolewise.jobs import search as search_job
 from rolewise.jobs import solve as job
 from rolewise.search.tree import Tree, read_trees
@@ -131,7 +131,7 @@ def test_votes_and_the_curve_are_those_of_the_trees(steps_models, questions, tmp
     svg = (output / "accuracy.svg").read_text(encoding="utf-8")
     assert "on any path" in svg
     assert main(arguments(steps_models, questions, output, "--trees")) == 0
-    assert "was solved already" in said(capsys)
+    assert "already solved" in said(capsys)
     result = job.read_solved(output)
     assert (result.answers, len(result.curve), result.was_finished) == (answers, 9, True)
     assert result.curve[-1].found == wilson(sum(any(n.right for n in tree.nodes) for tree in known), 4)
@@ -231,7 +231,7 @@ def test_killed_before_the_answers_are_written_it_goes_on(steps_models, question
     (tmp_path / "run.partial" / "work" / "notes.json").unlink(missing_ok=True)  # as if killed before them
     monkeypatch.setattr(job, "write_trees", original)
     assert main([*given, "--vote", "best", "--value", "math"]) == 2
-    assert "vote best needs values that are known without the answer" in said(capsys)
+    assert "vote best needs values that do not depend on the reference" in said(capsys)
     assert main(given) == 0
     assert "no functional tokens" in said(capsys)
     assert main(arguments(steps_models, questions, tmp_path / "undisturbed", "--trees")) == 0
@@ -244,8 +244,8 @@ def test_what_cannot_be_solved_is_one_line(steps_models, questions, tmp_path, ca
     cases = {
         ("--question", "What is 3 plus 4?"): "give the questions as data, or a single one as question",
         ("--early-stop", "decided", "--vote", "value", "--process-reward", "judge"): "early_stop decided counts votes",
-        ("--early-stop", "right"): "early_stop right looks at the reference, which solving must not",
-        ("--vote", "value"): "vote value needs values that are known without the answer; give a process_reward",
+        ("--early-stop", "right"): "early_stop right reads the reference, which solving must not",
+        ("--vote", "value"): "vote value needs values that do not depend on the reference; give a process_reward",
         ("--vote", "median"): "vote 'median' is not known; choose one of majority, value, best",
         ("--data", tmp_path / "empty.jsonl"): "empty.jsonl",
         ("--policy", "tokens"): "has no functional token <clarify>",

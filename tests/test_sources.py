@@ -170,8 +170,8 @@ def test_lists_and_lines_of_json_are_read(tmp_path, text):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1}\n{"a": \n', r"records:2: broken JSON: .* \(column 7\); mend the file"),
-        (b'[{"a": 1},\n{"a": }]', r"records:2: broken JSON: .* \(column 7\); mend the file"),
+        (b'{"a": 1}\n{"a": \n', r"records:2: broken JSON: .* \(column 7\); fix the file"),
+        (b'[{"a": 1},\n{"a": }]', r"records:2: broken JSON: .* \(column 7\); fix the file"),
         (b'{"a": 1}\n[2]\n', r"records:2: expected a JSON object, found list"),
         (b'[{"a": 1}, 2]', r"records: record 2: expected a JSON object, found int"),
         (b'{"a": NaN}', r"records:1: JSON that can't be read: NaN"),

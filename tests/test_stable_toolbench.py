@@ -9,9 +9,10 @@ from engines_at_hand import ScriptedEngine
 
 from rolewise.core.errors import InputError
 from rolewise.engines.base import EngineError, Sampling
+from rolewise.evaluation.examples import Verdict
 from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.runner import Runner
-from rolewise.evaluation.suite import Answer, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Answer, SuiteSettings
 from rolewise.evaluation.suites import make_suite
 from rolewise.evaluation.suites.stable_toolbench import DEFAULT_SUBSETS, StableToolBench
 from rolewise.evaluation.suites.toolbench_apis import Api, standard_category, standard_name
@@ -399,7 +400,7 @@ def test_a_judge_without_its_key_stops_the_run_before_the_model_is_asked(setting
     with chat_server(lambda body: (401, {})) as server:
         suite = make_suite("stable_toolbench", replace(settings, judge={"url": server.url, "model": "m"}))
         engine = ScriptedEngine(chatml_tokenizer, lambda prompt, sample: CALL)
-        with pytest.raises(InputError, match=r"the judge .* wants another key"):
+        with pytest.raises(InputError, match=r"the judge .* rejects the key"):
             list(Runner(engine, Prompter(chatml_tokenizer), Sampling()).play(suite, suite.examples()))
         suite.close()
     assert engine.asked == []
@@ -417,7 +418,7 @@ def test_a_judge_that_goes_away_stops_the_run(settings):
 def test_records_that_are_no_queries_are_named(settings, record):
     path = settings.data / "eval_stabletoolbench" / "test_instruction__G2_category.jsonl"
     path.write_text(path.read_text() + json.dumps(record) + "\n")
-    with pytest.raises(InputError, match=r"test_instruction__G2_category.jsonl: record 2 is no query"):
+    with pytest.raises(InputError, match=r"test_instruction__G2_category.jsonl: record 2 is not a ToolBench query"):
         make(settings).examples()
 
 
@@ -425,7 +426,7 @@ def test_records_that_are_no_queries_are_named(settings, record):
 def test_a_broken_cache_is_named(settings, text):
     tool = settings.data / "eval_stabletoolbench/tool_response_cache/Video_Images/sky_sea_for_Video_Images"
     (tool / "weather_now.json").write_text(text)
-    with pytest.raises(InputError, match=r"weather_now\.json: .*mend or remove"):
+    with pytest.raises(InputError, match=r"weather_now\.json: .*fix or remove"):
         play(make(settings), [CALL])
 
 

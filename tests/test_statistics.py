@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolewise.evaluation.statistics import Interval, auroc, auroc_interval, paired_interval, ratio_interval, wilson
+from rolewise.core.statistics import Interval, auroc, auroc_interval, paired_interval, ratio_interval, wilson
 
 
 def all_pairs_auroc(scores, positives):

@@ -378,9 +378,9 @@ def test_nonsense_scores_nothing_anywhere(settings, chatml_tokenizer, nonsense):
     [
         ("instruct_v2.json", "{", "can't be read as JSON"),
         ("instruct_v2.json", "[]", "expected a JSON object of examples"),
-        ("instruct_v2.json", '{"k": []}', "example 'k' is none of T-Eval's instruct"),
+        ("instruct_v2.json", '{"k": []}', "example 'k' is not one of T-Eval's instruct"),
         ("instruct_v2.json", json.dumps({"k": {**FILES["instruct_v2.json"]["0_json"], "template": {}}}), "example 'k'"),
-        ("plan_str_v2.json", json.dumps({"k": example(PLAN)}), "example 'k' is none of T-Eval's plan_str"),
+        ("plan_str_v2.json", json.dumps({"k": example(PLAN)}), "example 'k' is not one of T-Eval's plan_str"),
         ("review_str_v2.json", json.dumps({"k": example({})}), "example 'k'"),
         ("retrieve_str_v2.json", json.dumps({"k": {**example(STEP), "origin_prompt": [{"role": "x"}]}}), "example 'k'"),
     ],

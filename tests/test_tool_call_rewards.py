@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from rolewise.core.errors import InputError
 from rolewise.data.tool_calls import CALL_FORMATS, ParsedCall, write_calls
+from rolewise.rewards.presets import REWARD_PRESETS
 from rolewise.rewards.reference_calls import read_calls, read_reference
 from rolewise.rewards.response_format import has_format
-from rolewise.rewards.tool_calls import REWARD_PRESETS, ToolCallRules, completion_text, tool_call_rewards
+from rolewise.rewards.tool_calls import ToolCallRules, completion_text, tool_call_rewards
 from rolewise.training.grpo import _check_data
 
 FLAT = ToolCallRules()
@@ -366,7 +367,8 @@ def test_rewards_equal_the_rules_on_a_thousand_pairs():
         if rng.random() < 0.5:
             completion = changed(rng, completion)
         step = rng.randrange(200)
-        for name, rules in REWARD_PRESETS.items():
+        for name in ("rest", "toolrl"):
+            rules = REWARD_PRESETS[name]
             format_score, correctness_score = scores([completion], [reference], rules, step)[0]
             least, greatest = rules.correctness_range(step)
             expected = slow_correctness(completion, reference, least, greatest)
@@ -432,12 +434,12 @@ def test_references_in_every_form():
         (None, "NoneType, not text"),
         ("", "is empty"),
         (" \n", "is empty"),
-        ('{"name": "f", "arguments": {}}', "no list of calls"),
-        ("[{'name': 'f', 'arguments': {}}]", "no list of calls"),
-        ('[{"name": "f", "arguments": {}},]', "no list of calls"),
-        ('[{"name": "f", "arguments": {"a": Infinity}}]', "no list of calls"),
-        ("[f(a=1)]", "no list of calls"),
-        ('<think>hm</think>\n[{"name": "f"', "no list of calls"),
+        ('{"name": "f", "arguments": {}}', "neither a list of calls"),
+        ("[{'name': 'f', 'arguments': {}}]", "neither a list of calls"),
+        ('[{"name": "f", "arguments": {}},]', "neither a list of calls"),
+        ('[{"name": "f", "arguments": {"a": Infinity}}]', "neither a list of calls"),
+        ("[f(a=1)]", "neither a list of calls"),
+        ('<think>hm</think>\n[{"name": "f"', "neither a list of calls"),
         ("<think>hm</think>\nf it is", "words outside"),
         ("It is sunny.", "words outside"),
         ('<think>hm\n<tool_call>\n{"name": "f", "parameters": {}}\n</tool_call>', "never ends"),
@@ -472,7 +474,7 @@ def test_data_is_checked_before_training_begins(chatml_tokenizer, tmp_path):
         return make_trainer(chatml_tokenizer, tmp_path, reward_funcs=rewards, train_dataset=data)
 
     build([good] * 8)
-    with pytest.raises(InputError, match=r"train_dataset: record 3: field 'reference': .*no list of calls"):
+    with pytest.raises(InputError, match=r"train_dataset: record 3: field 'reference': .*neither a list of calls"):
         build([good, good, bad, good])
     with pytest.raises(InputError, match=r"train_dataset: record 1 \(mine:9\): field 'reference'"):
         build([None, good], source=["mine:9", "mine:10"])

@@ -192,7 +192,7 @@ def test_a_call_cut_short_keeps_its_name_and_the_arguments_seen():
         ("[f(*[1])]", "f", None, "not a literal"),
         ("[f(a=f'{x}')]", "f", None, "not a literal"),
         ("[f(a=b'x')]", "f", None, "not a literal"),
-        ("[f(a=1e999)]", "f", None, "not a number"),
+        ("[f(a=1e999)]", "f", None, "not a JSON number"),
         ("[f(a=__import__('os').system('true'))]", "f", None, "not a literal"),
         ("f(a=('x' 'y',), b=r'\\d', c='''a\n'b''')", "f", {"a": ["xy"], "b": "\\d", "c": "a\n'b"}, None),
         ("[Market Trends API(trend='x')]", "Market Trends API", {"trend": "x"}, None),
@@ -249,7 +249,7 @@ def test_a_broken_line_of_a_block_does_not_spoil_the_next():
 def test_what_a_format_cannot_express_is_refused(format):
     with pytest.raises(InputError, match="expressed in the format"):
         write_calls([ParsedCall("f", {"0": {1}})], format)
-    with pytest.raises(InputError, match="drop it or mend it"):
+    with pytest.raises(InputError, match="drop it or fix it"):
         write_calls([ParsedCall("f", None, error="cut short")], format)
     assert write_calls([], format) == ""
 
@@ -299,7 +299,7 @@ def test_a_tokenizers_own_parser(wordlevel_tokenizer):
     text = '<call>{"name": "f", "arguments": {"a": 1}}</call><|end|>'
     assert parse_with_tokenizer(wordlevel_tokenizer, text) == [ParsedCall("f", {"a": 1})]
     (call,) = parse_with_tokenizer(wordlevel_tokenizer, "<call>{</call>")
-    assert "refused" in call.error
+    assert "rejected" in call.error
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tool_calls import RESPONSES, check_cover
 
-import rolewise.data.tool_calls.formats
+import rolewise.data.tool_calls.call_formats
 from rolewise.core.errors import InputError
 from rolewise.data.tool_calls import CALL_FORMATS, ParsedCall, parse_response, recognise_format, write_calls
 
@@ -202,5 +202,5 @@ def test_work_is_linear(name, visited):
 def test_the_counter_sees_a_scan_from_every_place(visited):
     text = "x" * 500
     for position in range(len(text)):
-        rolewise.data.tool_calls.formats._HINT.search(text, position)
+        rolewise.data.tool_calls.call_formats._HINT.search(text, position)
     assert visited[0] > 100 * len(text)

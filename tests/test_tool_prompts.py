@@ -7,10 +7,10 @@ import pytest
 
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
-from rolewise.data.generator import generate, reference_calls
 from rolewise.data.readers import read_conversations, write_conversations
 from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.data.tool_prompts import read_tool_prompts, single_turn_steps, with_instructions
+from rolewise.generator import generate, reference_calls
 from rolewise.rewards.reference_calls import read_reference
 
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "A tool.", "parameters": {}}}]
@@ -112,7 +112,7 @@ def test_references_to_tools_that_are_not_on_offer_are_counted(tmp_path: Path) -
     read = read_tool_prompts(str(path))
     assert len(read.prompts) == 4
     (note,) = read.notes
-    assert "2 of 4 references call a tool that is not on offer (first 'F', data.jsonl:2)" in note
+    assert "2 of 4 references call a tool that is not offered (first 'F', data.jsonl:2)" in note
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_references_to_tools_that_are_not_on_offer_are_counted(tmp_path: Path) -
     [
         ('<tool_call>\n{"name": "f", "arguments": {"x": }}\n</tool_call>', "can't be read: broken JSON"),
         ("<think> a </think>\n<tool_call>\n</tool_call>", "can't be read: no JSON object"),
-        ("so <tool_call></tool_call>", "no call behind it"),
+        ("so <tool_call></tool_call>", "no call after it"),
         ("Action: search[Paris]", "arguments without names"),
     ],
 )

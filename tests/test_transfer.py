@@ -14,9 +14,9 @@ from workbench import tiny_tokenizer
 from rolewise import InputError, TransferOptions, relabel, transfer_labels
 from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.data.conversation import Conversation
-from rolewise.data.generator import generate
 from rolewise.data.labelled import LabelledData, load_labelled
 from rolewise.data.transfer import align, majority_roles
+from rolewise.generator import generate
 
 # Other headers than ChatML's, content trimmed, calls in a form of its own, another end of turn.
 OTHER = (
@@ -234,7 +234,7 @@ class TestTransfer:
         old = tmp_path / "old"
         labelled.rows.remove_columns("conversation").save_to_disk(old)
         (old / "rolewise.json").write_bytes((labelled.path / "rolewise.json").read_bytes())
-        with pytest.raises(InputError, match=r"old: holds no conversations .* label the data again"):
+        with pytest.raises(InputError, match=r"old: contains no conversations .* label the data again"):
             moved(load_labelled(old), second, tmp_path / "moved")
         assert not list(tmp_path.glob("moved*"))
 
@@ -272,4 +272,4 @@ class TestTransfer:
         talk = chat(("one?", "<think>a b</think>first answer"), ("two?", "<think>c d</think>second answer"))
         whole = make_labelled(tmp_path / "whole", first, [talk, talk])
         notes = moved(whole, saved(first, tmp_path / "forgetful", FORGETFUL), tmp_path / "per-turn").info.notes
-        assert sum("sample of its own" in note for note in notes) == 1
+        assert sum("separate sample" in note for note in notes) == 1

@@ -551,7 +551,7 @@ def test_a_path_ends_where_the_engine_refuses_to_go_on(kind, tokenizer):
     assert early
     assert all(tree.depth(tree.nodes[leaf]) < 9 for tree in trees for leaf in tree.rollouts)
     (note,) = search.notes
-    assert note.startswith("Some paths end early, where the engine could not go on: the prompt has ")
+    assert note.startswith("Some paths end early because the engine could not continue: the prompt has ")
 
 
 def test_a_question_that_fills_the_context_is_a_leaf_itself(tokenizer):
@@ -577,8 +577,9 @@ def test_the_engine_is_not_asked_for_next_tokens_that_have_no_room(room, tokeniz
     assert full
     assert all(len(tree.path_ids(node)) > room - 2 and node.next_logprobs == [] for node in full)
     assert search.notes == [
-        f"Some paths end early, where the engine could not go on: the path has {len(tree.path_ids(full[0]))} tokens, "
-        f"and the context holds {room}"
+        "Some paths end early because the engine could not continue: "
+        f"the path has {len(tree.path_ids(full[0]))} tokens, "
+        f"but the context holds {room}"
     ]
 
 
@@ -691,21 +692,21 @@ def test_two_questions_of_one_id_are_refused(tokenizer):
 def test_a_begun_tree_of_another_search_is_refused(tokenizer, make_tokenizer):
     settings = SearchSettings(rollouts=2)
     begun = searched("tokens", tokenizer, questions(1), settings)
-    with pytest.raises(InputError, match=r"^question q0: the tree .* is of a search by tokens, this one is by prompts"):
+    with pytest.raises(InputError, match=r"^question q0: .* is of a search by tokens, but this search is by prompts"):
         searched("prompts", tokenizer, questions(1), settings, begun=begun)
     with pytest.raises(
-        InputError, match=r"^question q0: the tree .* is of another question of that id; search it anew"
+        InputError, match=r"^question q0: the tree .* is of another question of that id; search the question again"
     ):
         searched("tokens", tokenizer, [Question("q0", "And now?")], settings, begun=begun)
     few = BehaviourSet([Behaviour("output", "end", (), "Answer.")], first=("output",))
-    with pytest.raises(InputError, match=r"is of behaviours that are not known here \(.*clarify.*\); search it anew"):
+    with pytest.raises(InputError, match=r"behaviours that are not known here \(.*clarify.*\); search the question"):
         list(
             TreeSearch(ScriptedModel(tokenizer), TokenPolicy(tokenizer, few), ScriptedJudge(), settings).run(
                 questions(1), begun=begun
             )
         )
     begun["q0"].prompt_ids = [1, 2]
-    with pytest.raises(InputError, match=r"is of another tokenizer or chat template; search it anew"):
+    with pytest.raises(InputError, match=r"is of another tokenizer or chat template; search the question again"):
         searched("tokens", tokenizer, questions(1), settings, begun=begun)
 
 

@@ -122,8 +122,8 @@ def test_view_shows_files_of_trees(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         ('{"schema": 1}\n', [], "trees.jsonl:1: a damaged tree"),
         ("{}\n", [], "trees.jsonl:1: not a tree"),
-        ("", [], "trees.jsonl: no trees in it"),
-        (None, ["--compare", "b"], "trees.jsonl holds trees, for which there is no compare; leave it out"),
+        ("", [], "trees.jsonl: contains no trees"),
+        (None, ["--compare", "b"], "trees.jsonl contains trees, for which there is no compare; leave it out"),
         (None, ["--threshold", "1"], "there is no threshold; leave it out"),
         (None, ["--samples", "0"], "samples is 0"),
     ],

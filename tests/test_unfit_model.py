@@ -39,10 +39,10 @@ def test_a_broken_model_is_told_in_the_terminal_and_on_the_page(
     given = [str(broken) if argument == str(bench.model) else argument for argument in _arguments(bench, tmp_path)]
     assert main(given) == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
-    assert "nats per token, where guessing among" in line
+    assert "nats per token, while guessing among" in line
     labelled = load_labelled(tmp_path / "labelled")
     assert line.removeprefix("warning: ") in labelled.info.notes
-    assert "nats per token, where guessing among" in (labelled.path / "report.html").read_text(encoding="utf-8")
+    assert "nats per token, while guessing among" in (labelled.path / "report.html").read_text(encoding="utf-8")
 
 
 def _arguments(bench: Workbench, folder: Path) -> list[str]:

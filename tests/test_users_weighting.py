@@ -8,8 +8,8 @@ from workbench import Workbench
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError, RolewiseError
-from rolewise.data.generator import generate
 from rolewise.data.readers import write_conversations
+from rolewise.generator import generate
 from rolewise.training.rollout_weights import RolloutTokens, as_rollout_weighting
 from rolewise.weighting import RFT
 
@@ -50,9 +50,9 @@ register_weighting("falls", Falls)
 register_weighting("unshaped", Unshaped)
 """
 CASES = {
-    "late-nan": "weighting Late (mine.py): a weight is nan or infinite in {third}; mend it, the model would be lost",
-    "late-inf": "weighting Late (mine.py): a weight is nan or infinite in {third}; mend it, the model would be lost",
-    "falls": "weighting Falls (mine.py) failed: KeyError: 'no such key' (mine.py:23); mend it",
+    "late-nan": "weighting Late (mine.py): a weight is nan or infinite in {third}; fix it, it would ruin the model",
+    "late-inf": "weighting Late (mine.py): a weight is nan or infinite in {third}; fix it, it would ruin the model",
+    "falls": "weighting Falls (mine.py) failed: KeyError: 'no such key' (mine.py:23); fix it",
     "unshaped": "weighting Unshaped (mine.py) failed: ValueError: weights of shape (3, 2, ",
 }
 

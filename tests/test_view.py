@@ -18,11 +18,11 @@ from rolewise.cli.main import main
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import INFO_FILE, labelled_fingerprint, load_labelled
-from rolewise.evaluation.agreement import cohen_kappa, confusion_matrix, group_kappas
+from rolewise.evaluation.kappa import cohen_kappa, confusion_matrix, group_kappas
 from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.label import label
-from rolewise.jobs.options import LabelOptions, ViewOptions
 from rolewise.jobs.view import view
+from rolewise.options.labelling import LabelOptions, ViewOptions
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def mask_everything(row: dict[str, Any], number: int) -> dict[str, Any]:
 
 def test_labellings_of_other_tokens_are_refused(first: Path, tmp_path: Path, capsys: Any) -> None:
     cases = [
-        (altered(first, tmp_path / "cut", drop_last_token), r"cut: row 3 \(.*\) has other tokens than in .*first; "),
-        (altered(first, tmp_path / "masked", mask_everything), r"masked: row 2 \(.*\) has other loss mask than in "),
+        (altered(first, tmp_path / "cut", drop_last_token), r"cut: row 3 \(.*\) differs in tokens from .*first; "),
+        (altered(first, tmp_path / "masked", mask_everything), r"masked: row 2 \(.*\) differs in loss mask from "),
         (altered(first, tmp_path / "foreign", lambda row, _: {}, tokenizer="0" * 16), "foreign: labelled with another"),
     ]
     load_from_disk(str(first)).select(range(7)).save_to_disk(tmp_path / "short")

@@ -3,7 +3,7 @@
 import pytest
 
 from rolewise.core.errors import InputError
-from rolewise.evaluation.statistics import wilson
+from rolewise.core.statistics import wilson
 from rolewise.search.tree import Question, Tree
 from rolewise.search.votes import accuracy_curve, vote
 

@@ -17,12 +17,12 @@ from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT, behaviours_of, find_behaviours
 from rolewise.jobs import warmup as job
 from rolewise.jobs.label import plan_labelling
-from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.questions import read_questions
 from rolewise.jobs.reinforce_data import load_questions
-from rolewise.jobs.reinforce_options import ReinforceOptions
 from rolewise.jobs.search import prepare
-from rolewise.jobs.search_options import SearchOptions
+from rolewise.options.answers import SearchOptions
+from rolewise.options.labelling import LabelOptions
+from rolewise.options.training import ReinforceOptions
 from rolewise.search.tree import Node, Question, Tree, write_trees
 from rolewise.search.verdicts import VerdictWriter
 from rolewise.training.functional_tokens import functional_token_ids
@@ -115,8 +115,8 @@ def test_from_trees_to_a_model_that_knows_the_tokens(steps_models, trees, tmp_pa
     assert json.loads((data / "run.json").read_text(encoding="utf-8"))["engine"]["kind"] == "transformers"
     assert main(arguments(steps_models, output, *more)) == 0
     told = said(capsys)
-    assert "was made already" in told
-    assert "was trained already" in told
+    assert "already built" in told
+    assert "already trained" in told
 
 
 @pytest.mark.usefixtures("scripted")
@@ -222,7 +222,7 @@ def test_a_served_model_writes_verify_steps_and_no_other_goes_on(steps_models, t
         server.models.reverse()
         capsys.readouterr()
         assert main(given) == 2
-        assert "holds answers of one, and the server now serves two" in said(capsys)
+        assert "holds answers of one, but the server now serves two" in said(capsys)
         assert main([*given, "--served-model", "one"]) == 0
     assert len(conversations_of(tmp_path / "data")) > COUNT
 
@@ -260,17 +260,17 @@ def test_what_gives_no_data_is_one_line(steps_models, trees, tmp_path, capsys):
     leaf_of(clarify, True, ("clarify", r"\boxed{7}"))
     write_trees(tmp_path / "illegal.jsonl", [clarify])
     cases = {
-        (): "give trees to make the data of, or data that were made before",
-        ("--trees", trees, "--data", trees): "give trees to make the data of, or data that were made before",
-        ("--data", trees, "--data-only"): "data_only makes data of trees; give trees",
+        (): "give trees to build the data from, or existing data",
+        ("--trees", trees, "--data", trees): "give trees to build the data from, or existing data",
+        ("--data", trees, "--data-only"): "data_only builds data from trees; give trees",
         ("--trees", tmp_path / "nothing.jsonl"): "nothing.jsonl: cannot read the trees",
-        ("--trees", tmp_path / "empty.jsonl"): "empty.jsonl: no trees in it; let rolewise search write some",
+        ("--trees", tmp_path / "empty.jsonl"): "empty.jsonl: contains no trees; create some with rolewise search",
         ("--trees", tmp_path / "damaged.jsonl"): "damaged.jsonl:2: not a line of JSON",
         ("--trees", tmp_path / "other.jsonl"): "other.jsonl:1: not a tree",
-        ("--trees", tmp_path / "twice.jsonl"): "twice.jsonl: 2 trees are of the question 'q0'",
-        ("--trees", tmp_path / "wrong.jsonl"): "no tree of 1 has a right path, so there is nothing to learn",
+        ("--trees", tmp_path / "twice.jsonl"): "twice.jsonl: 2 trees belong to the question 'q0'",
+        ("--trees", tmp_path / "wrong.jsonl"): "none of 1 trees has a right path, so there is nothing to learn",
         ("--trees", tmp_path / "illegal.jsonl"): "no sample is left (output may not follow clarify (1))",
-        ("--trees", trees, "--behaviours", tmp_path / "house.yaml"): "trees.jsonl: tree q0: has steps that are no",
+        ("--trees", trees, "--behaviours", tmp_path / "house.yaml"): "trees.jsonl: tree q0: has steps with unknown",
         ("--trees", trees, "--merged", 0, "--plain", 0): "one of them must be at least 1",
         ("--trees", trees, "--limit", 0): "limit is 0; it must be at least 1",
         ("--trees", trees, "--verify-tokens", 0): "verify_tokens is 0",
@@ -279,7 +279,7 @@ def test_what_gives_no_data_is_one_line(steps_models, trees, tmp_path, capsys):
         ("--trees", trees, "--weighting", "reward"): "weighting reward needs a labelled data set",
         ("--trees", trees, "--learning-rat", 1): "did you mean --learning-rate?",
         ("--trees", trees, "--packing", "true", "--packing-strategy", "wrapped"): "packing",
-        ("--trees", trees, "--merge"): "with --no-lora there is nothing to merge",
+        ("--trees", trees, "--merge"): "without LoRA there is nothing to merge",
         ("--trees", trees, "--served-model", "m"): "served_model needs server",
         ("--trees", trees, "--model", steps_models / "no_template"): "chat template",
         ("--data", tmp_path / "nothing.jsonl"): "nothing.jsonl",
@@ -301,19 +301,19 @@ def test_other_settings_are_another_run(steps_models, trees, tmp_path, capsys):
     assert "data: holds a run with other settings or inputs" in said(capsys)
     # What concerns the training alone does not.
     assert main([*given, "--weighting", "rft", "--learning-rate", "1e-3"]) == 0
-    assert "was made already" in said(capsys)
+    assert "already built" in said(capsys)
 
 
 @pytest.mark.usefixtures("scripted")
 def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, trees, tmp_path, capsys):
     assert main(arguments(steps_models, tmp_path / "data", "--trees", trees, "--data-only")) == 0
-    assert "no functional token stands" not in said(capsys)
+    assert "contain no functional token" not in said(capsys)
     house = tmp_path / "house.yaml"
     think = "{name: think, description: think, follows: [answer]}"
     house.write_text(f"first: [think]\nbehaviours:\n- {think}\n- {{name: answer, description: answer}}\n")
     more = training("--data", tmp_path / "data" / "conversations.jsonl", "--behaviours", house)
     assert main(arguments(steps_models, tmp_path / "warm", *more)) == 0
-    assert "no functional token stands in these conversations" in said(capsys)
+    assert "these conversations contain no functional token" in said(capsys)
     # The model remembers whose tokens it has, and other commands need not be told.
     assert behaviours_of(str(tmp_path / "warm"), None).as_record() == find_behaviours(str(house)).as_record()
     assert behaviours_of(str(tmp_path / "warm"), "rftt") is RFTT
@@ -337,9 +337,9 @@ def test_data_of_other_behaviours_teach_nothing_and_that_is_said(steps_models, t
 def test_several_processes_do_not_make_data(steps_models, trees, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rolewise.training.processes.count", lambda: 2)
     assert main(arguments(steps_models, tmp_path / "run", *training("--trees", trees))) == 2
-    assert "data are made by one process; make them first (data_only)" in said(capsys)
+    assert "the data is built by one process; build it first (data_only)" in said(capsys)
 
 
 def test_in_python_trees_are_asked_for() -> None:
-    with pytest.raises(InputError, match="data are made of trees"):
+    with pytest.raises(InputError, match="data is built from trees"):
         make_warmup_data(WarmupOptions(model="m", data="made.jsonl", output="o"))

@@ -297,7 +297,7 @@ def test_a_next_best_path_takes_the_place_of_one_that_is_no_legal_sample() -> No
 
 
 def test_behaviours_of_another_search_are_named() -> None:
-    with pytest.raises(InputError, match=r"tree q: has steps that are no behaviours here \(clarify, direct_answer\)"):
+    with pytest.raises(InputError, match=r"tree q: has steps with unknown behaviours \(clarify, direct_answer\)"):
         WarmupPaths(NO_VERIFY, WarmupSettings()).look_at(small_tree()[0])
 
 

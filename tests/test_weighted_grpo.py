@@ -19,9 +19,8 @@ from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import lora_config
 from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles, call_regions
 from rolewise.training.trl_grpo_adapter import loss_mask
-from rolewise.weighting import AlphaFT
+from rolewise.weighting import AlphaFT, EntropyResT, ResT, ResTOfficial
 from rolewise.weighting.ramp import Ramp
-from rolewise.weighting.rest import EntropyResT, ResT, ResTOfficial
 
 TOLERANCE = 1e-6
 CALL = '<think> in Paris </think>\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'

@@ -483,7 +483,7 @@ def test_data_without_roles_is_refused_by_rft_and_taken_by_none(tokenizer, argum
 @pytest.mark.parametrize("strategy", ["wrapped", "bfd_split"])
 def test_packing_that_cuts_samples_is_refused(strategy, tokenizer, arguments) -> None:
     args = arguments(packing=True, packing_strategy=strategy, max_length=48)
-    assert "cuts samples in two" in refusal(tokenizer, args, data(tokenizer))
+    assert "splits samples" in refusal(tokenizer, args, data(tokenizer))
 
 
 @pytest.mark.parametrize(
@@ -544,13 +544,13 @@ def test_trls_own_collator_will_do_where_no_roles_are_read(tokenizer, arguments)
 
 def test_what_is_no_weighting_is_refused(tokenizer, arguments) -> None:
     for wrong in ("rft", RFT):
-        assert "is no Weighting with a unit" in refusal(tokenizer, arguments(), data(tokenizer), weighting=wrong)
+        assert "is not a Weighting with the unit" in refusal(tokenizer, arguments(), data(tokenizer), weighting=wrong)
 
 
 def test_labelled_evaluation_data_beside_plain_training_data_is_refused(tokenizer, arguments) -> None:
     texts = Dataset.from_dict({"text": ["one text", "another"]})
     message = refusal(tokenizer, arguments(weighting="none"), texts, eval_dataset=data(tokenizer))
-    assert "the evaluation data is labelled and the training data is not" in message
+    assert "the evaluation data is labelled but the training data is not" in message
 
 
 def test_prompt_learning_is_refused(tokenizer, arguments) -> None:

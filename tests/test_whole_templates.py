@@ -145,12 +145,12 @@ def test_a_late_system_message_that_moves_to_the_start_is_not_seen_by_earlier_tu
     assert "Late." not in first.text
     assert second.text.startswith(prompter.prompt_text(conversation.messages[:4]))
     assert [loss_texts(tokenizer, sample) for sample in (first, second)] == [[f"Hello{END}"], [f"Bye{END}"]]
-    assert any("sample of its own" in note for note in renderer.notes_for([conversation]))
+    assert any("separate sample" in note for note in renderer.notes_for([conversation]))
 
 
 def test_assistant_turns_that_a_template_fuses_are_refused(make_tokenizer: MakeTokenizer) -> None:
     renderer = Renderer(make_tokenizer(FUSING))
-    with pytest.raises(InputError, match=r"data.jsonl:7: .* follow each other as one; join them in the data"):
+    with pytest.raises(InputError, match=r"data.jsonl:7: .* merges consecutive assistant turns; join them in the data"):
         renderer.render(say("u: Hi", "a: Hello", "a: Again"))
     [sample] = renderer.render(say("u: Hi", "a: Hello", "u: More", "a: Again"))
     assert len(sample.turns) == 2

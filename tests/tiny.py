@@ -80,6 +80,10 @@ def labelled_dataset(lengths: Sequence[int], *, vocab_size: int = 203, seed: int
     return Dataset.from_dict(columns)
 
 
+REFERENCES = ("alpha", "dft", "none", "regex", "reward", "rft", "rho", "sample-mean")
+"""The schemes that `reference_weights` knows."""
+
+
 def reference_weights(
     scheme: str,
     loss_BT: np.ndarray,

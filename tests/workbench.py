@@ -18,13 +18,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rolewise.data.chat_template import CHATML
-from rolewise.data.generator import generate
 from rolewise.data.readers import FORMATS, write_conversations
 from rolewise.evaluation import answer_checks
-from rolewise.labelling import labellers
+from rolewise.generator import generate
+from rolewise.labelling.registry import LABELLERS
 from rolewise.search import value_registry
 from rolewise.training.functional_tokens import add_functional_tokens, functional_token_ids
-from rolewise.weighting import registry
+from rolewise.weighting.registry import WEIGHTINGS
 
 torch.set_num_threads(1)  # the matrices are tiny: more threads would only wait for each other
 
@@ -114,8 +114,8 @@ def registries() -> Iterator[None]:
     """Plugins are registered in the process; afterwards it is as it was."""
     tables = (
         FORMATS,
-        labellers._labellers,
-        registry._registered,
+        LABELLERS._added,
+        WEIGHTINGS._added,
         answer_checks._registered,
         value_registry._registered,
     )
@@ -148,7 +148,7 @@ def rolewise(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
 def small_label_arguments(bench: Workbench, output: Path, *more: object) -> list[str]:
     """`rolewise label` on the bench, small enough for a few seconds."""
     arguments = ["label", "--model", bench.model, "--data", bench.data, "--output", output]
-    arguments += ["--min-pairs", 8, "--max-length", 1024, *more]
+    arguments += ["--max-length", 1024, *([] if "--method" in more else ["--min-pairs", 8]), *more]
     return [str(argument) for argument in arguments]
 
 

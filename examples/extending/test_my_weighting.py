@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from my_weighting import SCALE, TurnDecay
+from my_weighting import TurnDecay
 
 # Two turns of 2 and 1 tokens; one turn of 3.
 MASK_BT = torch.tensor([[0, 1, 1, 0, 1, 0], [0, 0, 1, 1, 1, 0]]).bool()
@@ -13,7 +13,7 @@ def weights(mask_BT: torch.Tensor, segments_BT: torch.Tensor | None = None) -> t
 
 
 def test_a_turn_decays_and_every_sample_counts_the_same() -> None:
-    second, third = 1 / (1 + 1 / SCALE), 1 / (1 + 2 / SCALE)
+    second, third = 1 / (1 + 1 / 50), 1 / (1 + 2 / 50)
     first = torch.tensor([0, 1, second, 0, 1, 0]) / (2 + second) / 2
     other = torch.tensor([0, 0, 1, second, third, 0]) / (1 + second + third) / 2
     assert weights(MASK_BT).tolist() == [pytest.approx(first.tolist()), pytest.approx(other.tolist())]

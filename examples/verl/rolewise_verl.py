@@ -17,13 +17,9 @@ from rolewise.core.errors import InputError
 from rolewise.core.region import Region
 from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.training.rollout_roles import call_regions, label_rollout
-from rolewise.weighting.rest import (
-    EntropyResT,
-    make_region_weighting,
-    mean_entropies,
-    rescaled_to_mean_one,
-    weighs_closed,
-)
+from rolewise.weighting import REGION_WEIGHTINGS, EntropyResT
+from rolewise.weighting.regions import weighs_closed
+from rolewise.weighting.rollouts import mean_entropies, rescaled_to_mean_one
 
 NAME = "rolewise"
 
@@ -32,13 +28,13 @@ NAME = "rolewise"
 class RoleWeightedTrainer(PPOTrainerSync):
     """verl's synchronous trainer with weighted advantages, whatever estimator they come from.
 
-    Options, in the config under `trainer.v1.rolewise`: `weighting`, a name that `make_region_weighting` knows, and
+    Options, in the config under `trainer.v1.rolewise`: `weighting`, one of `REGION_WEIGHTINGS`, and
     `call_format` as `rolewise grpo` has it.
     """
 
     def __init__(self, config: Any) -> None:
         options = dict(config.trainer.v1.get(NAME) or {})
-        self.weighting = make_region_weighting(options.pop("weighting", "rest"))
+        self.weighting = REGION_WEIGHTINGS.make(options.pop("weighting", "rest"))
         self.call_format = options.pop("call_format", None)
         if self.call_format not in (None, *CALL_FORMATS):
             raise InputError(f"call_format {self.call_format!r} is not known; choose one of {', '.join(CALL_FORMATS)}")

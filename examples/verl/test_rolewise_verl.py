@@ -15,7 +15,7 @@ import torch
 
 from rolewise.core.errors import InputError
 from rolewise.core.region import Region
-from rolewise.weighting.rest import ResT, ResTOfficial
+from rolewise.weighting import ResT, ResTOfficial
 
 HERE = Path(__file__).parent
 RECIPE = HERE / "rolewise_verl.py"

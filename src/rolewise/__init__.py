@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rolewise.core.region import Region
     from rolewise.core.role import Role
     from rolewise.data.conversation import Conversation, RoleSpan
-    from rolewise.data.generator import generate
     from rolewise.data.labelled import LabelledData, TokenLabels, load_labelled
     from rolewise.data.readers import Format, read_conversations, register_format, write_conversations
     from rolewise.data.render import RenderedSample, Renderer
@@ -20,33 +19,32 @@ if TYPE_CHECKING:
     from rolewise.engines.server import ServerEngine
     from rolewise.engines.transformers_engine import TransformersEngine
     from rolewise.evaluation.answer_checks import register_checker
-    from rolewise.evaluation.suite import Answer, Ask, Example, Suite, SuiteSettings, Verdict
+    from rolewise.evaluation.examples import Example, Verdict
+    from rolewise.evaluation.suite import Answer, Ask, Suite, SuiteSettings
     from rolewise.evaluation.suites import register_suite
-    from rolewise.experiment.config import Experiment, read_experiment
-    from rolewise.experiment.run import run_experiment
-    from rolewise.jobs.eval_options import EvalOptions
+    from rolewise.experiment_runner.config import Experiment, read_experiment
+    from rolewise.experiment_runner.run import run_experiment
+    from rolewise.generator import generate
     from rolewise.jobs.evaluate import evaluate
     from rolewise.jobs.export import export
     from rolewise.jobs.grpo import train_grpo
-    from rolewise.jobs.grpo_options import GRPOOptions
     from rolewise.jobs.label import label
-    from rolewise.jobs.options import ExportOptions, LabelOptions, PushOptions, SFTOptions, TransferOptions
     from rolewise.jobs.push import push
     from rolewise.jobs.reinforce import reinforce
-    from rolewise.jobs.reinforce_options import ReinforceOptions
     from rolewise.jobs.relabel import relabel
     from rolewise.jobs.sample import sample
-    from rolewise.jobs.sample_options import SampleOptions
     from rolewise.jobs.search import SearchResult, search_trees
-    from rolewise.jobs.search_options import SearchOptions, SolveOptions
     from rolewise.jobs.sft import fine_tune
     from rolewise.jobs.solve import SolveResult, solve
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.jobs.warmup import WarmupData, make_warmup_data
-    from rolewise.jobs.warmup_options import WarmupOptions
     from rolewise.labelling.labellers import LabellingContext, register_labeller
     from rolewise.labelling.sampled_roles import shad_rollout_roles
-    from rolewise.labelling.shad import SHAD, SHADConfig
+    from rolewise.labelling.settings.shad import SHADConfig
+    from rolewise.labelling.shad import SHAD
+    from rolewise.options.answers import EvalOptions, SampleOptions, SearchOptions, SolveOptions
+    from rolewise.options.labelling import ExportOptions, LabelOptions, PushOptions, TransferOptions
+    from rolewise.options.training import GRPOOptions, ReinforceOptions, SFTOptions, WarmupOptions
     from rolewise.rewards.process_reward import ProcessRewardModel
     from rolewise.rewards.process_reward_models import (
         ClassifierReward,
@@ -98,13 +96,13 @@ _HOMES = {
     "rolewise.core.region": ("Region",),
     "rolewise.core.role": ("Role",),
     "rolewise.data.conversation": ("Conversation", "RoleSpan"),
-    "rolewise.data.generator": ("generate",),
+    "rolewise.generator": ("generate",),
     "rolewise.data.labelled": ("LabelledData", "TokenLabels", "load_labelled"),
     "rolewise.data.readers": ("Format", "read_conversations", "register_format", "write_conversations"),
     "rolewise.data.render": ("RenderedSample", "Renderer"),
     "rolewise.evaluation.answer_checks": ("register_checker",),
-    "rolewise.experiment.config": ("Experiment", "read_experiment"),
-    "rolewise.experiment.run": ("run_experiment",),
+    "rolewise.experiment_runner.config": ("Experiment", "read_experiment"),
+    "rolewise.experiment_runner.run": ("run_experiment",),
     "rolewise.engines.base": (
         "Engine",
         "Sample",
@@ -115,35 +113,31 @@ _HOMES = {
     "rolewise.evaluation.suite": (
         "Answer",
         "Ask",
-        "Example",
         "Suite",
         "SuiteSettings",
-        "Verdict",
     ),
+    "rolewise.evaluation.examples": ("Example", "Verdict"),
     "rolewise.evaluation.suites": ("register_suite",),
-    "rolewise.jobs.eval_options": ("EvalOptions",),
     "rolewise.jobs.evaluate": ("evaluate",),
     "rolewise.jobs.export": ("export",),
     "rolewise.jobs.grpo": ("train_grpo",),
-    "rolewise.jobs.grpo_options": ("GRPOOptions",),
     "rolewise.jobs.label": ("label",),
-    "rolewise.jobs.options": ("ExportOptions", "LabelOptions", "PushOptions", "SFTOptions", "TransferOptions"),
     "rolewise.jobs.push": ("push",),
     "rolewise.jobs.reinforce": ("reinforce",),
-    "rolewise.jobs.reinforce_options": ("ReinforceOptions",),
     "rolewise.jobs.relabel": ("relabel",),
     "rolewise.jobs.sample": ("sample",),
-    "rolewise.jobs.sample_options": ("SampleOptions",),
     "rolewise.jobs.search": ("SearchResult", "search_trees"),
-    "rolewise.jobs.search_options": ("SearchOptions", "SolveOptions"),
     "rolewise.jobs.sft": ("fine_tune",),
     "rolewise.jobs.solve": ("SolveResult", "solve"),
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.jobs.warmup": ("WarmupData", "make_warmup_data"),
-    "rolewise.jobs.warmup_options": ("WarmupOptions",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
     "rolewise.labelling.sampled_roles": ("shad_rollout_roles",),
-    "rolewise.labelling.shad": ("SHAD", "SHADConfig"),
+    "rolewise.labelling.settings.shad": ("SHADConfig",),
+    "rolewise.labelling.shad": ("SHAD",),
+    "rolewise.options.answers": ("EvalOptions", "SampleOptions", "SearchOptions", "SolveOptions"),
+    "rolewise.options.labelling": ("ExportOptions", "LabelOptions", "PushOptions", "TransferOptions"),
+    "rolewise.options.training": ("GRPOOptions", "ReinforceOptions", "SFTOptions", "WarmupOptions"),
     "rolewise.rewards.registry": ("register_reward",),
     "rolewise.rewards.tool_calls": ("ToolCallRules", "tool_call_rewards"),
     "rolewise.rewards.process_reward": ("ProcessRewardModel",),

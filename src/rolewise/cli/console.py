@@ -1,4 +1,4 @@
-"""What commands print: notes and tables to standard output, progress to standard error."""
+"""Output of the commands: notes and tables to standard output, progress to standard error."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ from rolewise.core.launch import is_first
 from rolewise.core.limits import one_line, printable
 from rolewise.reporting.html import Table
 
-# Of several processes one speaks; torchrun numbers them.
+# Only one of several processes prints; torchrun numbers them.
 QUIET = not is_first()
 out = Console(highlight=False, quiet=QUIET)
 err = Console(stderr=True, highlight=False, quiet=QUIET)
@@ -38,10 +38,10 @@ SECONDS_BETWEEN_LINES = 30
 
 
 class Bars(Progress):
-    """Appears with its first bar: an error before any work stands alone, without an empty line above it.
+    """Progress display that appears with its first bar, so that an earlier error has no empty line above it.
 
-    In a log file or a pipe, where bars can't be redrawn, each task says a line when it starts, every half minute, and
-    when it is through.
+    In a log file or a pipe, where bars can't be redrawn, each task prints a line when it starts, every half minute,
+    and when it ends.
     """
 
     def __init__(self, *columns: Any, **options: Any) -> None:
@@ -66,12 +66,12 @@ class Bars(Progress):
         return task
 
     def update(self, task_id: TaskID, **kwargs: Any) -> None:
-        """Move a bar, as `Progress` does; a line now and then where nothing can be redrawn."""
+        """Move a bar, as `Progress` does; print a line at intervals where nothing can be redrawn."""
         super().update(task_id, **kwargs)
         self._say_now_and_then(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Move a bar, as `Progress` does; a line now and then where nothing can be redrawn."""
+        """Move a bar, as `Progress` does; print a line at intervals where nothing can be redrawn."""
         super().advance(task_id, advance)
         self._say_now_and_then(task_id)
 
@@ -90,7 +90,7 @@ class Bars(Progress):
 
 
 def progress() -> Bars:
-    """A progress display for long work."""
+    """Return a progress display for long work."""
     return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,7 +102,7 @@ def progress() -> Bars:
 
 
 def note(text: str) -> None:
-    """A line of explanation."""
+    """Print a line of explanation."""
     err.print(printable(text), markup=False, soft_wrap=True)
 
 
@@ -124,7 +124,7 @@ def show(table: Table | None) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main` as a command: what the user can mend ends it with one line on stderr and exit code 2."""
+    """Run a script's `main` as a command: an error that the user can fix prints one line on stderr; exit code 2."""
     quieten_libraries()
     try:
         main()
@@ -134,17 +134,17 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def quieten_libraries() -> None:
-    """Switch off what libraries print that tells a user nothing; their other warnings stay."""
+    """Silence library output that is of no use to users; other warnings stay."""
     transformers.utils.logging.disable_progress_bar()
-    # Read when datasets is imported; to import it for this would delay the commands that do without.
+    # Read when datasets is imported; importing it here would delay the commands that do not need it.
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     if "datasets" in sys.modules:
         sys.modules["datasets"].disable_progress_bars()
-    warnings.filterwarnings("ignore", category=FutureWarning)  # addressed to programmers, and raised among libraries
+    warnings.filterwarnings("ignore", category=FutureWarning)  # meant for programmers, and raised between libraries
     warnings.filterwarnings("ignore", message="'pin_memory' argument is set")
-    warnings.filterwarnings("ignore", message="You are using 'rollout_func'")  # what TRL calls experimental we pin
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each retry; the error that ends them says it all
+    warnings.filterwarnings("ignore", message="You are using 'rollout_func'")  # experimental in TRL, which is pinned
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one per retry; the final error says it all
     logging.getLogger("transformers.trainer_utils").addFilter(
-        # The trainer gives the model the tokenizer's end token, which is what everybody wants.
+        # The trainer gives the model the tokenizer's end token, as desired.
         lambda record: "new PAD/BOS/EOS tokens" not in record.getMessage()
     )

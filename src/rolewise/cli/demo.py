@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs.options import DemoOptions
+from rolewise.cli.parser import Command
+from rolewise.options.labelling import DemoOptions
 
-DESCRIPTION = """The whole path on a small real model, in minutes.
+COMMAND = Command(
+    "demo",
+    DemoOptions,
+    """Run the whole pipeline on a small real model, in minutes.
 
-Makes tool-use conversations whose true roles are known, labels them with SHAD, fine-tunes
-SmolLM2-135M-Instruct with plain SFT and with RFT on equal budgets, measures both on held-out
-conversations, prints one table and writes a report. Stopped, it goes on where it was.
+Generates tool-use conversations with known true roles, labels them with SHAD, fine-tunes
+SmolLM2-135M-Instruct with plain SFT and with RFT on equal budgets, evaluates both on held-out
+conversations, prints one table and writes a report. After an interruption, rerun the command to
+resume.
 
   rolewise demo --output demo-run
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
     """Parse, run, print."""
-    options, _ = parse(build_parser("rolewise demo", DESCRIPTION, DemoOptions), DemoOptions, argv)
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import out, progress, quieten_libraries, show
     from rolewise.jobs.demo import demo

@@ -2,24 +2,28 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs.eval_options import EvalOptions
+from rolewise.cli.parser import Command
+from rolewise.options.answers import EvalOptions
 
-DESCRIPTION = """Measure a model on benchmark suites.
+COMMAND = Command(
+    "eval",
+    EvalOptions,
+    """Measure a model on benchmark suites.
 
-Answers, verdicts and a summary with 95 % intervals are written to a directory. A run that was
-stopped goes on where it was when the same command is given again. BFCL is scored by its official
-checker; mathematics by math-verify.
+Answers, verdicts and a summary with 95 % intervals are written to a directory. BFCL is scored by
+its official checker, mathematics by math-verify. After an interruption, rerun the command to
+resume.
 
   rolewise eval --model tuned --suite bfcl,api_bank,gsm8k --limit 100 --output scores
   rolewise eval --model tuned --suite bfcl --output scores --against scores-before
   rolewise eval --model Qwen/Qwen3-0.6B --server http://localhost:8000/v1 --suite gsm8k --output scores
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Parse, play, print."""
-    options, _ = parse(build_parser("rolewise eval", DESCRIPTION, EvalOptions), EvalOptions, argv)
+    """Parse, evaluate, print."""
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.core.options import split_list
@@ -42,5 +46,5 @@ def run(argv: Sequence[str]) -> None:
             note(f"note: {text}")
         show(comparison_table(other, result))
     if result.was_finished:
-        note(f"{result.path}: was evaluated already, with these settings; nothing was done")
+        note(f"{result.path}: already evaluated with these settings; nothing was done")
     out.print(f"results: {result.path}\nreport:  {result.path / 'report.html'}", soft_wrap=True)

@@ -11,10 +11,9 @@ from rolewise.core.errors import InputError
 
 DESCRIPTION = """Run a matrix of models, methods, settings, seeds and suites, and write one table.
 
-The file says what is to be compared (docs/experiments.md explains it). Every run has a directory of
-its own and is skipped once it is done; a run that was stopped goes on where it was, one that failed
-is noted and tried again when the same command is given again. Exit code: 0 if all is done, 1 if a
-run failed, 2 if nothing could be run.
+The file specifies the comparison (see docs/experiments.md). Every run has its own directory and is
+skipped once it is done. Rerun the command to resume an interrupted run or to retry a failed one.
+Exit code: 0 if all is done, 1 if a run failed, 2 if nothing could be run.
 
   rolewise experiment examples/experiments/small.yaml --plan
   rolewise experiment examples/experiments/small.yaml
@@ -22,10 +21,10 @@ run failed, 2 if nothing could be run.
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line: `file`, `plan`, `output`.
+    """Parse the command line: `file`, `plan`, `output`.
 
     Raises:
-        InputError: for an option that is unknown, or no file.
+        InputError: for an unknown option, or if there is no file.
     """
     parser = Parser(
         prog="rolewise experiment",
@@ -37,10 +36,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     group = parser.add_argument_group("options")
     group.add_argument("file", nargs="?", metavar="FILE", help="YAML file with the experiment.")
-    group.add_argument("--config", metavar="FILE", help="The same, as with the other commands.")
-    group.add_argument("--output", metavar="DIR", help="Instead of the file's own.")
-    group.add_argument("--plan", action="store_true", help="Say what would be run, and do nothing.")
-    group.add_argument("-h", "--help", action="help", help="Show this text.")
+    group.add_argument("--config", metavar="FILE", help="The same file, given as for the other commands.")
+    group.add_argument("--output", metavar="DIR", help="Output directory. Default: the file's own.")
+    group.add_argument("--plan", action="store_true", help="Show the planned runs, then stop.")
+    group.add_argument("-h", "--help", action="help", help="Show this help.")
     options = parser.parse_args(list(argv))
     if (options.file is None) == (options.config is None):
         raise InputError("give one experiment file, as FILE or as --config FILE")
@@ -49,14 +48,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Parse, plan, run, print; 1 if something failed."""
+    """Parse, plan, run, print; return 1 if something failed."""
     options = parse_arguments(argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
-    from rolewise.experiment.config import read_experiment
-    from rolewise.experiment.inputs import missing_inputs
-    from rolewise.experiment.plan import plan_experiment, plan_table
-    from rolewise.experiment.run import run_experiment
+    from rolewise.experiment_runner.config import read_experiment
+    from rolewise.experiment_runner.inputs import missing_inputs
+    from rolewise.experiment_runner.plan import plan_experiment, plan_table
+    from rolewise.experiment_runner.run import run_experiment
 
     quieten_libraries()
     experiment = read_experiment(options.file, options.output)
@@ -71,14 +70,14 @@ def run(argv: Sequence[str]) -> int:
     for table in result.tables:
         show(table)
     if not result.worked:
-        note(f"{result.path}: was done already, with these settings and data; nothing was run")
+        note(f"{result.path}: already done with these settings and data; nothing was run")
     out.print(f"table:  {result.path / 'table.md'}\nreport: {result.path / 'report.html'}", soft_wrap=True)
     return 1 if result.failures else 0
 
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """SIGTERM, which schedulers send, unwinds this process, so that the command it waits for is ended too."""
+    """Have SIGTERM, which schedulers send, unwind this process, so that the command it waits for is ended too."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

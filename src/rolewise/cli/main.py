@@ -1,6 +1,6 @@
-"""`rolewise COMMAND …`: finds the command, runs it, and turns errors into one line and exit code 2."""
+"""`rolewise COMMAND …`: find and run the command, and turn errors into one line and exit code 2."""
 
-import dataclasses
+import difflib
 import errno
 import importlib
 import os
@@ -14,35 +14,38 @@ from contextlib import contextmanager
 from types import FrameType
 
 from rolewise import __version__
-from rolewise.cli.parser import UnknownOption
+from rolewise.cli.parser import command_of
 from rolewise.core.errors import GOES_ON, RolewiseError
 from rolewise.core.launch import check_alone, check_launcher, end_together, is_first, launched
 from rolewise.core.limits import one_line
+from rolewise.options.table import UnknownOption
 
 COMMANDS = {
-    "demo": "the whole path on a small real model: label, train with SFT and RFT, compare, report",
+    "demo": "run the whole pipeline on a small real model: label, train with SFT and RFT, compare, report",
     "label": "label the tokens of conversations as reasoning or boilerplate",
-    "relabel": "label again: with another threshold, from the losses that are stored, or by hand",
-    "transfer": "carry labels over to another model's tokens",
-    "export": "write labelled data as weights for other trainers",
-    "push": "push a labelled data set to the Hugging Face hub, with its card",
-    "sample": "let a model answer the data's questions, and keep the right answers (RSFT)",
-    "sft": "fine-tune a model on labelled data with a weighting",
+    "relabel": "relabel a labelled data set: another threshold on its stored losses, or corrections by hand",
+    "transfer": "transfer labels to another model's tokens",
+    "export": "export labelled data as weights for other trainers",
+    "push": "push a labelled data set and its card to the Hugging Face hub",
+    "sample": "have a model answer the data's questions and keep the right answers (RSFT)",
+    "sft": "fine-tune a model on labelled data, with token weights",
     "grpo": "train a model to call tools by reinforcement learning, weighted by region (ResT)",
     "search": "search trees of reasoning steps for questions (RFTT)",
-    "warmup": "teach a model functional tokens on paths of search trees (RFTT)",
+    "warmup": "teach a model functional tokens from paths of search trees (RFTT)",
     "reinforce": "train a model with functional tokens by reinforcement learning through tree search (RFTT)",
     "solve": "answer questions by tree search and vote",
     "eval": "measure a model on benchmark suites",
     "experiment": "run a matrix of methods, settings, seeds and suites, and compare them in one table",
     "view": "show a labelled data set or search trees as one HTML page",
+    "schema": "print the JSON Schema of a command's config file",
+    "completion": "print a script that completes commands and options in bash, zsh or fish",
 }
 
 BY_SEVERAL = ("label", "sft", "grpo", "warmup", "reinforce")
-"""Commands whose work several processes share, as torchrun starts them."""
+"""Commands whose work several processes can share, as started by torchrun."""
 
 OF_COMMANDS = ("demo", "experiment")
-"""Commands that run others, of which some may be done already when one is interrupted."""
+"""Commands that run others, some of which may already be done when an interrupt arrives."""
 
 IS_MAIN_PROCESS = is_first()
 
@@ -51,7 +54,7 @@ SECONDS_FOR_THE_MAIN_PROCESS = 5
 WRITE_FAILED = re.compile(
     r"No space left on device|\(os error (28|122|27)\)|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
 )
-"""How libraries that raise errors of their own, safetensors' and torch's, say that a file could not be written."""
+"""Messages by which safetensors and torch, with their own error types, report that a file could not be written."""
 
 USAGE = f"""rolewise {__version__}: fine-tune language models by the role that each token plays.
 
@@ -67,8 +70,8 @@ usage: rolewise COMMAND [options]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 part of it failed, 2 the user can mend it, 130 interrupted, 143
-    terminated. Does not return to its caller in a process of several that a launcher started: it ends the process."""
+    """Run a command and return the exit code: 0 done, 1 part of it failed, 2 an error that the user can fix, 130
+    interrupted, 143 terminated. In one of several processes that a launcher started, end the process instead."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         several = launched() > 1
@@ -90,7 +93,9 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        print(f"rolewise: {command!r} is not a command; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        print(f"rolewise: {command!r} is not a command; {told}", file=sys.stderr)
         return 2
     try:
         if command in BY_SEVERAL:
@@ -100,7 +105,8 @@ def _run(arguments: Sequence[str]) -> int:
         code: int | None = importlib.import_module(f"rolewise.cli.{command}").run(rest)
     except UnknownOption as error:
         homes = [] if error.is_translated else _commands_with(error.name)
-        message = f"{error.what} here; it belongs to rolewise {_some(homes)}" if homes else str(error)
+        more = f" and {len(homes) - 3} more" if len(homes) > 3 else ""
+        message = f"{error.what} here; it belongs to rolewise {', '.join(homes[:3])}{more}" if homes else str(error)
     except RolewiseError as error:
         message = str(error)
     except KeyboardInterrupt as error:
@@ -112,7 +118,7 @@ def _run(arguments: Sequence[str]) -> int:
         return code
     except Exception as error:
         if _is_out_of_space(error):
-            message = f"no space left on the device; free some, and the same command goes on where it was ({error})"
+            message = f"no space left on the device; free some and rerun the command to resume ({error})"
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             message = f"{error.filename}: file name too long; give a shorter one"
         else:
@@ -120,21 +126,22 @@ def _run(arguments: Sequence[str]) -> int:
     else:
         return code or 0
     if not IS_MAIN_PROCESS:
-        # What befalls all processes the main one says, and torchrun then ends the others while they wait here.
+        # The main process reports what affects all of them; torchrun then ends the others while they wait here.
         time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
     print(f"rolewise {command}: {one_line(message, None)}", file=sys.stderr)
     return 2
 
 
 class _Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM; what an interrupt cleans up is cleaned up."""
+    """SIGTERM asked the process to end; the same cleanup runs as for an interrupt."""
 
 
 @contextmanager
 def _told_of_termination() -> Iterator[None]:
-    """Within, SIGTERM ends as an interrupt does, unless the caller minds it.
+    """Treat SIGTERM as an interrupt within the context, unless the caller handles it.
 
-    Not for a process of several: while it waits for another one no handler would run, and the launcher for it in vain.
+    Not for one of several processes: no handler would run while it waits for another one, so the launcher would wait
+    for it in vain.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -143,7 +150,7 @@ def _told_of_termination() -> Iterator[None]:
     own = os.getpid()
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != own:  # a worker that this process forked, and now ends
+        if os.getpid() != own:  # a worker that this process forked and is now ending
             os._exit(128 + number)
         raise _Terminated
 
@@ -155,24 +162,13 @@ def _told_of_termination() -> Iterator[None]:
 
 
 def _commands_with(option: str) -> list[str]:
-    """The commands that have an option of that name of their own."""
-    found = []
-    for command in COMMANDS:
-        known = vars(importlib.import_module(f"rolewise.cli.{command}")).items()
-        kinds = [value for name, value in known if name.endswith("Options") and dataclasses.is_dataclass(value)]
-        if any(field.name == option for kind in kinds for field in dataclasses.fields(kind)):
-            found.append(command)
-    return found
-
-
-def _some(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    """Return the commands that themselves declare an option of that name."""
+    tables = {name: command.light_table() for name in COMMANDS if (command := command_of(name)) is not None}
+    return [name for name, table in tables.items() if option in table]
 
 
 def _is_out_of_space(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; libraries wrap it in types of their own."""
+    """Return True if a full disk caused an error; libraries wrap it in their own types."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (28, 122, 27):  # no space, quota, file too large
             return True

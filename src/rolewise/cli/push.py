@@ -2,21 +2,25 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs.options import PushOptions
+from rolewise.cli.parser import Command
+from rolewise.options.labelling import PushOptions
 
-DESCRIPTION = """Push a labelled data set to the Hugging Face hub, with a card.
+COMMAND = Command(
+    "push",
+    PushOptions,
+    """Push a labelled data set to the Hugging Face hub, with a card.
 
-Everything in it becomes readable there, the conversations too. Log in first: hf auth login.
+Everything in it becomes readable there, including the conversations. Log in first: hf auth login.
 
   rolewise push --data labelled --repo user/name --dry-run card
   rolewise push --data labelled --repo user/name --private
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Parse, push, say where it is."""
-    options, _ = parse(build_parser("rolewise push", DESCRIPTION, PushOptions), PushOptions, argv)
+    """Parse, push, print the location."""
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import out, quieten_libraries
     from rolewise.jobs.push import push

@@ -2,24 +2,28 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs.search_options import SearchOptions
+from rolewise.cli.parser import Command
+from rolewise.options.answers import SearchOptions
 
-DESCRIPTION = """Search a tree of reasoning steps for each question (RFTT).
+COMMAND = Command(
+    "search",
+    SearchOptions,
+    """Search a tree of reasoning steps for each question (RFTT).
 
-A model without functional tokens is asked for each kind of step by a prompt; one that has them
-(`rolewise warmup`) chooses its steps itself. Many trees are searched at once. A run that was
-stopped, even killed, goes on where it was when the same command is given again.
+A model without functional tokens is prompted for each kind of step; a model with them
+(`rolewise warmup`) chooses its steps itself. Many trees are searched at once. After an
+interruption or a kill, rerun the command to resume.
 
   rolewise search --model Qwen/Qwen3-0.6B --data gsm8k.jsonl --limit 100 --output searched
   rolewise view searched/trees.jsonl
   rolewise warmup --model Qwen/Qwen3-0.6B --trees searched/trees.jsonl --output warm
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
     """Parse, search, print."""
-    options, _ = parse(build_parser("rolewise search", DESCRIPTION, SearchOptions), SearchOptions, argv)
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.jobs.search import REPORT_FILE, TREES_FILE, search_trees, summary_table
@@ -31,6 +35,6 @@ def run(argv: Sequence[str]) -> None:
     for line in result.notes:
         note(f"note: {line}")
     if result.was_finished:
-        note(f"{result.path}: was searched already, with these settings and questions; nothing was done")
+        note(f"{result.path}: already searched with these settings and questions; nothing was done")
     out.print(f"trees:  {result.path / TREES_FILE}", soft_wrap=True)
     out.print(f"report: {result.path / REPORT_FILE}", soft_wrap=True)

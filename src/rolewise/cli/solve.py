@@ -2,24 +2,27 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
+from rolewise.cli.parser import Command
 from rolewise.core.limits import printable
-from rolewise.jobs.search_options import SolveOptions
+from rolewise.options.answers import SolveOptions
 
-DESCRIPTION = """Answer questions by tree search and vote (RFTT's inference).
+COMMAND = Command(
+    "solve",
+    SolveOptions,
+    """Answer questions by tree search and voting (RFTT's inference).
 
-Each rollout has a vote for the answer that its path ends in. With references, accuracy is shown
-over the number of rollouts. A run that was stopped goes on where it was when the same command is
-given again.
+Each rollout votes for the answer at the end of its path. With references, accuracy is shown over
+the number of rollouts. After an interruption, rerun the command to resume.
 
   rolewise solve --model reinforced --data questions.jsonl --rollouts 32 --output solved
   rolewise solve --model reinforced --question "What is 17 * 24?" --output solved-one
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
     """Parse, solve, print."""
-    options, _ = parse(build_parser("rolewise solve", DESCRIPTION, SolveOptions), SolveOptions, argv)
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import note, out, progress, quieten_libraries, show
     from rolewise.jobs.search import REPORT_FILE, summary_table
@@ -34,7 +37,7 @@ def run(argv: Sequence[str]) -> None:
     for line in result.notes:
         note(f"note: {line}")
     if result.was_finished:
-        note(f"{result.path}: was solved already, with these settings and questions; nothing was done")
+        note(f"{result.path}: already solved with these settings and questions; nothing was done")
     if options.question is not None:
         [answer] = result.answers
         said = "no answer" if answer["answer"] is None else f"{answer['answer']} ({answer['share']:.0%} of the votes)"

@@ -2,29 +2,33 @@
 
 from collections.abc import Sequence
 
-from rolewise.cli.parser import build_parser, parse
-from rolewise.jobs.options import ViewOptions
+from rolewise.cli.parser import Command
+from rolewise.options.labelling import ViewOptions
 
-DESCRIPTION = """Show a labelled data set, or search trees, as one HTML page that needs nothing else.
+COMMAND = Command(
+    "view",
+    ViewOptions,
+    """Show a labelled data set, or search trees, as one self-contained HTML page.
 
-Tokens are coloured by role; pointing at one shows its losses and weight; a slider moves the
-threshold and recolours at once. Roles can be corrected by hand on the page and saved as a patch.
-With --compare two labellings of the same tokens stand side by side, with their agreement.
+Tokens are colored by role; hovering over one shows its losses and weight; a slider moves the
+threshold and recolors at once. Roles can be corrected by hand on the page and saved as a patch.
+With --compare, two labellings of the same tokens are shown side by side, with their agreement.
 
-Of trees every step can be opened: its text, value, visits and log-probability, the path to the
-answer marked. What is to be shown is then a file of trees or the directory of a search.
+For trees, give a file of trees or the output directory of a search. Every step can be opened: its
+text, value, visits and log-probability. The path to the answer is marked.
 
   rolewise view --data labelled --output labelled.html
   rolewise view --data labelled --compare labelled-by-regex --output agreement.html
   rolewise view trees.jsonl
-"""
+""",
+)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Parse, write the page, say where it is."""
-    if argv and not argv[0].startswith("-"):  # what is to be shown may stand by itself
+    """Parse, write the page, print its location."""
+    if argv and not argv[0].startswith("-"):  # the data may be given without --data
         argv = ["--data", *argv]
-    options, _ = parse(build_parser("rolewise view", DESCRIPTION, ViewOptions), ViewOptions, argv)
+    options = COMMAND.read(argv)
 
     from rolewise.cli.console import out
     from rolewise.jobs.view import view

@@ -1,1 +1,1 @@
-"""Role names, errors, atomic files, seeds and run directories: what every other floor stands on."""
+"""Role names, errors, atomic files, seeds and run directories: the basis of every other floor."""

@@ -1,4 +1,4 @@
-"""Answers to batches of questions, remembered within bounds."""
+"""A bounded cache of answers to batches of questions."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -8,22 +8,22 @@ V = TypeVar("V")
 
 
 class BatchCache(Generic[K, V]):
-    """Remembers answers; equal questions are asked once. When it is full, those that were not needed for longest go.
+    """A cache of answers; equal questions are asked once. When it is full, the least recently used answers are dropped.
 
     Args:
-        size: answers that it holds at most.
+        size: maximum number of answers.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._known: dict[K, V] = {}  # the one that was needed last stands last
+        self._known: dict[K, V] = {}  # least recently used first
 
     def answers(self, questions: Sequence[K], ask: Callable[[list[K]], Sequence[V]]) -> list[V]:
-        """An answer to each question, in order.
+        """Return an answer to each question, in order.
 
         Args:
-            questions: equal ones may stand in it several times.
-            ask: answers those that are new, each once, in order. What it raises goes through, and nothing is kept.
+            questions: the questions; the same one may occur several times.
+            ask: answers the new ones, each once, in order. Its exceptions pass through, and then nothing is kept.
         """
         distinct = list(dict.fromkeys(questions))
         new = [question for question in distinct if question not in self._known]

@@ -1,4 +1,4 @@
-"""The behaviours that a train of thought is made of, each between two functional tokens, and which may follow which."""
+"""The behaviours that make up a train of thought, each between two functional tokens, and their allowed transitions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,20 +12,20 @@ from rolewise.core.files import write_text
 from rolewise.core.limits import read_yaml
 
 BEHAVIOURS_FILE = "behaviours.yaml"
-"""Lies in a model's directory."""
+"""Name of the file in a model's directory."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One way to go on.
+    """One kind of step in a train of thought.
 
     Attributes:
-        name: lower case, as in `next_step`; the functional tokens are made of it.
-        description: a phrase; the tokens' embeddings start from the mean of its words'.
-        follows: behaviours that may come next; a behaviour that nothing follows ends the path.
-        prompt: how a model without functional tokens is asked for such a step; None where it is never asked.
-        children: steps that it proposes at a node.
-        concludes: whether such a step is a whole answer: a search by prompts ends there; only simulation goes there.
+        name: lower case, as in `next_step`; the functional tokens are built from it.
+        description: a phrase; the tokens' embeddings start from the mean of the embeddings of its words.
+        follows: behaviours that may come next; a behaviour without followers ends the path.
+        prompt: request for such a step to a model without functional tokens; None if it is never requested.
+        children: number of such steps proposed at a node.
+        concludes: True if such a step is a whole answer: a search by prompts ends there; only simulation goes there.
     """
 
     name: str
@@ -37,7 +37,9 @@ class Behaviour:
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or self.name != self.name.lower():
-            raise InputError(f"behaviour {self.name!r}: a name has small letters, digits and _, as next_step")
+            raise InputError(
+                f"behaviour {self.name!r}: a name consists of lower-case letters, digits and _, such as next_step"
+            )
         if self.children < 1:
             raise InputError(f"behaviour {self.name}: children is {self.children}; it must be at least 1")
 
@@ -53,7 +55,7 @@ class Behaviour:
 
     @property
     def ends(self) -> bool:
-        """Whether nothing follows."""
+        """True if nothing follows."""
         return not self.follows
 
 
@@ -61,28 +63,28 @@ class BehaviourSet:
     """Behaviours and the transitions between them.
 
     Args:
-        behaviours: each with those that may follow it.
-        first: those that may follow the question.
+        behaviours: the behaviours, each with its allowed followers.
+        first: names of the behaviours that may follow the question.
 
     Raises:
-        InputError: for a name that is used twice or stands nowhere, or a set in which no path ends.
+        InputError: for a duplicate or unknown name, or a set in which no path ends.
     """
 
     def __init__(self, behaviours: Sequence[Behaviour], first: Sequence[str]) -> None:
         self._by_name = {behaviour.name: behaviour for behaviour in behaviours}
         self.first = tuple(first)
         if len(self._by_name) < len(behaviours):
-            raise InputError("behaviours: two have one name; give each its own")
+            raise InputError("behaviours: two have the same name; give each its own")
         if not self.first:
-            raise InputError("behaviours: first names none; say which may follow the question")
+            raise InputError("behaviours: first is empty; name those that may follow the question")
         for place, names in [("first", self.first), *((b.name, b.follows) for b in behaviours)]:
             for name in names:
                 if name not in self._by_name:
                     raise InputError(f"behaviours: {place} is followed by {name!r}, which is not among them")
             if len(set(names)) < len(names):
-                raise InputError(f"behaviours: {place} is followed twice by the same; name each once")
+                raise InputError(f"behaviours: {place} names the same follower twice; name each once")
         if not any(self._by_name[name].ends for name in self._reachable()):
-            raise InputError("behaviours: no path from the question ends; let one behaviour be followed by nothing")
+            raise InputError("behaviours: no path from the question ends; give one behaviour no followers")
 
     def __getitem__(self, name: str) -> Behaviour:
         return self._by_name[name]
@@ -97,16 +99,16 @@ class BehaviourSet:
         return len(self._by_name)
 
     def after(self, name: str | None) -> tuple[str, ...]:
-        """Behaviours that may follow the one named; None stands for the question."""
+        """Return the behaviours that may follow the named one; None stands for the question."""
         return self.first if name is None else self._by_name[name].follows
 
     @property
     def tokens(self) -> list[str]:
-        """All functional tokens, an opening and a closing one for each behaviour in turn."""
+        """All functional tokens: the opening and the closing one of each behaviour in turn."""
         return [token for behaviour in self for token in (behaviour.opening, behaviour.closing)]
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values; `behaviours_from` reads them back."""
+        """Return the set as JSON values; `behaviours_from` reads them back."""
         listed = [{f.name: _plain(getattr(b, f.name)) for f in fields(Behaviour)} for b in self]
         return {"first": list(self.first), "behaviours": listed}
 
@@ -122,10 +124,10 @@ class BehaviourSet:
 
 
 def behaviours_from(record: Mapping[str, Any]) -> BehaviourSet:
-    """The set of a mapping with `first` and `behaviours`, a list of mappings with the fields of `Behaviour`.
+    """Build a set from a mapping with `first` and `behaviours`, a list of mappings with the fields of `Behaviour`.
 
     Raises:
-        InputError: for a field that is unknown, missing or of the wrong kind.
+        InputError: for a field that is unknown, missing or of the wrong type.
     """
     known = {f.name: f for f in fields(Behaviour)}
     if not isinstance(record, Mapping) or not isinstance(record.get("behaviours"), list):
@@ -139,7 +141,7 @@ def behaviours_from(record: Mapping[str, Any]) -> BehaviourSet:
             if key not in known:
                 raise InputError(f"{where}.{key} is not known; a behaviour has {', '.join(known)}")
             if not _fits(key, value):
-                raise InputError(f"{where}.{key} is {value!r}, which is of the wrong kind")
+                raise InputError(f"{where}.{key} is {value!r}, which has the wrong type")
         for key in ("name", "description"):
             if not entry.get(key):
                 raise InputError(f"{where}.{key} is missing")
@@ -151,10 +153,10 @@ def behaviours_from(record: Mapping[str, Any]) -> BehaviourSet:
 
 
 def read_behaviours(path: str | Path) -> BehaviourSet:
-    """The set of a YAML file, see `behaviours_from`.
+    """Read a set from a YAML file; see `behaviours_from`.
 
     Raises:
-        InputError: naming the file, if it can't be read or does not say what it should.
+        InputError: naming the file, if it can't be read or its content is not valid.
     """
     record = read_yaml(path, "behaviours")
     try:
@@ -164,7 +166,7 @@ def read_behaviours(path: str | Path) -> BehaviourSet:
 
 
 def find_behaviours(name: str) -> BehaviourSet:
-    """RFTT's set for `rftt`, else that of a YAML file, as options name them.
+    """Return the set that an option names: RFTT's for `rftt`, else the one in the YAML file of that name.
 
     Raises:
         InputError: as `read_behaviours`.
@@ -173,7 +175,7 @@ def find_behaviours(name: str) -> BehaviourSet:
 
 
 def behaviours_of(model: str, name: str | None) -> BehaviourSet:
-    """The set that an option names; without one, what the model's directory says it was taught, else RFTT's.
+    """Return the set that an option names; without a name, the set noted in the model's directory, else RFTT's.
 
     Raises:
         InputError: as `read_behaviours`.
@@ -183,7 +185,7 @@ def behaviours_of(model: str, name: str | None) -> BehaviourSet:
 
 
 def taught_behaviours(model: str) -> BehaviourSet | None:
-    """What a model's directory says it was taught; None if it says nothing.
+    """Return the behaviours that a model was taught, as noted in its directory; None without such a note.
 
     Raises:
         InputError: as `read_behaviours`.
@@ -193,7 +195,7 @@ def taught_behaviours(model: str) -> BehaviourSet | None:
 
 
 def write_behaviours(behaviours: BehaviourSet, directory: Path) -> None:
-    """Leave word in a model's directory of what its functional tokens are."""
+    """Record the behaviours, and with them the functional tokens, in a model's directory."""
     text = yaml.safe_dump(behaviours.as_record(), sort_keys=False, allow_unicode=True)
     write_text(directory / BEHAVIOURS_FILE, text)
 

@@ -1,4 +1,4 @@
-"""Errors meant for people: one line that says what is wrong, where, and what to do."""
+"""Errors meant for people: one line that states the problem, its place and the remedy."""
 
 import traceback
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 class RolewiseError(Exception):
-    """Something the user can mend. Commands print the message alone, without a traceback, and exit with code 2."""
+    """An error that the user can fix. Commands print only the message, without a traceback, and exit with code 2."""
 
 
 class InputError(RolewiseError):
-    """A record, file, template or option that can't be used. The message names the place, e.g. `data.jsonl:12`."""
+    """An unusable record, file, template or option. The message names the place, e.g. `data.jsonl:12`."""
 
 
 @contextmanager
 def failing_in_one_line(what: str, advice: str) -> Iterator[None]:
-    """What a user's own program raises, told in one line: it can fail in any way.
+    """Report an exception from a user's own program, which can fail in any way, in one line.
 
     Raises:
-        RolewiseError: saying what failed, why, at which line of which file, and the advice.
+        RolewiseError: with the failed part, the reason, the file and line, and the advice.
     """
     try:
         yield
@@ -32,5 +32,5 @@ def failing_in_one_line(what: str, advice: str) -> Iterator[None]:
         raise RolewiseError(f"{what} failed: {type(error).__name__}: {reason} ({place}); {advice}") from error
 
 
-GOES_ON = "the same command goes on where it was"
-"""Note on an exception that work is kept which the next run takes up."""
+GOES_ON = "rerun the command to resume"
+"""Note on an exception after which finished work is kept for the next run."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and hashes of what is in them."""
+"""Atomic writes of files, and hashes of values."""
 
 import hashlib
 import json
@@ -17,10 +17,10 @@ from rolewise.core.errors import InputError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes `path`'s place in one step, on failure it is removed.
+    """Yield a temporary path beside `path`; on success it replaces `path` in one step, on failure it is removed.
 
     Raises:
-        InputError: if the file system refuses (no space, no permission, no such folder), naming the file.
+        InputError: naming the file, if the file system refuses (no space, no permission, no such folder).
     """
     final = Path(path)
     temporary: Path | None = None
@@ -30,7 +30,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes private files; these are results, to be read like any other file of the user's.
+        # mkstemp makes private files; these are results, readable like any other file of the user.
         temporary.chmod(0o666 & ~umask())
         temporary.replace(final)
     except OSError as error:
@@ -41,37 +41,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """The one line for a file that can't be written."""
+    """Return the error for a file that can't be written."""
     return InputError(f"{path}: cannot write: {error.strerror or error}; free space or choose another place and rerun")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all; lone surrogates become "?"."""
+    """Write UTF-8 text atomically; lone surrogates become "?"."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", errors="replace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
-    """Write named arrays as one uncompressed `.npz`, whole or not at all."""
+    """Write named arrays as one uncompressed `.npz`, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, **arrays)  # type: ignore[arg-type]  # a name of ours is no option of savez
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # our names are not options of savez
 
 
 def digest(value: Any) -> str:
-    """Short SHA-256 (16 hex digits) of a JSON-serialisable value, the same for equal values on any machine."""
+    """Return a short SHA-256 (16 hex digits) of a JSON-serializable value, the same for equal values on any machine."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def open_to_umask(folder: Path) -> None:
-    """Give everything in a folder the permissions that files and folders made plainly have.
+    """Give everything in a folder the default permissions of new files and folders.
 
-    Libraries that write by way of private temporary files (safetensors among them) leave theirs at 0600.
+    Libraries that write through private temporary files (safetensors among them) leave their files at 0600.
     """
     mask = umask()
     for path in [folder, *folder.rglob("*")]:
@@ -84,7 +84,7 @@ def open_to_umask(folder: Path) -> None:
 
 
 def umask() -> int:
-    """The process's mask of permissions that new files don't get."""
+    """Return the process's mask of permissions that new files don't get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

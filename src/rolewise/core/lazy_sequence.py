@@ -1,4 +1,4 @@
-"""Sequences whose items are made or read when they are asked for."""
+"""Sequences whose items are made or read on demand."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 class LazySequence(Sequence[T]):
-    """A `Sequence` of which only the length and the item at a place from 0 need to be written."""
+    """A `Sequence` whose subclasses only implement the length and the item at a place, from 0."""
 
     @abstractmethod
     def item(self, place: int) -> T:
-        """The item at `place`, which lies from 0 to below the length."""
+        """Return the item at `place`, from 0 to below the length."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...

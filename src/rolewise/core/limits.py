@@ -1,7 +1,8 @@
-"""What may come in: how long a line, how large and slow a reply, how deep a value; and foreign text made fit to show.
+"""Limits on input: length of a line, size and duration of a reply, depth of a value; and safe display of foreign text.
 
-Files and servers are other people's. Each limit is far above what honest data needs, and below what takes down the
-process; all that reads JSON, YAML or replies, and all that prints foreign text, goes by way of this module.
+Files and servers belong to other people. Each limit is far above the needs of honest data, and below the size that
+takes down the process. All code that reads JSON, YAML or replies, and all code that prints foreign text, goes through
+this module.
 """
 
 import gzip
@@ -17,64 +18,65 @@ import yaml
 from rolewise.core.errors import InputError
 
 MAX_DEPTH = 200
-"""Objects and lists within one another. Whatever walks through a record may recurse so deep."""
+"""Nesting depth of objects and lists. Code that walks through a record may recurse this deep."""
 
 MAX_LINE_BYTES = 64 << 20
-"""One record of JSON Lines, unpacked."""
+"""Size of one record of JSON Lines, decompressed."""
 
 MAX_FILE_BYTES = 1 << 30
-"""A file that is read whole, unpacked, such as a JSON list."""
+"""Size of a file that is read whole, decompressed, such as a JSON list."""
 
 MAX_SETTINGS_BYTES = 1 << 20
-"""A file that people write for a program: YAML, a chat template, an adapter's config."""
+"""Size of a file that people write for a program: YAML, a chat template, an adapter's config."""
 
 MAX_YAML_VALUES = 200_000
-"""Values of a YAML file with its aliases written out: nine lines of them can stand for billions."""
+"""Number of values in a YAML file with its aliases expanded: nine lines of aliases can stand for billions."""
 
 MAX_REPLY_BYTES = 256 << 20
-"""A server's reply, unpacked. Log-probabilities of long prompts take tens of megabytes."""
+"""Size of a server's reply, decompressed. Log-probabilities of long prompts take tens of megabytes."""
 
 MAX_DOWNLOAD_BYTES = 4 << 30
 MAX_DOWNLOAD_SECONDS = 3600.0
 MAX_SHOWN = 300
-"""Characters of a foreign message that are repeated to the user."""
+"""Number of characters of a foreign message that are shown to the user."""
 
-# C0 and C1 controls but tab and line feed; marks that turn the direction of writing; halves of surrogate pairs, which
-# can't be printed.
+# C0 and C1 controls except tab and line feed; marks that change the direction of writing; halves of surrogate pairs,
+# which can't be printed.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class TooLarge(Exception):
-    """What came in is larger than its limit; the message says what and how large it may be."""
+    """Input that is larger than its limit; the message names the input and the limit."""
 
 
 class Line(NamedTuple):
-    """A line and its number from 1; `data` is None for one that is longer than it may be."""
+    """A line and its number, from 1; `data` is None if the line exceeds the limit."""
 
     number: int
     data: bytes | None
 
 
 def printable(text: str) -> str:
-    """Foreign text with each control character replaced by U+FFFD, so that it can't steer a terminal; line feeds and
-    tabs stay."""
+    """Return foreign text with each control character replaced by U+FFFD, so that it can't control a terminal; line
+    feeds and tabs stay."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def one_line(value: Any, limit: int | None = MAX_SHOWN) -> str:
-    """Foreign text, or an error or value as text, fit to be part of a message: `printable`, on one line, cut."""
+    """Return foreign text, or an error or value as text, in a form fit for a message: `printable`, on one line,
+    truncated."""
     try:
         text = str(value)
     except RecursionError:
         text = f"a {type(value).__name__} that is nested too deep to show"
-    if limit is not None and len(text) > 20 * limit:  # white space may go, but a gigabyte need not be looked through
+    if limit is not None and len(text) > 20 * limit:  # white space is dropped later, but a gigabyte need not be scanned
         text = text[: 20 * limit]
     text = printable(" ".join(text.split()))
     return text if limit is None or len(text) <= limit else f"{text[:limit]}…"
 
 
 def size(count: int) -> str:
-    """A limit in words, as `64 MiB`."""
+    """Return a limit in words, such as `64 MiB`."""
     for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if count >= 1 << shift:
             return f"{count / (1 << shift):g} {unit}"
@@ -82,9 +84,9 @@ def size(count: int) -> str:
 
 
 def limited_lines(stream: "IO[bytes] | gzip.GzipFile", limit: int | None = None) -> Iterator[Line]:
-    """The lines of a binary stream, none of them longer in memory than `limit` bytes (`MAX_LINE_BYTES`).
+    """Yield the lines of a binary stream, none of them longer in memory than `limit` bytes (default: `MAX_LINE_BYTES`).
 
-    A longer one is passed over, and comes as a `Line` without data before that is done.
+    A longer line is skipped; a `Line` without data is yielded before the rest of it is read.
     """
     limit = MAX_LINE_BYTES if limit is None else limit
     number = 0
@@ -99,15 +101,15 @@ def limited_lines(stream: "IO[bytes] | gzip.GzipFile", limit: int | None = None)
 
 
 def too_long(limit: int | None = None) -> str:
-    """What is said of a line that `limited_lines` passes over."""
+    """Return the message about a line that `limited_lines` skips."""
     return f"the line has more than {size(MAX_LINE_BYTES if limit is None else limit)}"
 
 
 def joined(parts: Iterable[bytes], limit: int, what: str) -> bytes:
-    """Join what comes in piece by piece.
+    """Join input that arrives in pieces.
 
     Raises:
-        TooLarge: naming `what`, if it is more than `limit` bytes.
+        TooLarge: naming `what`, if there are more than `limit` bytes.
     """
     kept: list[bytes] = []
     total = 0
@@ -120,11 +122,11 @@ def joined(parts: Iterable[bytes], limit: int, what: str) -> bytes:
 
 
 def parse_json(text: str | bytes, **how: Any) -> Any:
-    """As `json.loads`; whatever can't be read, for its depth or size too, is a ValueError.
+    """Parse JSON as `json.loads` does; all unreadable input, including input too deep or too large, is a ValueError.
 
     Raises:
         json.JSONDecodeError: for broken JSON.
-        ValueError: saying why, for values nested deeper than `MAX_DEPTH`, and what does not fit in memory.
+        ValueError: with the reason, for values that are nested deeper than `MAX_DEPTH` or do not fit in memory.
     """
     try:
         value = json.loads(text, **how)
@@ -133,20 +135,20 @@ def parse_json(text: str | bytes, **how: Any) -> Any:
     except MemoryError as error:
         raise ValueError("too large for this machine's memory") from error
     signs = (b"{", b"[") if isinstance(text, bytes) else ("{", "[")
-    if sum(map(text.count, signs)) > MAX_DEPTH:  # type: ignore[arg-type]  # signs of the text's own kind
+    if sum(map(text.count, signs)) > MAX_DEPTH:  # type: ignore[arg-type]  # signs of the same type as the text
         check_depth(value)
     return value
 
 
 def check_depth(value: Any, most: int | None = None) -> None:
-    """Look through a value of lists and dictionaries.
+    """Check the depth and the number of values of nested lists and dictionaries.
 
     Args:
-        value: as JSON or YAML gives it.
-        most: values that it may hold, one that stands in several places counted at each; None for any number.
+        value: the result of parsing JSON or YAML.
+        most: largest number of values; one that stands in several places counts at each; None for any number.
 
     Raises:
-        ValueError: if it is nested deeper than `MAX_DEPTH`, or holds more.
+        ValueError: if the value is nested deeper than `MAX_DEPTH`, or holds more than `most` values.
     """
     level = [value]
     seen = 0
@@ -165,13 +167,13 @@ def check_depth(value: Any, most: int | None = None) -> None:
 
 
 def read_text(path: str | Path, limit: int | None = None, what: str = "file", encoding: str = "utf-8") -> str:
-    """A file that a user gives, as text.
+    """Read a file that the user named, as text.
 
     Args:
         path: the file.
-        limit: bytes that it may have; by default `MAX_SETTINGS_BYTES`.
-        what: it is meant to be, for the message.
-        encoding: of the text.
+        limit: maximum size in bytes. Default: `MAX_SETTINGS_BYTES`.
+        what: the expected kind of file, for the message.
+        encoding: encoding of the text.
 
     Raises:
         InputError: naming the file, if it is larger.
@@ -182,16 +184,16 @@ def read_text(path: str | Path, limit: int | None = None, what: str = "file", en
     with Path(path).open("rb") as stream:
         data = stream.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"{path}: has more than {size(limit)}; is it the {what} that you mean?")
+        raise InputError(f"{path}: has more than {size(limit)}; check that this is the {what} you mean")
     return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_yaml(path: str | Path, what: str = "file") -> Any:
-    """The value of a YAML file that a user gives.
+    """Read the value of a YAML file that the user named.
 
     Raises:
-        InputError: naming the file, and the line where one is known, if it can't be read, is no YAML or more than a
-            configuration can be.
+        InputError: naming the file, and the line if known, if it can't be read, is not YAML, or is too large for a
+            configuration.
     """
     try:
         value = yaml.safe_load(read_text(path, what=what))
@@ -207,16 +209,18 @@ def read_yaml(path: str | Path, what: str = "file") -> Any:
         place = f":{mark.line + 1}" if mark is not None else ""
         said = one_line(getattr(error, "problem", None) or error)
         raise InputError(f"{path}{place}: not valid YAML ({said})") from error
-    except ValueError as error:  # a date that is none, a number of thousands of digits
+    except ValueError as error:  # an impossible date, a number of thousands of digits
         raise InputError(f"{path}: not valid YAML ({one_line(error)})") from error
     return value
 
 
 def write_limited(read: Callable[[int], bytes], stream: IO[bytes], what: str) -> None:
-    """Copy a download that `read` gives, which should return what has come, as `read1` does, and not wait for all.
+    """Copy a download from `read` to `stream`.
+
+    `read` should return the bytes that have arrived, as `read1` does, and not wait for all of them.
 
     Raises:
-        TooLarge: naming `what`, if it is more than `MAX_DOWNLOAD_BYTES`.
+        TooLarge: naming `what`, if there are more than `MAX_DOWNLOAD_BYTES`.
         TimeoutError: if it takes longer than `MAX_DOWNLOAD_SECONDS`.
     """
     deadline = time.monotonic() + MAX_DOWNLOAD_SECONDS

@@ -1,9 +1,9 @@
-"""Every touch of PEFT's insides, in one place (PEFT ≥ 0.20).
+"""Every use of PEFT's internals, in one place (PEFT ≥ 0.20).
 
-`tests/test_peft_insides.py` fails when one of them moves. What is relied on:
-- `peft.tuners.tuners_utils.BaseTunerLayer`, the kind of every layer that an adapter changes, with `active_adapters`,
+`tests/test_peft_insides.py` fails when one of them changes. Relied on:
+- `peft.tuners.tuners_utils.BaseTunerLayer`, the class of every layer that an adapter changes, with `active_adapters`,
   `merged_adapters` and `disable_adapters`;
-- `peft.utils.TrainableTokensWrapper`, which stands in for an embedding or a head of which single rows are trained.
+- `peft.utils.TrainableTokensWrapper`, which replaces an embedding or a head with single trained rows.
 """
 
 from collections.abc import Hashable
@@ -14,7 +14,7 @@ from peft.utils import TrainableTokensWrapper
 
 
 def adapter_state(model: Any) -> Hashable:
-    """Changes whenever adapters of a model, a torch module, are switched, turned off or merged."""
+    """Return a value that changes whenever adapters of a model (a torch module) are switched, disabled or merged."""
     return tuple(
         (tuple(module.active_adapters), tuple(module.merged_adapters), module.disable_adapters)
         for module in model.modules()
@@ -23,5 +23,5 @@ def adapter_state(model: Any) -> Hashable:
 
 
 def trains_single_rows(layer: object) -> bool:
-    """Whether an embedding or a head is PEFT's stand-in that trains single rows of it."""
+    """Return True if an embedding or a head is PEFT's wrapper that trains single rows of it."""
     return isinstance(layer, TrainableTokensWrapper)

@@ -1,7 +1,7 @@
-"""What users add to Rolewise: files named on the command line, and installed packages that announce themselves.
+"""Plugins that extend Rolewise: files named on the command line, and installed packages that announce themselves.
 
 A plugin is a module that registers something when it is imported, for instance a format with
-`rolewise.data.register_format`. A package announces one by an entry point:
+`rolewise.data.register_format`. A package announces a plugin with an entry point:
 
     [project.entry-points."rolewise.plugins"]
     my-format = "my_package.my_format"
@@ -23,7 +23,7 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
     """Import the installed plugins and then the files, each once per process.
 
     Raises:
-        InputError: naming the plugin, if it can't be found or fails while it is imported.
+        InputError: naming the plugin, if it can't be found or its import fails.
     """
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
@@ -35,7 +35,7 @@ def load_plugins(paths: Iterable[str | Path] = ()) -> None:
 
 
 def plugin_digests(paths: Iterable[str | Path]) -> list[str]:
-    """Hashes of the files: what they add may change what a run computes."""
+    """Return hashes of the files: plugins may change the results of a run."""
     return [digest(Path(path).read_text(encoding="utf-8", errors="replace")) for path in paths]
 
 
@@ -46,7 +46,7 @@ def _load_file(path: Path) -> None:
     if not path.is_file() or path.suffix != ".py":
         raise InputError(f"plugin {path}: no such Python file (.py)")
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # the suffix is one that Python imports
+    assert spec is not None  # Python imports files with this suffix
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -59,4 +59,4 @@ def _load_file(path: Path) -> None:
 
 def _failed(what: str, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
-    return InputError(f"{what} can't be imported: {type(error).__name__}: {reason}; mend it or leave it out")
+    return InputError(f"{what} can't be imported: {type(error).__name__}: {reason}; fix it or leave it out")

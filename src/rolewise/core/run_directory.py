@@ -1,7 +1,7 @@
-"""Results that appear whole, from work that can be killed and resumed.
+"""Atomic results of work that can be killed and resumed.
 
-A command that works for long does so in `<output>.partial`. What is finished there is kept, so the same command again
-goes on where it was. At the end the results take their final place in one step.
+A long-running command works in `<output>.partial`. Finished parts are kept there, so rerunning the command resumes the
+work. At the end the results move to their final place in one step.
 """
 
 import json
@@ -31,14 +31,14 @@ class RunDirectory:
 
     Args:
         output: final directory.
-        command: the command that makes it, for the head of `config.yaml`.
+        command: name of the command, for the head of `config.yaml`.
         config: complete settings of the run, as written to `config.yaml`.
-        identity: what makes it this run and no other: settings and digests of what it reads, but not, for one, where
-            it writes, since a directory may be moved.
-        writes: whether this process makes the directories and results; of several on one run, only one may.
+        identity: the facts that distinguish this run from others: settings and digests of its inputs, but not, for
+            instance, the output path, since a directory may be moved.
+        writes: True if this process makes the directories and results; of several on one run, only one may.
 
     Raises:
-        InputError: if the output has no name, as `.` and `/`.
+        InputError: if the output has no name, such as `.` and `/`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunDirectory:
     ):
         self.output = Path(output)
         if not self.output.name:
-            raise InputError(f"output {str(output)!r} has no name of its own; give a directory that is to be made")
+            raise InputError(f"output {str(output)!r} has no name of its own; give the name of a new directory")
         self.partial = self.output.with_name(f"{self.output.name}.partial")
         self.work = self.partial / "work"
         self.results = self.partial / "results"
@@ -64,10 +64,10 @@ class RunDirectory:
         self._lock = FileLock(self.partial / ".lock", timeout=0)
 
     def finished(self) -> bool:
-        """Whether this very run is already done.
+        """Return True if this very run is already done.
 
         Raises:
-            InputError: if something else stands in the output's place, or nothing can: its name is too long.
+            InputError: if something else occupies the output path, or the path is not usable, e.g. too long.
         """
         try:
             if not self.output.exists():
@@ -83,14 +83,14 @@ class RunDirectory:
                 f"{self.output}: holds a run with other settings or inputs; choose another output or remove it"
             )
         if self.writes:
-            shutil.rmtree(self.partial, ignore_errors=True)  # left over when a kill came right after publishing
+            shutil.rmtree(self.partial, ignore_errors=True)  # left over if the run was killed right after publishing
         return True
 
     def open(self) -> bool:
-        """Make the working directories, or find those of this very run. True if there is work to go on with.
+        """Make the working directories, or find those of this very run. Return True if there is work to resume.
 
         Raises:
-            InputError: if an unfinished run with other settings lies there, or nothing can be written.
+            InputError: if an unfinished run with other settings exists there, or writing fails.
         """
         job = self.partial / _JOB_FILE
         try:
@@ -103,12 +103,12 @@ class RunDirectory:
                 self._take()
                 for leftover in self.partial.rglob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
-                # Results are assembled from finished work, quickly; a half-made set of them is made again.
+                # Results are assembled from finished work, quickly; an incomplete set is made again.
                 shutil.rmtree(self.results, ignore_errors=True)
                 resumed = job.exists()
             else:
                 resumed = False
-                self.partial.mkdir(parents=True, exist_ok=True)  # another may have begun in this moment
+                self.partial.mkdir(parents=True, exist_ok=True)  # another process may have begun at this moment
                 self._take()
             self.work.mkdir(parents=True, exist_ok=True)
             self.results.mkdir(parents=True, exist_ok=True)
@@ -121,22 +121,23 @@ class RunDirectory:
         return resumed
 
     def _take(self) -> None:
-        """Two processes in one directory would mix their work; the lock goes with the process, killed or not."""
+        """Lock the directory: two processes in it would mix their work. The lock ends with the process, killed or
+        not."""
         try:
             self._lock.acquire()
         except Timeout:
             raise InputError(
-                f"{self.partial}: another process is at work on this run; wait for it, or choose another output"
+                f"{self.partial}: another process is working on this run; wait for it, or choose another output"
             ) from None
 
     @contextmanager
     def opened(self, not_worth_keeping: Sequence[str] = ()) -> Iterator[None]:
-        """Open, and leave nothing behind if what is done within fails before there is anything worth keeping.
+        """Open the directory; if the block fails before there is work worth keeping, remove everything.
 
-        An exception that leaves something behind gets the note `GOES_ON`.
+        If work is kept, the exception gets the note `GOES_ON`.
 
         Args:
-            not_worth_keeping: names of working files that are soon made again.
+            not_worth_keeping: names of working files that are quickly made again.
 
         Raises:
             InputError: as `open`.
@@ -159,7 +160,7 @@ class RunDirectory:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds spent within to the run's timings, which survive a kill between stages."""
+        """Add the seconds spent in the block to the run's timings, which survive a kill between stages."""
         start = time.perf_counter()
         yield
         if not self.writes:
@@ -168,7 +169,7 @@ class RunDirectory:
         write_json(self.partial / _JOB_FILE, {"identity": self.identity, "timings": self._timings})
 
     def publish(self, facts: Mapping[str, Any]) -> None:
-        """Write `config.yaml` and `run.json` beside the results, and put them in their final place."""
+        """Write `config.yaml` and `run.json` beside the results, and move all to the final place."""
         again = f"rolewise {self.command} --config {shlex.quote(str(self.output / CONFIG_FILE))}"
         head = f"# Run again, from the same folder and with another --output: {again}\n"
         text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)

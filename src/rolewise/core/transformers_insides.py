@@ -1,16 +1,16 @@
-"""Every touch of Transformers' insides, and of what its versions name differently, in one place (Transformers ≥ 5.17).
+"""Every use of Transformers' internals, and of names that differ by version, in one place (Transformers ≥ 5.17).
 
-`tests/test_transformers_insides.py` fails when one of them moves. What is relied on:
+`tests/test_transformers_insides.py` fails when one of them changes. Relied on:
 - a model's cache of keys and values is an argument of `generate` and a field of its output, `past_key_values` at first
   and `cache` since 5.24, where the first name warns;
 - `DynamicCache.layers`; `DynamicLayer` and `DynamicSlidingWindowLayer` with `keys` and `values` (B, heads, T, size),
-  which may be set; a `DynamicCache` is made from pairs of such tensors;
+  which may be set; pairs of such tensors make a `DynamicCache`;
 - `TrainingArguments.gradient_checkpointing` and `gradient_checkpointing_kwargs` are named `activation_checkpointing` …
-  since 5.24, where the first names warn; so are a model's `gradient_checkpointing_enable` and its like;
+  since 5.24, where the first names warn; so are a model's `gradient_checkpointing_enable` and similar methods;
 - `render_jinja_template`, beneath `apply_chat_template`, also gives the spans of text that `{% generation %}`
   markers enclose;
-- `integration_utils.is_NAME_available` says whether what `report_to` names is installed;
-- `config._attn_implementation`; `config._commit_hash` of what came from the hub.
+- `integration_utils.is_NAME_available` reports whether the package that `report_to` names is installed;
+- `config._attn_implementation`; `config._commit_hash` of models from the hub.
 
 Nothing heavy is imported before it is needed: commands without a model render templates too.
 """
@@ -28,12 +28,12 @@ CHECKPOINTING_NAMES = {
     "gradient_checkpointing": "activation_checkpointing",
     "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
 }
-"""Settings of a trainer that have two names, the first of which every supported version knows."""
+"""Settings of a trainer that have two names; every supported version knows the first."""
 
 
 @cached
 def cache_name() -> str:
-    """What this Transformers calls a model's cache of keys and values."""
+    """Return the installed Transformers' name for a model's cache of keys and values."""
     from transformers.generation import GenerateDecoderOnlyOutput
 
     names = {field.name for field in fields(GenerateDecoderOnlyOutput)}
@@ -41,17 +41,18 @@ def cache_name() -> str:
 
 
 def cache_argument(cache: Any) -> dict[str, Any]:
-    """The argument by which `generate` goes on from this cache; none where it is None."""
+    """Return the argument that makes `generate` continue from this cache; no argument if the cache is None."""
     return {} if cache is None else {cache_name(): cache}
 
 
 def cache_of(output: Any) -> Any:
-    """The cache in what `generate` gave; None where there is none."""
+    """Return the cache in the output of `generate`, or None."""
     return getattr(output, cache_name(), None)
 
 
 def cache_selects(cache: object) -> bool:
-    """Whether rows of a cache can be left out and repeated: every layer has keys and values, by position or window."""
+    """Return True if rows of a cache can be dropped and repeated: every layer has keys and values, by position or
+    window."""
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
     kinds = _layer_kinds(cache)
@@ -59,7 +60,7 @@ def cache_selects(cache: object) -> bool:
 
 
 def cache_joins(cache: object) -> bool:
-    """Whether every layer of a cache has the keys and values of every position."""
+    """Return True if every layer of a cache has the keys and values of every position."""
     from transformers.cache_utils import DynamicLayer
 
     return _layer_kinds(cache) == {DynamicLayer}
@@ -72,28 +73,28 @@ def _layer_kinds(cache: object) -> set[type]:
 
 
 def cache_tensors(cache: "DynamicCache") -> Iterator["torch.Tensor"]:
-    """Keys and values (B, heads, T, size) of the first layer, of the second, and so on."""
+    """Yield keys and values (B, heads, T, size) of the first layer, the second, and so on."""
     for layer in cache.layers:
         yield layer.keys
         yield layer.values
 
 
 def set_cache_tensors(cache: "DynamicCache", tensors: Iterable["torch.Tensor"]) -> None:
-    """Replace keys and values, in the order of `cache_tensors`; drawn layer by layer, so that the old ones can go."""
+    """Replace keys and values, in the order of `cache_tensors`, layer by layer, so that the old ones can be freed."""
     rest = iter(tensors)
     for layer in cache.layers:
         layer.keys, layer.values = next(rest), next(rest)
 
 
 def cache_from(tensors: Sequence["torch.Tensor"]) -> "DynamicCache":
-    """A cache that holds these keys and values, which are in the order of `cache_tensors`."""
+    """Return a cache with these keys and values, given in the order of `cache_tensors`."""
     from transformers import DynamicCache
 
     return DynamicCache(list(zip(tensors[::2], tensors[1::2], strict=True)))
 
 
 def checkpointing(is_on: bool) -> dict[str, bool]:
-    """The setting of any trainer that says whether activations are computed again instead of kept."""
+    """Return the trainer setting that turns recomputation of activations, instead of keeping them, on or off."""
     from transformers import TrainingArguments
 
     known = {field.name for field in fields(TrainingArguments)}
@@ -101,9 +102,9 @@ def checkpointing(is_on: bool) -> dict[str, bool]:
 
 
 def settle_checkpointing(training: Any) -> None:
-    """Give a trainer's settings, before they are checked, the new names' values from the old names.
+    """Copy a trainer's settings, before they are checked, from the old names to the new ones.
 
-    Both then mean the same in every version, and TRL's default, which stands under the old name, warns nobody.
+    Both names then mean the same in every version, and TRL's default, which uses the old name, causes no warning.
     """
     for old, new in CHECKPOINTING_NAMES.items():
         if hasattr(training, new) and getattr(training, new) is None:
@@ -111,13 +112,13 @@ def settle_checkpointing(training: Any) -> None:
 
 
 def is_checkpointing(training: Any) -> bool:
-    """Whether a trainer's settings ask for activations to be computed again."""
+    """Return True if a trainer's settings ask for recomputation of activations."""
     (name,) = checkpointing(True)
     return bool(getattr(training, name))
 
 
 def start_checkpointing(model: Any) -> None:
-    """Have a model, or PEFT's wrapper of one, compute activations again instead of keeping them."""
+    """Make a model, or PEFT's wrapper of one, recompute activations instead of keeping them."""
     name = "activation_checkpointing_enable"
     (getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable)()
 
@@ -125,9 +126,10 @@ def start_checkpointing(model: Any) -> None:
 def render_template(
     messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, template: str, **variables: Any
 ) -> tuple[str, list[tuple[int, int]]]:
-    """A conversation as a template writes it, and the spans between its `{% generation %}` markers.
+    """Return a conversation as the template renders it, and the spans between its `{% generation %}` markers.
 
-    The spans are there if `return_assistant_tokens_mask` is among the variables. Raises whatever the template raises.
+    The spans are present if `return_assistant_tokens_mask` is among the variables. Exceptions of the template pass
+    through.
     """
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -136,7 +138,7 @@ def render_template(
 
 
 def lacks_reporter(name: str) -> bool:
-    """Whether `report_to` can't be this name because the package is not installed; unknown names don't lack one."""
+    """Return True if `report_to` can't be this name because its package is not installed; False for unknown names."""
     from transformers.integrations import integration_utils
 
     installed = getattr(integration_utils, f"is_{name}_available", None)
@@ -144,11 +146,11 @@ def lacks_reporter(name: str) -> bool:
 
 
 def attention_of(model: Any) -> str:
-    """The implementation of a model's attention, e.g. `sdpa`."""
+    """Return the implementation of a model's attention, e.g. `sdpa`."""
     return str(model.config._attn_implementation)
 
 
 def hub_commit(config: Any) -> str | None:
-    """The commit of the hub's repository that a model's config came from; None for local ones."""
+    """Return the commit of the hub repository that a model's config came from; None for local models."""
     commit: str | None = getattr(config, "_commit_hash", None)
     return commit

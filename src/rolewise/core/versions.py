@@ -1,4 +1,4 @@
-"""Which versions of what a result was made with."""
+"""Versions of the software behind a result."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +7,7 @@ PACKAGES = ("rolewise", "torch", "transformers", "trl", "peft", "accelerate", "d
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on; packages that are absent are left out."""
+    """Return the versions of Python and of the packages that a result depends on, without absent packages."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Conversations in, token ids out: schema, readers, rendering, shuffling, the labelled data set, the generator."""
+"""From conversations to token ids: schema, readers, rendering, shuffling, the labelled data set, the generator."""
 
 from rolewise.data.conversation import Conversation, RoleSpan
 from rolewise.data.readers import Format, iter_conversations, read_conversations, register_format, write_conversations

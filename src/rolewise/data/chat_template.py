@@ -1,4 +1,4 @@
-"""A tokenizer's chat template: where it comes from, what it has a place for, and its rendering as text."""
+"""A tokenizer's chat template: its origin, the features it supports, and its rendering as text."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from rolewise.data.written_messages import (
 )
 
 _OUTLINES_KEPT = 10_000
-"""How many outlines of conversations a template remembers the shape for."""
+"""Maximum number of conversation outlines whose shape a template remembers."""
 
 CHATML = (
     "{% for message in messages %}"
@@ -35,7 +35,7 @@ NAMED_TEMPLATES = {"chatml": CHATML}
 
 _GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
-# What the probe conversation says. Plain words, so that trimming or JSON escaping leaves them as they are.
+# Texts of the probe conversation. Plain words, so that trimming or JSON escaping leaves them unchanged.
 _SYSTEM, _QUESTION, _ANSWER, _RESULT = "probesystem", "probequestion", "probeanswer", "proberesult"
 _TOOL, _ARGUMENT = "probetool", "probeargument"
 _TOOLS: list[dict[str, Any]] = [
@@ -50,7 +50,7 @@ _TOOLS: list[dict[str, Any]] = [
 ]
 _USER = {"role": "user", "content": _QUESTION}
 _ASSISTANT = {"role": "assistant", "content": _ANSWER}
-# Mistral's templates want an id of nine characters.
+# Mistral's templates require an id of nine characters.
 _CALLING = {
     "role": "assistant",
     "content": "",
@@ -62,11 +62,11 @@ _TOOL_RESULT = {"role": "tool", "content": _RESULT, "name": _TOOL, "tool_call_id
 
 
 def template_text(tokenizer: Any, chat_template: str | None) -> str:
-    """The Jinja text of the template to use.
+    """Return the Jinja text of the template to use.
 
     Args:
-        tokenizer: whose own template is used where `chat_template` is None.
-        chat_template: a path to a file, or a name of `NAMED_TEMPLATES`.
+        tokenizer: provides the template if `chat_template` is None.
+        chat_template: the path of a file, or a name from `NAMED_TEMPLATES`.
 
     Raises:
         InputError: if there is no template, or no such file.
@@ -81,7 +81,7 @@ def template_text(tokenizer: Any, chat_template: str | None) -> str:
         return str(text)
     if chat_template in NAMED_TEMPLATES:
         text = NAMED_TEMPLATES[chat_template]
-        # A base model that never saw <|im_end|> has no such token; its own end-of-text token ends the turn then.
+        # A base model that never saw <|im_end|> has no such token; then its own end-of-text token ends the turn.
         in_vocabulary = "<|im_end|>" in tokenizer.get_added_vocab()
         return text if in_vocabulary or not tokenizer.eos_token else text.replace("<|im_end|>", tokenizer.eos_token)
     try:
@@ -94,7 +94,7 @@ def template_text(tokenizer: Any, chat_template: str | None) -> str:
 
 @dataclass(frozen=True)
 class _Abilities:
-    """What the template has a place for."""
+    """Features that the template supports."""
 
     system: bool
     tools: bool
@@ -105,31 +105,32 @@ class _Abilities:
 
 @dataclass(frozen=True)
 class _Shape:
-    """What is written another way for one conversation, beside what the template never has a place for."""
+    """Changes made for one conversation, beyond those for features that the template never supports."""
 
     systems: str = ""
     calls_as_text: bool = False
 
     def notes(self, format_name: str) -> list[str]:
-        """A line for each, for the user."""
+        """Return one line per change, for the user."""
         notes = []
         if self.systems:
             notes.append(
-                "The chat template leaves out or refuses system messages where these data have them: their text is "
-                + ("joined to the first one's, or put " if self.systems == "one" else "put ")
+                "The chat template leaves out or rejects system messages where this data has them: their text is "
+                + ("joined to the first one or put " if self.systems == "one" else "put ")
                 + "before the next user message."
             )
         if self.calls_as_text:
             notes.append(
-                "The chat template leaves out calls, or text beside them (often all parallel calls but one): such "
-                f"conversations have tools and calls as text in the {format_name} format, so a prompt that `eval` or "
-                f"`grpo` writes may begin otherwise; --tool-format {format_name} writes all of them so."
+                "The chat template leaves out calls, or text beside them (often all parallel calls but one): in such "
+                f"conversations, tools and calls are written as text in the {format_name} format, so a prompt that "
+                f"`eval` or `grpo` writes may begin differently; --tool-format {format_name} writes all "
+                "conversations this way."
             )
         return notes
 
 
 def _shapes_for(conversation: Conversation) -> list[_Shape]:
-    """Shapes to try, those that change least first."""
+    """Return the shapes to try, smallest changes first."""
     systems = [message["role"] in ("system", "developer") for message in conversation.messages]
     calls = any(message.get("tool_calls") for message in conversation.messages)
     ways = ["", "one", "user"] if any(systems[1:]) else ["", "user"] if any(systems) else [""]
@@ -140,16 +141,16 @@ def _shapes_for(conversation: Conversation) -> list[_Shape]:
 
 
 class ChatTemplate:
-    """A template that has been probed, so that any conversation can be brought into a shape it renders whole.
+    """A probed template that can adapt any conversation to a shape that it renders completely.
 
     Attributes:
         text: the Jinja template.
-        marks_generation: whether it has `{% generation %}` markers.
-        tool_format: name of the format in which what it has no place for is written.
+        marks_generation: True if it has `{% generation %}` markers.
+        tool_format: name of the text format for tools and calls that the template does not support.
         turn_ends: special tokens that end an assistant turn (a string of one or more tokens each).
         generation_prompt: the header of an assistant turn.
-        notes: what was changed for this template, a line each, for the user; `notes_on` gives those of them that
-            matter to a conversation.
+        notes: changes made for this template, one line each, for the user; `notes_on` returns those that apply to a
+            conversation.
     """
 
     def __init__(self, tokenizer: Any, chat_template: str | None = None, tool_format_name: str | None = None) -> None:
@@ -158,8 +159,8 @@ class ChatTemplate:
         Args:
             tokenizer: a Transformers tokenizer.
             chat_template: see `template_text`.
-            tool_format_name: always write tools and calls as text in this format; None writes them so (in
-                `DEFAULT_TOOL_FORMAT`) only where the template has no place for them.
+            tool_format_name: always write tools and calls as text in this format; None writes them as text (in
+                `DEFAULT_TOOL_FORMAT`) only where the template does not support them.
 
         Raises:
             InputError: for a template that can't be rendered, drops the assistant's content, or doesn't end its turn
@@ -187,7 +188,7 @@ class ChatTemplate:
         self.notes = [*self._call_notes, *self._result_notes, *self._system_notes, *self._write_notes()]
 
     def notes_on(self, messages: Messages, tools: Tools = None) -> list[str]:
-        """The notes that matter to these messages: of tools, results and system messages where there are any."""
+        """Return the notes that apply to these messages: on tools, results, system messages only if any."""
         roles = {message["role"] for message in messages}
         calls = bool(tools) or any(message.get("tool_calls") for message in messages)
         idle = [
@@ -198,53 +199,55 @@ class ChatTemplate:
         return [note for note in self.notes if note not in idle]
 
     def render(self, messages: Messages, tools: Tools = None, *, generation_prompt: bool = False) -> str:
-        """The template's text for `messages`.
+        """Return the template's text for `messages`.
 
         Raises:
-            InputError: with the template's own words, where it refuses them.
+            InputError: with the template's own message, if it rejects them.
         """
         text = self._run(messages, tools, add_generation_prompt=generation_prompt)[0]
         return text if generation_prompt else text.removesuffix(self._standing_header)
 
     def render_marked(self, messages: Messages, tools: Tools = None) -> tuple[str, list[tuple[int, int]]]:
-        """The text, and the character spans (start, end) that the template's markers call the assistant's."""
+        """Return the text and the character spans (start, end) that the template marks as the assistant's."""
         text, spans = self._run(messages, tools, return_assistant_tokens_mask=True)
         return text.removesuffix(self._standing_header), spans
 
     def _run(self, messages: Messages, tools: Tools, **options: Any) -> tuple[str, list[tuple[int, int]]]:
-        # The function beneath `apply_chat_template`: that one gives the markers' spans only as a token mask.
+        # The function beneath `apply_chat_template`, which returns the marked spans only as a token mask.
         try:
             return render_template(messages, tools, self.text, **options, **self._variables)
         except Exception as error:  # a template is a program and can fail in any way
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"the chat template fails: {reason}; mend the data or pass --chat-template") from error
+            raise InputError(f"the chat template fails: {reason}; fix the data or pass --chat-template") from error
 
     def adapt(self, conversation: Conversation) -> tuple[Messages, Tools]:
-        """Messages and tools in a shape that the template renders whole; assistant turns stay as many, in order.
+        """Return messages and tools in a shape that the template renders completely.
+
+        The number and order of assistant turns stay the same.
 
         Raises:
-            InputError: naming what the template leaves out, if it does so in every shape.
+            InputError: naming the part that the template leaves out, if it does so in every shape.
         """
         messages, tools, _ = self.adapt_noting(conversation)
         return messages, tools
 
     def adapt_noting(self, conversation: Conversation) -> tuple[Messages, Tools, list[str]]:
-        """As `adapt`, and what was written differently for the sake of this conversation, a line each."""
+        """Return the result of `adapt` and the changes made for this conversation, one line each."""
         shape = self._shape_of(conversation)
         return *self._in_shape(conversation, shape), shape.notes(self.tool_format)
 
     def writes_calls_as_text(self, conversation: Conversation) -> bool:
-        """Whether calls are text for this conversation's sake; its note says that prompts may begin otherwise."""
+        """Return True if this conversation needs its calls as text; a note says that prompts may begin differently."""
         return self._shape_of(conversation).calls_as_text
 
     def prompt(self, messages: Messages, tools: Tools = None) -> tuple[str, list[str]]:
-        """The conversation so far with the header of the assistant's next turn, and what is written differently.
+        """Return the conversation so far with the header of the assistant's next turn, and notes on changes.
 
-        The shape is that of the conversation with an answer to come: some templates take what stands at the end of a
-        conversation and refuse or lose it once there is an answer.
+        The shape is that of the conversation including the coming answer: some templates accept a message at the end
+        of a conversation but reject or lose it once an answer follows.
 
         Raises:
-            InputError: as `adapt`, and with the template's own words, where it refuses the prompt.
+            InputError: as `adapt`, and with the template's own message, if it rejects the prompt.
         """
         shape = self._shape_of(Conversation([*messages, _ASSISTANT], tools))
         adapted, given_tools = self._in_shape(Conversation(messages, tools), shape)
@@ -262,12 +265,12 @@ class ChatTemplate:
         return self._shapes[key]
 
     def _choose_shape(self, conversation: Conversation) -> _Shape:
-        """The first shape in which nothing of the conversation's outline is lost."""
+        """Return the first shape that loses nothing of the conversation's outline."""
         skeleton = skeleton_of(conversation)
         refused, lost = False, ""
         for shape in _shapes_for(conversation):
             if refused and shape.calls_as_text:
-                break  # what the template refuses it refuses in its own words, when it is rendered
+                break  # rendering raises the template's own message
             missing = self._missing(skeleton, shape)
             if missing == "":
                 return shape
@@ -275,10 +278,10 @@ class ChatTemplate:
             lost = lost or missing or ""
         if refused or not lost:
             return _Shape()
-        raise InputError(f"the chat template leaves out {lost}; mend the data, or pass another --chat-template")
+        raise InputError(f"the chat template leaves out {lost}; fix the data, or pass another --chat-template")
 
     def _missing(self, skeleton: Skeleton, shape: _Shape) -> str | None:
-        """What the template leaves out of an outline in this shape: empty if nothing, None if it refuses it."""
+        """Return the part of an outline that this shape loses: empty if none, None if the template rejects it."""
         conversation, places = skeleton
         try:
             text = self.render(*self._in_shape(conversation, shape))
@@ -322,10 +325,11 @@ class ChatTemplate:
         return match.group()
 
     def _find_standing_header(self) -> str:
-        """The assistant's header, if the template ends every text with it, asked or not (Llama 3's first); else empty.
+        """Return the assistant's header if the template always ends texts with it (Llama 3's first); else empty.
 
-        What follows an answer is then its end and this header. How long the end is shows where a user's message follows
-        instead: its header has been seen before the first question.
+        Such a template writes the header whether or not it is requested. The text after an answer is then the end of
+        the turn and this header. The length of that end shows where a user's message follows instead: the user's
+        header is known from the text before the first question.
         """
         try:
             asked, prompted = self.render([_USER]), self.render([_USER], generation_prompt=True)
@@ -347,7 +351,7 @@ class ChatTemplate:
         return header if header and after_question.endswith(header) else ""
 
     def _find_generation_prompt(self, answered: str) -> tuple[str, bool]:
-        """The assistant's header, and whether `add_generation_prompt` leaves it out."""
+        """Return the assistant's header, and True if `add_generation_prompt` leaves it out."""
         if self._standing_header:
             return self._standing_header, False
         asked = self.render([_USER])
@@ -355,7 +359,7 @@ class ChatTemplate:
         if prompted.startswith(asked) and prompted != asked:
             return prompted[len(asked) :], False
         lead = answered[len(prompted) : answered.rindex(_ANSWER)] if answered.startswith(prompted) else ""
-        # A mere space (Llama 2, Mistral) belongs to the answer's first token.
+        # A lone space (Llama 2, Mistral) belongs to the answer's first token.
         return (lead, True) if lead.strip() else ("", False)
 
     def _probe(self, force_text: bool) -> _Abilities:
@@ -379,7 +383,7 @@ class ChatTemplate:
         return all(word in text for word in words)
 
     def _learn_end_within(self) -> None:
-        """Add the token that ends a turn which is not the last, if it is another one (gpt-oss)."""
+        """Add the token that ends every turn but the last, if it is a different one (gpt-oss)."""
         try:
             text = self.render([_USER, _ASSISTANT, _USER, {"role": "assistant", "content": "bye"}])
         except InputError:
@@ -390,7 +394,7 @@ class ChatTemplate:
             self.turn_ends.append(end.group())
 
     def _learn_end_of_call(self) -> bool:
-        """Add the token that ends a turn with a call, if it is another one; False if the text doesn't end with one."""
+        """Add the token that ends a turn with a call, if different; return False if the text doesn't end with one."""
         called = self.render([_USER, _CALLING])
         tail = called[called.rindex(_ARGUMENT) :].rstrip()
         if any(end in tail for end in self.turn_ends):
@@ -400,17 +404,17 @@ class ChatTemplate:
         return bool(ends)
 
     def is_only_special(self, text: str) -> bool:
-        """Whether a piece of rendered text has nothing but special tokens and white space."""
+        """Return True if a piece of rendered text holds only special tokens and white space."""
         return not self._specials.sub("", text).strip()
 
     def _write_call_notes(self, forced: str | None) -> list[str]:
         can, name = self._abilities, self.tool_format
         missing = [word for word, able in (("tools", can.tools), ("tool_calls", can.tool_calls)) if not able]
         if forced is not None:
-            return [f"Tools and calls are written as text in the {name} format, as asked."]
+            return [f"Tools and calls are written as text in the {name} format, as requested."]
         if missing:
             return [
-                f"The chat template has no place for {' and '.join(missing)}: written as text in the {name} format."
+                f"The chat template does not support {' and '.join(missing)}: written as text in the {name} format."
             ]
         return []
 
@@ -422,7 +426,7 @@ class ChatTemplate:
     def _write_system_notes(self) -> list[str]:
         if self._abilities.system:
             return []
-        return ["The chat template has no role `system`: its text is put before the next user message."]
+        return ["The chat template has no role `system`: system messages are put before the next user message."]
 
     def _write_notes(self) -> list[str]:
         if self.ignores_generation_prompt and not self.marks_generation:
@@ -431,7 +435,7 @@ class ChatTemplate:
 
 
 def _special_patterns(tokenizer: Any) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """What matches one special token, and one or more in a row."""
+    """Return the patterns of one special token, and of one or more in a row."""
     added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
     # Without any special token, a pattern that never matches.

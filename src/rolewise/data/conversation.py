@@ -1,4 +1,4 @@
-"""The one shape in which every reader hands a conversation on: TRL's conversational format."""
+"""The one shape in which every reader returns a conversation: TRL's conversational format."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 
 CALL_IN_TEXT = re.compile(r'<tool_call|<function|\[TOOL_CALLS\]|"name"\s*:|\bAction\s*:|\w\(')
-"""A call written as text inside an assistant turn; loose on purpose, it only tells a call from plain talk."""
+"""Pattern of a call written as text inside an assistant turn; deliberately loose, to tell calls from plain talk."""
 
 ROLES_OF_MESSAGES = ("system", "developer", "user", "assistant", "tool")
 
@@ -28,11 +28,11 @@ class Conversation:
     Attributes:
         messages: `role` (system, developer, user, assistant, tool), `content` (str), and for assistant turns optionally
             `tool_calls`: `[{"type": "function", "function": {"name": str, "arguments": dict}}]`.
-        tools: JSON schemas of the tools on offer, or None.
-        source: where it came from, `file:record`, for messages to people.
-        role_spans: for data whose truth is known (the generator's): per message, the true roles of its content's
+        tools: JSON schemas of the available tools, or None.
+        source: origin as `file:record`, for messages to users.
+        role_spans: for data with known true roles (the generator's): per message, the true roles of its content's
             characters, in order, not overlapping. Characters in no span have no known role.
-        notes: what the reader had to change, in words that are the same for every such record, for the user.
+        notes: changes made by the reader, for the user; the wording is the same for every such record.
     """
 
     messages: list[dict[str, Any]]
@@ -42,11 +42,11 @@ class Conversation:
     notes: tuple[str, ...] = field(default=(), repr=False)
 
     def check(self) -> "Conversation":
-        """Return self if it can be trained on.
+        """Return self if it is valid training data.
 
         Raises:
             InputError: naming `source` and the message, for an empty conversation or turn, an unknown role, a message
-                without text, a tool result that no call precedes, or a conversation without an assistant turn.
+                without text, a tool result without a preceding call, or a conversation without an assistant turn.
         """
         if not self.messages:
             raise InputError(f"{self.source}: the conversation has no messages")
@@ -67,7 +67,7 @@ class Conversation:
                     raise InputError(f"{where}: empty assistant turn; drop it or give it content or tool_calls")
                 call_before = call_before or bool(tool_calls) or bool(CALL_IN_TEXT.search(content or ""))
             elif role == "tool" and not call_before:
-                raise InputError(f"{where}: a tool result, but no assistant turn before it makes a call")
+                raise InputError(f"{where}: a tool result, but no earlier assistant turn makes a call")
         if not has_assistant:
             raise InputError(f"{self.source}: no assistant turn, so there is nothing to train on")
         return self

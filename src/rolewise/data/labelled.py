@@ -25,22 +25,23 @@ TOKENIZER_NOTE = "Token roles by rolewise; tokenizer fingerprint "
 
 @dataclass(frozen=True)
 class LabelledInfo:
-    """What `rolewise.json` says. Nothing in it changes between two equal runs.
+    """Contents of `rolewise.json`. Two equal runs write the same contents.
 
     Attributes:
         method: the labeller, e.g. `shad`.
-        model: directory or hub id of the model, and `model_hash` of what was in it; empty where none was used.
+        model: directory or hub id of the model, empty if none was used.
+        model_hash: hash of the model's contents, empty if none was used.
         tokenizer: fingerprint of the tokenizer whose ids the data set holds.
         rendering: fingerprint of tokenizer, chat template and tool format together.
-        threshold: LD above it is reasoning; None where no losses were measured.
-        format_quantile: boilerplate with a base loss below this quantile of boilerplate's is FORMAT; None for no split.
-        counts: loss tokens per role name, samples, tokens.
-        settings: of the labelling, complete enough to run it again.
-        versions: of the packages involved.
-        notes: what the renderer wrote differently, for the user.
-        chat_template: the Jinja text that samples were written with, where it is not the tokenizer's own.
-        role_names: the integers of `token_roles`.
-        patches: corrections made by hand, in the order they were applied (see `patch.PatchRecord`).
+        threshold: tokens with a greater LD are reasoning; None if no losses were measured.
+        format_quantile: boilerplate with a base loss below this quantile of boilerplate's is FORMAT; None: no split.
+        counts: numbers of loss tokens per role name, samples, tokens.
+        settings: settings of the labelling, complete enough to repeat it.
+        versions: versions of the packages involved.
+        notes: changes made by the renderer, for the user.
+        chat_template: the Jinja text used to write the samples, if it is not the tokenizer's own.
+        role_names: role names of the integers in `token_roles`.
+        patches: manual corrections, in the order of application (see `patch.PatchRecord`).
     """
 
     method: str
@@ -62,7 +63,7 @@ class LabelledInfo:
 
 @dataclass(frozen=True)
 class TokenLabels:
-    """Roles and losses of one sample's T tokens; losses are NaN where they were not measured."""
+    """Roles and losses of one sample's T tokens; unmeasured losses are NaN."""
 
     roles_T: np.ndarray
     base_loss_T: np.ndarray
@@ -70,7 +71,7 @@ class TokenLabels:
 
     @classmethod
     def without_losses(cls, roles_T: np.ndarray) -> "TokenLabels":
-        """Labels of a method that measures no losses."""
+        """Return labels of a method that measures no losses."""
         unknown_T = np.full(len(roles_T), np.nan, dtype=np.float32)
         return cls(roles_T, unknown_T, unknown_T)
 
@@ -100,22 +101,22 @@ class LabelledSample:
 
     @property
     def pieces(self) -> list[str]:
-        """The text cut at the tokens' starts; joined, they are the text again."""
-        # Tokens that share one character (a multi-byte one cut apart) share its start: the first piece is empty.
+        """The text split at the start of each token; joined, the pieces give the text again."""
+        # Tokens that share one character (split multi-byte characters) share its start: the first piece is empty.
         bounds = [0, *self.char_start_T[1:].tolist(), len(self.text)]
         return [self.text[start:end] for start, end in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A labelled data set that was opened."""
+    """An open labelled data set."""
 
     path: Path
     rows: Dataset
     info: LabelledInfo
 
     def samples(self, limit: int | None = None) -> Iterator[LabelledSample]:
-        """The first `limit` rows, or all."""
+        """Yield the first `limit` rows, or all."""
         rows = self.rows if limit is None else self.rows.select(range(min(limit, len(self.rows))))
         for row in rows.with_format("numpy"):
             yield LabelledSample(
@@ -149,7 +150,7 @@ _FEATURES = {
 _TRUTH = {"true_roles": List(Value("uint8"))}
 _Row = tuple[RenderedSample, TokenLabels, bool]
 ROWS_AT_ONCE = 100
-"""Rows that are in memory together while a data set is written."""
+"""Number of rows held in memory at a time while a data set is written."""
 
 
 def save_labelled(
@@ -159,20 +160,20 @@ def save_labelled(
     excluded: Iterable[bool],
     info: LabelledInfo,
 ) -> None:
-    """Write the data set into `directory` (not atomically: callers write beside the final place, then rename).
+    """Write the data set into `directory` (not atomically: callers write next to the final path, then rename).
 
-    Columns, of T entries each: `input_ids`, `labels` (−100 where a token carries no loss), `token_roles`, `base_loss`
+    Columns, of T entries each: `input_ids`, `labels` (−100 if a token carries no loss), `token_roles`, `base_loss`
     and `tuned_loss` (nats), `char_start` and `char_end` (into the row's `text`); and per row `text`, `source`,
     `excluded` (reported metrics leave it out, since the labeller was tuned on its output) and `conversation` (JSON
-    text, see `origin.Origin`; sets written before there was such a column open without it). `true_roles` is there when
-    the truth of any sample is known. Rows are written as they come, so they need not fit in memory, and counted:
+    text, see `origin.Origin`; sets written before this column existed open without it). `true_roles` is present if the
+    true roles of any sample are known. Rows are written as they arrive, so they need not fit in memory, and counted:
     `info.counts` is filled in.
     """
     counter = RoleCounter()
     contents = hashlib.sha256()
     knows_truth = False
     schema = Features(_FEATURES | _TRUTH).arrow_schema
-    # Beside the directory: datasets does not write a data set to where its own files lie.
+    # Next to the directory: `datasets` does not write a data set over its own files.
     with tempfile.NamedTemporaryFile(dir=directory.parent, prefix=".rows.", suffix=".tmp") as rows_file:
         with pa.OSFile(rows_file.name, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in _batches(zip(samples, labels, excluded, strict=True), ROWS_AT_ONCE):
@@ -182,10 +183,10 @@ def save_labelled(
                     knows_truth = knows_truth or sample.true_roles is not None
                 writer.write_table(pa.Table.from_pydict(_columns(rows), schema=schema))
         written = Dataset.from_file(rows_file.name)
-        # Else a fingerprint is drawn that differs from run to run.
+        # Otherwise `datasets` draws a fingerprint that differs from run to run.
         fingerprint = digest([contents.hexdigest(), info.settings])
         written = written.remove_columns([] if knows_truth else list(_TRUTH), new_fingerprint=fingerprint)
-        # The one place that travels with the rows, whoever loads them: a trainer can refuse another tokenizer's.
+        # The only field that always travels with the rows: a trainer can reject those of another tokenizer.
         written.info.description = TOKENIZER_NOTE + info.tokenizer
         written.save_to_disk(directory)
     write_json(directory / INFO_FILE, asdict(replace(info, counts=counter.counts())))
@@ -221,7 +222,7 @@ def _columns(rows: Sequence[_Row]) -> dict[str, list[Any]]:
 
 
 def is_labelled(path: str | Path) -> bool:
-    """Whether a path is the directory of a labelled data set."""
+    """Return True if a path is the directory of a labelled data set."""
     return (Path(path) / INFO_FILE).is_file()
 
 
@@ -230,10 +231,10 @@ def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None)
 
     Args:
         path: the directory.
-        tokenizer_fingerprint: of the tokenizer it is going to be used with.
+        tokenizer_fingerprint: fingerprint of the tokenizer to use it with.
 
     Raises:
-        InputError: if the directory is no labelled data set, or was labelled for another tokenizer.
+        InputError: if the directory is not a labelled data set, or was labelled for another tokenizer.
     """
     directory = Path(path)
     info_file = directory / INFO_FILE
@@ -260,7 +261,7 @@ def load_labelled(path: str | Path, *, tokenizer_fingerprint: str | None = None)
 def labelled_samples(
     samples: Sequence[RenderedSample], labels: Sequence[TokenLabels], excluded: Sequence[bool]
 ) -> list[LabelledSample]:
-    """Rendered samples with their labels, as they would be read back from the data set."""
+    """Return rendered samples with their labels, in the form in which the data set is read back."""
     return [
         LabelledSample(
             source=sample.source,
@@ -280,9 +281,9 @@ def labelled_samples(
 
 
 def labelled_fingerprint(rows: Dataset) -> str:
-    """Hash of every row's `input_ids`, 16 hexadecimal digits: which token is which, whatever the labels say.
+    """Return a hash of every row's `input_ids`, 16 hexadecimal digits; labels do not affect it.
 
-    A file that speaks about tokens by row and position, such as a patch of the viewer, names its data set by it.
+    A file that refers to tokens by row and position, such as a patch of the viewer, identifies its data set by it.
     """
     lengths, ids = hashlib.sha256(), hashlib.sha256()
     for batch in rows.select_columns("input_ids").with_format("numpy").iter(batch_size=1000):
@@ -293,13 +294,13 @@ def labelled_fingerprint(rows: Dataset) -> str:
 
 
 def noted_tokenizer(rows: Dataset) -> str | None:
-    """Fingerprint of the tokenizer that labelled rows belong to; None for rows that were not saved by us."""
+    """Return the fingerprint of the labelled rows' tokenizer; None for rows that Rolewise did not save."""
     description = rows.info.description or ""
     return description.removeprefix(TOKENIZER_NOTE) if description.startswith(TOKENIZER_NOTE) else None
 
 
 class RoleCounter:
-    """Adds up samples, tokens, loss tokens, and loss tokens per role."""
+    """Counter of samples, tokens, loss tokens, and loss tokens per role."""
 
     def __init__(self) -> None:
         self._samples = self._tokens = self._loss_tokens = 0
@@ -313,13 +314,13 @@ class RoleCounter:
         self._of_role += np.bincount(label.roles_T[sample.loss_mask], minlength=len(Role))
 
     def counts(self) -> dict[str, int]:
-        """What was counted, by name."""
+        """Return the counts by name."""
         by_name = {role.label: int(self._of_role[role]) for role in Role if role is not Role.CONTEXT}
         return {"samples": self._samples, "tokens": self._tokens, "loss_tokens": self._loss_tokens, **by_name}
 
 
 def count_roles(samples: Iterable[RenderedSample], labels: Iterable[TokenLabels]) -> dict[str, int]:
-    """Loss tokens per role name, with the number of samples, of all tokens, and of those with loss."""
+    """Return the number of loss tokens per role name, of samples, of all tokens, and of tokens with loss."""
     counter = RoleCounter()
     for sample, label in zip(samples, labels, strict=True):
         counter.add(sample, label)
@@ -327,7 +328,7 @@ def count_roles(samples: Iterable[RenderedSample], labels: Iterable[TokenLabels]
 
 
 def count_by_role(roles: Iterable[np.ndarray]) -> dict[str, int]:
-    """Tokens per role name, given roles of shape (T,) per sample; CONTEXT is left out."""
+    """Return the number of tokens per role name, given roles of shape (T,) per sample; CONTEXT is left out."""
     counts = np.zeros(len(Role), dtype=np.int64)
     for roles_T in roles:
         counts += np.bincount(roles_T, minlength=len(Role))
@@ -335,5 +336,5 @@ def count_by_role(roles: Iterable[np.ndarray]) -> dict[str, int]:
 
 
 def _text_or_none(value: Any) -> str | None:
-    """A cell of a text column as numpy formatting gives it (a NumPy string), where there is one."""
+    """Return a text column's cell, which numpy formatting gives as a NumPy string, as text; None if there is none."""
     return None if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The fields of a message in the `messages` format, checked and brought into one shape."""
+"""The fields of a message in the `messages` format, checked and converted to one shape."""
 
 import math
 import re
@@ -8,20 +8,20 @@ from rolewise.core.errors import InputError
 from rolewise.core.limits import check_depth
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-"""Half of a UTF-16 pair: legal in a Python string, but neither UTF-8 nor a tokenizer can take it."""
+"""Half of a UTF-16 pair: legal in a Python string, but neither UTF-8 nor a tokenizer accepts it."""
 
 ROLE_BY_LABEL = {role.label: role for role in Role}
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 _REASONING_PARTS = ("reasoning", "thinking")
-_ROLES = {"function": "tool"}  # OpenAI's name before there were tools
-REASONING_NOTE = "Reasoning that stands apart from the content is written before it, between <think> tags."
+_ROLES = {"function": "tool"}  # OpenAI's name before tools existed
+REASONING_NOTE = "Reasoning stored apart from the content is written before it, between <think> tags."
 
 
 def without_surrogates(value: Any) -> Any:
-    """A JSON value with each lone surrogate in its strings replaced by U+FFFD; lengths stay."""
+    """Return a JSON value with each lone surrogate in its strings replaced by U+FFFD; lengths stay the same."""
     if isinstance(value, str):
         return LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
@@ -32,12 +32,12 @@ def without_surrogates(value: Any) -> Any:
 
 
 def read_message(message: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
-    """A message in the shape of `Conversation`, and a note if its reasoning was moved.
+    """Return a message in the shape of `Conversation`, and a note if its reasoning was moved.
 
-    Content in parts is joined. Reasoning in a field or part of its own goes before the content, as
+    Content in parts is joined. Reasoning in a separate field or part goes before the content, as
     `<think>\\n…\\n</think>\\n\\n`: most chat templates either know this notation or pass it on, and a template that
-    drops it from a turn is refused when the turn is rendered. Whether a role is known and a text is there is left to
-    `Conversation.check`.
+    drops it from a turn is rejected when the turn is rendered. `Conversation.check` checks that the role is known and
+    that there is text.
 
     Raises:
         InputError: for a part that is neither text, reasoning nor a call (images), and as `read_tool_calls`.
@@ -59,7 +59,7 @@ def read_message(message: dict[str, Any], where: str) -> tuple[dict[str, Any], s
 
 
 def _read_parts(content: Any, where: str) -> tuple[Any, list[str], list[dict[str, Any]]]:
-    """Text, reasoning and calls of a content; what is no list of parts is handed on as it is."""
+    """Return text, reasoning and calls of a content; anything but a list of parts is returned unchanged."""
     if not isinstance(content, list):
         return content, [], []
     texts: list[str] = []
@@ -84,7 +84,7 @@ def _read_parts(content: Any, where: str) -> tuple[Any, list[str], list[dict[str
 
 
 def _read_reasoning_fields(message: dict[str, Any], where: str) -> list[str]:
-    """What stands in fields of its own; servers may give the same text under two names."""
+    """Return the reasoning in separate fields; servers may give the same text under two names."""
     found: list[str] = []
     for field in REASONING_FIELDS:
         value = message.get(field)
@@ -107,12 +107,12 @@ def _read_call_fields(message: dict[str, Any], where: str) -> list[dict[str, Any
 
 
 def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
-    """Calls as `[{"type": "function", "function": {"name": str, "arguments": dict}}]`, `id` kept.
+    """Return calls as `[{"type": "function", "function": {"name": str, "arguments": dict}}]`, `id` kept.
 
     OpenAI writes `arguments` as JSON text; it is parsed.
 
     Raises:
-        InputError: for calls without a name, or whose arguments are no object.
+        InputError: for calls without a name, or with arguments that are not an object.
     """
     given = parse_if_text(given, f"{where}: `tool_calls`")
     if isinstance(given, list):
@@ -137,7 +137,7 @@ def read_tool_calls(given: Any, where: str) -> list[dict[str, Any]]:
 
 
 def read_tools(given: Any, source: str, key: str = "tools") -> list[dict[str, Any]] | None:
-    """The tools on offer, from a list of JSON schemas or its JSON text; None where there are none.
+    """Return the available tools, from a list of JSON schemas or its JSON text; None if there are none.
 
     Raises:
         InputError: for anything else.
@@ -154,10 +154,10 @@ def read_tools(given: Any, source: str, key: str = "tools") -> list[dict[str, An
 
 
 def read_functions(given: Any, source: str, key: str = "tools") -> list[dict[str, Any]] | None:
-    """The tools on offer in formats that write them in several ways, each as OpenAI's `{"type": "function", …}`.
+    """Return the available tools, written in any of several ways, each as OpenAI's `{"type": "function", …}`.
 
-    A bare `{"name", "description", "parameters"}` is wrapped. Parameters that are not a JSON schema but its properties
-    alone (xLAM) become one; their own types (`str`, `dict`) stay as they are written.
+    A bare `{"name", "description", "parameters"}` is wrapped. Parameters that are only the properties of a JSON schema
+    (xLAM) become a schema; their own types (`str`, `dict`) stay as written.
 
     Raises:
         InputError: as `read_tools`.
@@ -176,7 +176,7 @@ def _as_tool(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_role_spans(given: Any, content: str, where: str) -> list[RoleSpan]:
-    """`[[start, end, "reasoning"], …]` over the characters of `content`, in order, not overlapping.
+    """Read `[[start, end, "reasoning"], …]` over the characters of `content`, in order, not overlapping.
 
     Raises:
         InputError: for an unknown role or a span that is out of order or beyond the content.
@@ -201,11 +201,11 @@ def read_role_spans(given: Any, content: str, where: str) -> list[RoleSpan]:
 
 
 def check_json(value: Any, where: str) -> None:
-    """Refuse what JSON can't hold; Arrow's columns can.
+    """Reject values that JSON can't hold but Arrow's columns can.
 
     Raises:
-        InputError: starting with `where`, for bytes that are no text, NaN and infinite numbers, and values nested too
-            deep.
+        InputError: starting with `where`, for bytes that are not text, NaN and infinite numbers, and values nested too
+            deeply.
     """
     try:
         check_depth(value)
@@ -221,11 +221,11 @@ def check_json(value: Any, where: str) -> None:
         elif isinstance(item, bytes):
             raise InputError(f"{where} holds bytes that are not UTF-8 text; store text")
         elif isinstance(item, float) and not math.isfinite(item):
-            raise InputError(f"{where} holds {item}, which is no JSON number; store null or leave the key out")
+            raise InputError(f"{where} holds {item}, which is not a JSON number; store null or remove the key")
 
 
 def parse_if_text(value: Any, what: str) -> Any:
-    """A JSON value, or what its text holds; blank text stays as it is.
+    """Return a JSON value, parsed if it is JSON text; blank text stays unchanged.
 
     Raises:
         InputError: starting with `what`, for broken JSON.
@@ -236,5 +236,5 @@ def parse_if_text(value: Any, what: str) -> Any:
         parsed = read_json(value)
     except ValueError as error:
         raise InputError(f"{what} is broken JSON text: {error}") from error
-    # Escapes within this inner text were not seen when the record around it was read.
+    # Escapes within this inner text were not decoded when the record around it was read.
     return without_surrogates(parsed)

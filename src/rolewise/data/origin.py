@@ -1,9 +1,9 @@
-"""The conversation behind a sample, and where its turns stand in the sample's text, as one JSON string.
+"""The conversation behind a sample, and the places of its turns in the sample's text, as one JSON string.
 
-It is what lets labels travel: another model's chat template renders the same conversation, and each turn's characters
-find their roles. The text alone would not do, since it holds the first template's headers and special tokens, and calls
-written its way; nor would rendering anew with the first tokenizer, which may be out of reach where the labels go.
-It costs about a byte per character of text, beside some 25 bytes per token of the other columns.
+It makes labels portable: another model's chat template renders the same conversation, and each turn's characters are
+matched with their roles. The text alone is not enough, since it holds the first template's headers, special tokens and
+notation for calls; neither is rendering again with the first tokenizer, which may be unavailable where the labels are
+used. It costs about a byte per character of text, in addition to some 25 bytes per token of the other columns.
 """
 
 import json
@@ -30,7 +30,7 @@ class Origin:
 
 
 def write_origin(conversation: Conversation, turns: Sequence[TurnText]) -> str:
-    """The conversation up to the last of `turns` (at least one) and the turns, as JSON text; see `read_origin`."""
+    """Return the conversation up to the last of `turns` (at least one) and the turns, as JSON; see `read_origin`."""
     left = turns[-1].number + 1
     kept = 0
     while left:
@@ -45,10 +45,10 @@ def write_origin(conversation: Conversation, turns: Sequence[TurnText]) -> str:
 
 
 def read_origin(text: str, source: str) -> Origin:
-    """What `write_origin` wrote; `source` is the conversation's.
+    """Read the output of `write_origin`; `source` is the conversation's.
 
     Raises:
-        InputError: naming `source`, for anything else.
+        InputError: naming `source`, for any other text.
     """
     try:
         record = parse_json(text)

@@ -1,11 +1,11 @@
-"""Roles corrected by hand: patch files, as the viewer saves them, applied to a labelled data set.
+"""Manual corrections of roles: patch files, saved by the viewer and applied to a labelled data set.
 
     {"rolewise_patch": 1, "data": "<labelled_fingerprint>",
      "edits": [{"row": 0, "start": 17, "end": 20, "role": "reasoning"}]}
 
 `start` and `end` are tokens of the row, half-open. The edits of applied patches are kept in `rolewise.json`, so that a
-classification by another threshold can apply them again: corrections by hand are few, and a column would cost a byte
-for every token there is.
+classification by another threshold can apply them again: manual corrections are few, and a column would cost a byte
+per token.
 """
 
 import hashlib
@@ -37,19 +37,19 @@ class Edit:
 
 @dataclass(frozen=True)
 class PatchRecord:
-    """What `rolewise.json` keeps of an applied patch: the file's name and SHA-256, and its edits."""
+    """Record of an applied patch in `rolewise.json`: the file's name and SHA-256, and its edits."""
 
     file: str
     sha256: str
     edits: list[Edit]
 
     def as_json(self) -> dict[str, Any]:
-        """As `LabelledInfo.patches` holds it."""
+        """Return the record in the form of `LabelledInfo.patches`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "PatchRecord":
-        """Back from `as_json`."""
+        """Return the record that `as_json` converted."""
         return cls(record["file"], record["sha256"], [Edit(**edit) for edit in record["edits"]])
 
 
@@ -57,8 +57,8 @@ def read_patch(path: str | Path, fingerprint: str) -> PatchRecord:
     """Read a patch file for the data set with this fingerprint (see `labelled_fingerprint`).
 
     Raises:
-        InputError: naming the file and the edit, for a file that can't be read, one made for another data set, and an
-            edit that is not of the form above.
+        InputError: naming the file and the edit, for an unreadable file, a file made for another data set, and an edit
+            that does not have the form above.
     """
     path = Path(path)
     try:
@@ -69,11 +69,11 @@ def read_patch(path: str | Path, fingerprint: str) -> PatchRecord:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file ({error}); save the patch from the viewer again") from error
     if not isinstance(patch, dict) or patch.get("rolewise_patch") != PATCH_VERSION or patch["rolewise_patch"] is True:
-        raise InputError(f'{path}: no patch of version {PATCH_VERSION}; expected {{"rolewise_patch": 1, "data": …}}')
+        raise InputError(f'{path}: not a patch of version {PATCH_VERSION}; expected {{"rolewise_patch": 1, "data": …}}')
     if patch.get("data") != fingerprint:
         raise InputError(
             f"{path}: made for another data set ({str(patch.get('data'))[:12]}, not {fingerprint[:12]}); apply it to "
-            "the one that was corrected"
+            "the one that it corrects"
         )
     edits = patch.get("edits")
     if not isinstance(edits, list):
@@ -95,7 +95,7 @@ def _read_edit(edit: Any, where: str) -> Edit:
 
 
 def apply_patches(roles: Sequence[np.ndarray], patches: Sequence[PatchRecord]) -> None:
-    """Write patches into the roles of all rows (uint8 arrays of shape (T,)), in place; later edits win.
+    """Apply patches to the roles of all rows (uint8 arrays of shape (T,)), in place; later edits win.
 
     Raises:
         InputError: naming the patch and the edit, for tokens outside the row or tokens that carry no loss.
@@ -104,7 +104,7 @@ def apply_patches(roles: Sequence[np.ndarray], patches: Sequence[PatchRecord]) -
         for number, edit in enumerate(patch.edits, start=1):
             where = f"{patch.file}: edit {number}"
             if not 0 <= edit.row < len(roles):
-                raise InputError(f"{where}: row {edit.row} is not there; the data set has rows 0 to {len(roles) - 1}")
+                raise InputError(f"{where}: row {edit.row} does not exist; the data set has rows 0 to {len(roles) - 1}")
             roles_T = roles[edit.row]
             if not 0 <= edit.start < edit.end <= len(roles_T):
                 raise InputError(

@@ -1,4 +1,4 @@
-"""Pairs of answers of which one was preferred, for DPO: TRL's formats, Orca DPO's and UltraFeedback's columns."""
+"""Preference pairs for DPO: TRL's formats, and the columns of Orca DPO and UltraFeedback."""
 
 import hashlib
 import json
@@ -16,19 +16,19 @@ Side = str | list[dict[str, Any]]
 Row = dict[str, Side]
 
 EXPECTED = (
-    "expected prompt, chosen, rejected (TRL, UltraFeedback), chosen and rejected that begin alike, system, question, "
-    "chosen, rejected (Orca DPO), or instruction, chosen_response, rejected_response"
+    "expected prompt, chosen, rejected (TRL, UltraFeedback); chosen and rejected with the same beginning; system, "
+    "question, chosen, rejected (Orca DPO); or instruction, chosen_response, rejected_response"
 )
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """What was read.
+    """Preference pairs of one or several sources.
 
     Attributes:
-        rows: `prompt`, `chosen`, `rejected`, in all rows texts, or in all rows lists of messages.
-        sha256: of the rows, in order.
-        rejected: records that were left out, and why: bad ones, and pairs of equal answers.
+        rows: `prompt`, `chosen`, `rejected`: texts in all rows, or lists of messages in all rows.
+        sha256: hash of the rows, in order.
+        rejected: records left out, with the reason: invalid records, and pairs of equal answers.
     """
 
     rows: list[Row]
@@ -37,24 +37,24 @@ class Preferences:
 
 
 def read_preferences(text: str, *, skip_invalid: bool = False) -> Preferences:
-    """Preference pairs of one or several sources, named as conversations are: files, folders, data sets, hub ids.
+    """Read preference pairs from one or several sources, named like conversations: files, folders, data sets, hub ids.
 
-    Columns by name, each row for itself:
+    The format of each row follows from its column names:
         prompt, chosen, rejected: TRL's, texts or lists of messages. In UltraFeedback's binarized form the prompt is a
             text and the answers are whole conversations that begin with it.
-        chosen, rejected: TRL's with an implicit prompt, which is what both begin with.
+        chosen, rejected: TRL's with an implicit prompt, the common beginning of both.
         system, question or input, chosen, rejected: Orca DPO, and its revision by Argilla.
-        instruction, chosen_response, rejected_response: UltraFeedback as Argilla cleaned it.
+        instruction, chosen_response, rejected_response: UltraFeedback as cleaned by Argilla.
 
     Pairs whose answers are equal are left out.
 
     Args:
-        text: as an option gives it, e.g. `orca.parquet,ultrafeedback.jsonl`.
-        skip_invalid: leave bad records out instead of stopping at the first.
+        text: the value of an option, e.g. `orca.parquet,ultrafeedback.jsonl`.
+        skip_invalid: leave out invalid records instead of stopping at the first.
 
     Raises:
-        InputError: naming file and record, for one that can't be used, for texts in one row and messages in another,
-            or if nothing is left.
+        InputError: naming file and record, for an unusable record, for texts in one row and messages in another, or if
+            nothing is left.
     """
     rows: list[Row] = []
     rejected: list[Rejected] = []
@@ -64,13 +64,13 @@ def read_preferences(text: str, *, skip_invalid: bool = False) -> Preferences:
             row = _read(record)
             if rows and _is_text(row) != _is_text(rows[0]):
                 kinds = ["texts" if _is_text(entry) else "messages" for entry in (row, rows[0])]
-                raise InputError(f"{record.source}: answers are {kinds[0]}, those before it {kinds[1]}; give one kind")
+                raise InputError(f"{record.source}: answers are {kinds[0]}, earlier ones {kinds[1]}; use one kind")
         except InputError as error:
             if not skip_invalid:
                 raise
             rejected.append(Rejected(record.source, str(error).removeprefix(f"{record.source}: ")))
             continue
-        if row["chosen"] == row["rejected"]:  # data sets hold some; DPO's loss on one pushes both ways alike
+        if row["chosen"] == row["rejected"]:  # some data sets have these; DPO's loss pushes them both ways alike
             rejected.append(Rejected(record.source, "chosen and rejected are equal, so neither is preferred"))
             continue
         rows.append(row)
@@ -83,7 +83,7 @@ def read_preferences(text: str, *, skip_invalid: bool = False) -> Preferences:
 def _records(text: str) -> Iterator[Record]:
     for source in parse_sources(text):
         if source.share is not None:
-            raise InputError(f"{text}: preference pairs are not mixed by shares; leave =… out")
+            raise InputError(f"{text}: preference pairs can't be mixed by shares; remove =…")
         for container in open_containers(source.location):
             yield from container.records
 
@@ -94,7 +94,7 @@ def _is_text(row: Row) -> bool:
 
 def _read(record: Record) -> Row:
     if record.error:
-        raise InputError(f"{record.source}: {record.error}; mend or remove the record")
+        raise InputError(f"{record.source}: {record.error}; fix or remove the record")
     if not isinstance(record.value, dict):
         raise InputError(f"{record.source}: expected a JSON object, found {type(record.value).__name__}")
     value = {key: entry for key, entry in record.value.items() if entry is not None}
@@ -111,19 +111,17 @@ def _read(record: Record) -> Row:
 def _check(row: Row, source: str) -> None:
     for name, side in row.items():
         if isinstance(side, str) and not side.strip():
-            raise InputError(f"{source}: `{name}` is empty; mend or remove the record")
+            raise InputError(f"{source}: `{name}` is empty; fix or remove the record")
         if isinstance(side, list) and not side:
-            raise InputError(f"{source}: `{name}` has no message of its own; mend or remove the record")
+            raise InputError(f"{source}: `{name}` has no message of its own; fix or remove the record")
         if isinstance(side, list) and name != "prompt":
             last = side[-1]
             if last["role"] != "assistant" or not (last.get("content") or last.get("tool_calls")):
-                raise InputError(
-                    f"{source}: `{name}` does not end with an answer of the assistant's; mend or remove it"
-                )
+                raise InputError(f"{source}: `{name}` does not end with an assistant answer; fix or remove the record")
 
 
 def _question(value: dict[str, Any], source: str) -> Row:
-    """Orca DPO: texts that are turns of a chat."""
+    """Read an Orca DPO record, whose texts are turns of a chat."""
     question = value["question"] if "question" in value else value["input"]
     system = _text(value["system"], "system", source)
     prompt = [{"role": "system", "content": system}] if system.strip() else []
@@ -158,23 +156,23 @@ def _explicit(value: dict[str, Any], source: str) -> Row:
 def _implicit(value: dict[str, Any], source: str) -> Row:
     chosen, rejected = value["chosen"], value["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
-        # A space between prompt and answer belongs to the answer, whose first token it begins.
+        # A space between prompt and answer belongs to the answer: it begins the answer's first token.
         prompt = chosen[: _shared(chosen, rejected)].rstrip(" ")
         return {"prompt": prompt, "chosen": chosen[len(prompt) :], "rejected": rejected[len(prompt) :]}
     sides = [_messages(side, name, source) for side, name in ((chosen, "chosen"), (rejected, "rejected"))]
-    # Two answers that are equal all through still are answers.
+    # Two identical answers still are answers.
     shared = min(_shared(*sides), *(len(side) - 1 for side in sides))
     return {"prompt": sides[0][:shared], "chosen": sides[0][shared:], "rejected": sides[1][shared:]}
 
 
 def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
-    """How many entries or characters both begin with."""
+    """Return the number of entries or characters in the common beginning."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def _begins_with(answer: list[dict[str, Any]], prompt: list[dict[str, Any]]) -> int:
-    """How many messages of `answer` are the prompt, a system message before it included; 0 if it isn't there."""
+    """Return how many messages of `answer` are the prompt, with a system message before it; 0 without the prompt."""
     start = int(answer[0]["role"] == "system" and prompt[0]["role"] != "system") if answer else 0
     end = start + len(prompt)
     return end if answer[start:end] == prompt else 0
@@ -183,7 +181,7 @@ def _begins_with(answer: list[dict[str, Any]], prompt: list[dict[str, Any]]) -> 
 def _answer(value: Any, name: str, source: str) -> list[dict[str, Any]]:
     text = _text(value, name, source)
     if not text.strip():
-        raise InputError(f"{source}: `{name}` is empty; mend or remove the record")
+        raise InputError(f"{source}: `{name}` is empty; fix or remove the record")
     return [{"role": "assistant", "content": text}]
 
 
@@ -204,4 +202,4 @@ _FORMS: tuple[tuple[set[str], Callable[[dict[str, Any], str], Row]], ...] = (
     ({"prompt", "chosen", "rejected"}, _explicit),
     ({"chosen", "rejected"}, _implicit),
 )
-"""The keys of each form and what reads it; the first that fits is taken."""
+"""Keys and reader of each form; the first match is used."""

@@ -1,4 +1,4 @@
-"""From sources of conversations to rendered samples, with the reasons why some were refused."""
+"""From sources of conversations to rendered samples, with the reasons for rejected records."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ class PreparedData:
     """Rendered samples of one or several sources.
 
     Attributes:
-        samples: of the data itself.
-        general: of general chat, whose tokens play no roles: all PLAIN.
-        all_samples: the data's own, then general chat.
-        rejected: the records that were left out; empty unless invalid ones were to be skipped.
-        format: names of the formats that were read.
-        sha256: over the conversations that were used, whatever files they came from.
-        conversations: how many there were.
-        notes: what was read or is written differently for these conversations, for the user.
+        samples: samples of the data itself.
+        general: samples of general chat, whose tokens play no roles: all PLAIN.
+        all_samples: the data's own samples, then general chat.
+        rejected: records left out; empty unless invalid records are skipped.
+        format: names of the formats read.
+        sha256: hash of the conversations used, wherever their files are stored.
+        conversations: number of conversations used.
+        notes: changes made when reading or writing these conversations, for the user.
     """
 
     samples: Sequence[RenderedSample]
@@ -60,17 +60,17 @@ def prepare(
     """Read and render conversations.
 
     Args:
-        data: sources, as `parse_sources` takes them.
-        renderer: of the model.
-        format: of the data; None recognises it.
-        limit: conversations of the data at most; general chat comes on top.
-        skip_invalid: leave out what can't be used instead of stopping at the first.
+        data: sources, in the form that `parse_sources` accepts.
+        renderer: renderer of the model.
+        format: format of the data; None detects it.
+        limit: maximum number of conversations of the data; general chat comes on top.
+        skip_invalid: leave out unusable records instead of stopping at the first.
         skip_cut: leave out samples whose answers the renderer's `max_length` cuts.
         general: sources of general chat.
-        general_share: its share of all conversations; None takes all there are.
+        general_share: its share of all conversations; None uses all of them.
 
     Raises:
-        InputError: for the first record that can't be used, or, with `skip_invalid`, if none can.
+        InputError: for the first unusable record, or, with `skip_invalid`, if no record is usable.
     """
     reading = _Preparation(renderer, skip_invalid, skip_cut)
     reading.read(data, format, limit)
@@ -81,7 +81,7 @@ def prepare(
             reading.read(general, None, wanted)
         found = reading.conversations - count
         if wanted is not None and found < wanted:
-            reading.note(f"General chat has only {found} conversations, not the {wanted} that its share asks for.")
+            reading.note(f"General chat has only {found} conversations, not the {wanted} that its share requires.")
     reading.note_cuts()
     return PreparedData(
         reading.samples.part(0, own),
@@ -96,7 +96,7 @@ def prepare(
 
 
 class _Preparation:
-    """Reads sources and adds up what is said about all of them."""
+    """Reader of sources that collects samples, counts and notes of all of them."""
 
     def __init__(self, renderer: Renderer, skip_invalid: bool, skip_cut: bool) -> None:
         self._renderer = renderer
@@ -113,7 +113,7 @@ class _Preparation:
         self.notes[text] = None
 
     def note_cuts(self) -> None:
-        """Say how many answers were cut, if any were and stayed."""
+        """Add a note on the number of cut answers, if any were kept."""
         if (line := self._cut.note(self._renderer.max_length)) is not None:
             self.note(line)
 
@@ -122,7 +122,7 @@ class _Preparation:
         before = len(self.samples)
         refused: list[Rejected] = []
         for conversation in mix:
-            # Errors name the path as it was given; what is kept of it must not depend on where the file lies.
+            # Errors name the path as given; the stored source must not depend on where the file is stored.
             source = mix.lasting_source(conversation)
             try:
                 rendered = self._renderer.render(conversation)
@@ -145,7 +145,7 @@ class _Preparation:
             for note in (*conversation.notes, *self._renderer.notes_for([conversation])):
                 self.note(note)
         if mix.ended_with is not None:
-            self.note(f"The mixture by shares ended where {mix.ended_with} had no more conversations.")
+            self.note(f"The mixture by shares ended when {mix.ended_with} had no more conversations.")
         self.rejected += [*mix.rejected, *refused]
         self.formats += mix.formats
         self.hash.update(b"\0")  # the next conversations are of another kind

@@ -1,4 +1,4 @@
-"""Whether training text begins as the prompts do that a template writes for the same turns."""
+"""Check that training text begins like the prompts that a template writes for the same turns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ _SHOWN = 40
 
 
 class PromptCheck:
-    """Compares, once for all turns that are built alike, so that a whole data set costs a few renderings more.
+    """Comparison of prompts and training text, once per kind of turn: a whole data set costs few extra renderings.
 
     Args:
-        tokenizer: that the texts are for.
-        template: that wrote them.
+        tokenizer: tokenizer of the texts.
+        template: template that wrote them.
     """
 
     def __init__(self, tokenizer: Any, template: ChatTemplate) -> None:
@@ -30,12 +30,12 @@ class PromptCheck:
         self._note = ""
 
     def note(self, conversation: Conversation, text: str, turns: Sequence[TurnText]) -> str:
-        """A line for the user from the first turn on that no prompt leads to; empty until then.
+        """Return a line for the user from the first turn without a matching prompt on; empty until then.
 
         Args:
-            conversation: as it was read; `text` shows it, at least up to the last of `turns`.
-            text: of the sample.
-            turns: that carry loss.
+            conversation: the conversation as read; `text` shows it, at least up to the last of `turns`.
+            text: text of the sample.
+            turns: turns that carry loss.
         """
         if self._note or self._template.writes_calls_as_text(conversation):
             return self._note
@@ -47,7 +47,7 @@ class PromptCheck:
             if all(message["role"] in ("system", "developer") for message in before):
                 continue
             kind = self._kind(conversation, at, len(turns) == 1)
-            # A prompt is of the beginning only; what comes after may have changed how the whole is written.
+            # A prompt shows the beginning only; later messages may have changed how the whole is written.
             alike = (kind, traits(before), traits(messages[at:]) if len(turns) > 1 else None)
             if alike in self._seen:
                 continue
@@ -61,9 +61,7 @@ class PromptCheck:
         try:
             prompt, _ = self._template.prompt(before.messages, before.tools)
         except InputError:
-            return (
-                "The chat template writes no prompt for some turns that are trained on: `eval` and `grpo` refuse them."
-            )
+            return "The chat template writes no prompt for some trained turns: `eval` and `grpo` reject them."
         stands = text[: turn.start]
         if text.startswith(prompt) and len(prompt) <= turn.start and not text[len(prompt) : turn.start].strip():
             if kind in self._kinds or self._same_tokens(prompt, text[: turn.end]):
@@ -73,13 +71,12 @@ class PromptCheck:
             at = _parting(prompt, text)
             return (
                 f"A prompt that `eval` or `grpo` writes has {prompt[at : at + _SHOWN]!r} where the training text has "
-                f"{text[at : at + _SHOWN]!r}: write these messages as the chat template has a place for them, or pass "
+                f"{text[at : at + _SHOWN]!r}: write these messages in a form that the chat template supports, or pass "
                 "a --chat-template whose prompt and turns agree."
             )
         return (
-            f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, and the training text does not "
-            f"begin so ({stands[-_SHOWN:]!r} stands before the assistant's words): pass a --chat-template "
-            "whose prompt and turns agree."
+            f"A prompt that `eval` or `grpo` writes ends with {prompt[-_SHOWN:]!r}, but the training text has "
+            f"{stands[-_SHOWN:]!r} before the assistant's words: pass a --chat-template whose prompt and turns agree."
         )
 
     def _same_tokens(self, prompt: str, text: str) -> bool:
@@ -89,7 +86,7 @@ class PromptCheck:
 
     @staticmethod
     def _kind(conversation: Conversation, at: int, alone: bool) -> tuple[Any, ...]:
-        """Turns of one kind have the same text around the prompt's end."""
+        """Return the kind of a turn; turns of one kind have the same text around the prompt's end."""
         messages = conversation.messages
         content = messages[at].get("content") or ""
         before = [message["role"] for message in messages[max(0, at - 4) : at]]
@@ -110,7 +107,7 @@ class PromptCheck:
 
 
 def _parting(one: str, other: str) -> int:
-    """The first character that differs, or a little before it."""
+    """Return the position of the first difference, or a little before it."""
     size = min(len(one), len(other))
     at = next((i for i in range(size) if one[i] != other[i]), size)
     return max(0, at - _SHOWN // 2)

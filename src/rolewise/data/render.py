@@ -1,9 +1,9 @@
-"""Conversations as token ids: one call of the chat template, one of the tokenizer, and which tokens carry loss.
+"""Conversations as token ids: one call of the chat template, one of the tokenizer, and a mask of loss tokens.
 
 Shape suffix: T = tokens of one sample.
 
-Left out on purpose: re-tokenising single messages. The text is tokenized once, whole, and every column is read off the
-tokenizer's character offsets, so ids and annotations can't drift apart.
+Deliberately left out: tokenizing single messages again. The whole text is tokenized once, and every column is derived
+from the tokenizer's character offsets, so ids and annotations can't drift apart.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from rolewise.data.readers import Rejected
 from rolewise.data.turns import TurnFinder, TurnText
 
 TURN_BY_TURN_NOTE = (
-    "The chat template writes earlier turns otherwise than the last one (often without their thoughts), so each "
-    "assistant turn of such a conversation is a sample of its own."
+    "The chat template writes earlier turns differently from the last one (often without their thoughts), so each "
+    "assistant turn of such a conversation is a separate sample."
 )
 
 
@@ -44,18 +44,18 @@ class RenderedSample:
 
     Attributes:
         input_ids: int32 [T].
-        loss_mask: bool [T], True where the token is predicted with loss.
+        loss_mask: bool [T], True if the token is predicted with loss.
         char_start: int32 [T], first character of the token in `text`.
         char_end: int32 [T], one past its last character.
         text: the rendered conversation, cut with the tokens.
         turns: the assistant turns that carry loss, in order; together they cover `loss_mask` exactly.
-        source: the conversation's.
-        true_roles: uint8 [T] of `Role`, where the conversation's `role_spans` are known: a token has a role only if
+        source: source of the conversation.
+        true_roles: uint8 [T] of `Role`, if the conversation's `role_spans` are known: a token has a role only if
             its characters lie wholly inside one span, else `PLAIN`; the end-of-turn token is `FORMAT`.
-        lost: tokens that would carry loss and were cut off with the end of the sample.
-        siblings_lost: samples of the same conversation of which nothing was left, on its first sample.
+        lost: number of loss tokens that were cut off at the end of the sample.
+        siblings_lost: number of samples of the same conversation with nothing left, on its first sample.
         origin: the conversation and the turns' places in `text`, as JSON text (see `origin.Origin`); None for a
-            sample that no conversation was rendered to.
+            sample that was not rendered from a conversation.
     """
 
     input_ids: NDArray[np.int32]
@@ -72,24 +72,24 @@ class RenderedSample:
 
 
 class NothingLeftError(InputError):
-    """A conversation of which `max_length` leaves no token with loss."""
+    """No loss token of a conversation is left within `max_length`."""
 
 
 _NOTHING_LEFT_REMEDY = "; raise it, or leave such records out with --skip-invalid"
 
 
 def left_out(source: str, error: InputError) -> Rejected:
-    """A record that is left out since rendering refused it; leaving it out is not advised any more."""
+    """Return the entry of a record left out because rendering rejected it, without the advice to leave it out."""
     return Rejected(source, str(error).removeprefix(f"{source}: ").removesuffix(_NOTHING_LEFT_REMEDY))
 
 
 class Renderer:
-    """Renders conversations with a tokenizer's chat template.
+    """Renderer of conversations with a tokenizer's chat template.
 
     Attributes:
-        given_template: the Jinja text of `chat_template`; None where the tokenizer's own is used.
-        max_length: tokens that samples are cut to; None for no cut.
-        notes: what is written differently because the template has no place for it; a line each, for the user.
+        given_template: the Jinja text of `chat_template`; None if the tokenizer's own is used.
+        max_length: maximum number of tokens of a sample; None for no limit.
+        notes: changes made for features that the template does not support, one line each, for the user.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class Renderer:
 
         Args:
             tokenizer: a fast Transformers tokenizer.
-            chat_template: a file or a known name (`chatml`); None takes the tokenizer's own.
-            tool_format: write tools and calls as text in this format (see `tool_text`) even if the template has a
-                place for them; None leaves them to the template where it can.
-            max_length: cut samples on the right to so many tokens.
+            chat_template: a file or a known name (`chatml`); None uses the tokenizer's own.
+            tool_format: write tools and calls as text in this format (see `tool_text`) even if the template supports
+                them; None leaves them to the template if possible.
+            max_length: cut samples on the right to at most this many tokens.
 
         Raises:
-            InputError: for a slow tokenizer, and for a template that is missing or can't be masked.
+            InputError: for a slow tokenizer, and for a template that is missing or does not allow a loss mask.
         """
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
@@ -129,24 +129,24 @@ class Renderer:
         self.notes = self._template.notes
 
     def notes_for(self, conversations: Iterable[Conversation]) -> list[str]:
-        """The notes that matter to these conversations, see `ChatTemplate.notes_on`.
+        """Return the notes that apply to these conversations, see `ChatTemplate.notes_on`.
 
-        What came to light in rendering, with these or others, stands behind them; so ask once they are rendered.
+        Notes found while rendering these or other conversations follow them; so call this after rendering.
         """
         matter = {note for each in conversations for note in self._template.notes_on(each.messages, each.tools)}
         return [*(note for note in self.notes if note in matter), *self._found]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the tokenizer, the template and the tool format: equal where the same ids come out."""
+        """Return the SHA-256 of tokenizer, template and tool format: if it is equal, so are the ids."""
         parts = [tokenizer_fingerprint(self._tokenizer), self._template.text, self._template.tool_format]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def render(self, conversation: Conversation) -> list[RenderedSample]:
-        """One sample, or one per assistant turn where the template rewrites earlier turns (strips their thinking).
+        """Return one sample, or one per assistant turn if the template rewrites earlier turns (strips their thinking).
 
         Raises:
-            InputError: naming the conversation's source, where the template refuses it, its turns can't be found, or
-                no loss token is left within `max_length`.
+            InputError: naming the conversation's source, if the template rejects it, its turns can't be found, or no
+                loss token is left within `max_length`.
         """
         try:
             return self._render(conversation)
@@ -161,8 +161,8 @@ class Renderer:
         if whole is not None:
             rendered = [whole]
         else:
-            # The template shows an earlier turn otherwise than it was generated; only the last turn is as the model
-            # would have to write it, so each turn is rendered as the last one.
+            # The template shows an earlier turn differently from its generation; only the last turn has the form that
+            # the model has to write, so each turn is rendered as the last one.
             rendered = [self._turns.last_turn(messages[: i + 1], tools) for i in assistants]
             if len(assistants) > 1:
                 self._found[TURN_BY_TURN_NOTE] = None
@@ -194,7 +194,7 @@ class Renderer:
         contents: Sequence[str],
         spans: Sequence[Sequence[RoleSpan]] | None,
     ) -> RenderedSample:
-        # One character for one, so offsets still fit; no tokenizer takes a lone surrogate.
+        # One character for one, so offsets still match; no tokenizer accepts a lone surrogate.
         text = LONE_SURROGATE.sub("\ufffd", text)
         encoding = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
@@ -208,8 +208,8 @@ class Renderer:
         token_turns = []
         kept_turns = []
         for turn in turns:
-            # A token that straddles the turn's start began in the header and carries no loss. One that reaches beyond
-            # its end is the end-of-turn token of a tokenizer that lets it swallow the white space after it.
+            # A token that straddles the turn's start began in the header and carries no loss. A token that reaches
+            # beyond its end is an end-of-turn token that, in this tokenizer, includes the white space after it.
             inside = np.flatnonzero((char_start >= turn.start) & (char_start < turn.end))
             if not len(inside):
                 continue
@@ -257,7 +257,7 @@ def _assistant_spans(conversation: Conversation) -> list[list[RoleSpan]] | None:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """SHA-256 of a fast tokenizer's own JSON, without the truncation and padding that calls leave behind in it."""
+    """Return the SHA-256 of a fast tokenizer's JSON, without the truncation and padding that calls leave in it."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     lasting = {key: value for key, value in backend.items() if key not in ("truncation", "padding")}
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()

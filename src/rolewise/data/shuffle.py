@@ -1,4 +1,4 @@
-"""SHAD's first step: outputs re-paired with inputs at random, none with its own (arXiv 2412.14780, section 3.1)."""
+"""SHAD's first step: outputs paired with other inputs at random, none with its own (arXiv 2412.14780, section 3.1)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ def shuffle_pairs(outputs: Sequence[OutputRef], groups: Sequence[str], seed: int
     """Re-pair each history with an output of another conversation; every output is used exactly once.
 
     Args:
-        outputs: the (history, turn) pairs that were drawn.
-        groups: conversation of each pair; an output never meets a history of its own conversation.
-        seed: of the random draw.
+        outputs: the drawn (history, turn) pairs.
+        groups: conversation of each pair; an output is never paired with a history of its own conversation.
+        seed: seed of the random draw.
 
     Raises:
         InputError: if one conversation holds more than half of the pairs, so that no such pairing exists.
@@ -40,12 +40,12 @@ def shuffle_pairs(outputs: Sequence[OutputRef], groups: Sequence[str], seed: int
     counts = Counter(groups)
     if len(outputs) < 2 or max(counts.values()) > len(outputs) / 2:
         raise InputError(
-            f"{len(outputs)} assistant turns of {len(counts)} conversations can't be shuffled so that none meets its "
-            "own conversation; give more conversations"
+            f"{len(outputs)} assistant turns of {len(counts)} conversations can't be shuffled so that none stays with "
+            "its own conversation; give more conversations"
         )
     rng = np.random.default_rng(seed)
-    # Conversations in random order, each one's turns side by side, largest first; moving everything on by the size of
-    # the largest then lifts every turn out of its own conversation, and the order keeps the pairing random.
+    # Conversations in random order, largest first, with the turns of each side by side; shifting by the size of the
+    # largest then moves every turn out of its own conversation, and the random order keeps the pairing random.
     order = rng.permutation(len(outputs))
     tie_break = {group: rank for rank, group in enumerate(dict.fromkeys(groups[i] for i in order))}
     ranked = sorted(order.tolist(), key=lambda i: (-counts[groups[i]], tie_break[groups[i]]))
@@ -56,9 +56,9 @@ def shuffle_pairs(outputs: Sequence[OutputRef], groups: Sequence[str], seed: int
 
 
 def pair_ids(pair: ShuffledPair, samples: Sequence[RenderedSample], max_length: int | None) -> tuple[list[int], int]:
-    """Token ids of a shuffled pair and the index at which its output starts.
+    """Return the token ids of a shuffled pair and the index at which its output starts.
 
-    Outputs stay whole: where the pair is longer than `max_length` tokens, the history loses its beginning.
+    Outputs stay complete: if the pair is longer than `max_length` tokens, the history loses its beginning.
     """
     turn = samples[pair.output.sample].turns[pair.output.turn]
     output = samples[pair.output.sample].input_ids[turn.start : turn.end]

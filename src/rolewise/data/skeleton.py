@@ -1,8 +1,8 @@
-"""The outline of a conversation, a word of its own in each place, to see which places a chat template leaves out.
+"""The outline of a conversation, with a unique word in each place, to find the places that a chat template leaves out.
 
-Templates drop whole messages and calls without a word: every system message but the first, every call of a turn but
-one, the text beside a call. Which they drop depends on the conversation's outline, hardly on its words; and words may
-stand in the text for another reason, be escaped, or come twice. So a word that is nowhere else stands for each text.
+Templates silently drop whole messages and calls: every system message but the first, every call of a turn but one, the
+text beside a call. The loss depends on the conversation's outline and hardly on its words; and words may be in the text
+for another reason, be escaped, or occur twice. So a unique word stands for each text.
 """
 
 from itertools import pairwise
@@ -15,12 +15,12 @@ _THINKING = ("<think>", "</think>")
 
 
 class Place(NamedTuple):
-    """A word of the outline, and what it stands for.
+    """A word of the outline, and the part of the conversation that it stands for.
 
     Attributes:
-        word: found in the rendered outline, or what it stands for is lost.
-        what: for a message to people.
-        until: the outline's messages up to here must show it; None where the whole outline must.
+        word: unique word; if the rendered outline lacks it, the template loses the part.
+        what: name of the part, for messages to users.
+        until: the outline's messages up to here must show the word; None: the whole outline must.
     """
 
     word: str
@@ -36,7 +36,7 @@ class Skeleton(NamedTuple):
 
 
 def outline_key(conversation: Conversation) -> tuple[Any, ...]:
-    """Equal for conversations of the same outline."""
+    """Return a key that is equal for conversations of the same outline."""
     tools = tuple("function" in tool for tool in conversation.tools or [])
     return (tools, *(_message_key(message) for message in conversation.messages))
 
@@ -50,8 +50,8 @@ def _message_key(message: Json) -> tuple[Any, ...]:
 
 
 def traits(messages: list[Json]) -> frozenset[Any]:
-    """Which kinds of messages there are, and what is unusual in their order: what stands beside a system message, and
-    which roles follow themselves. Few sets in all, even of long conversations."""
+    """Return the kinds of messages and the unusual pairs of neighbors: with a system message, or with one role twice.
+    There are few different sets in all, even for long conversations."""
     kinds = {_kind(message) for message in messages}
     pairs = pairwise([None, *(message["role"] for message in messages)])
     return frozenset({*kinds, *(pair for pair in pairs if pair[0] == pair[1] or {"system", "developer"} & {*pair})})
@@ -63,7 +63,7 @@ def _kind(message: Json) -> tuple[Any, ...]:
 
 
 def skeleton_of(conversation: Conversation) -> Skeleton:
-    """The outline: roles, ids, argument names and tools' descriptions stay, every other text becomes a word."""
+    """Return the outline: roles, ids, argument names and tool descriptions stay, every other text becomes a word."""
     places: list[Place] = []
 
     def word(what: str, until: int | None = None) -> str:
@@ -88,7 +88,7 @@ def skeleton_of(conversation: Conversation) -> Skeleton:
                     }
                     changed["tool_calls"].append({**call, "function": {"name": name, "arguments": values}})
             if content.strip():
-                # Whether an answer is whole is seen in its own words; here only whether calls push it out.
+                # `has_words` checks later that an answer is complete; here, only that calls do not push it out.
                 beside = f"the text beside the calls of {where}" if message.get("tool_calls") else None
                 changed["content"] = _answer(content, word(beside, number) if beside else "probeplaceanswer")
         elif content.strip():

@@ -1,4 +1,4 @@
-"""Several sources of conversations as one, one after the other or mixed by shares."""
+"""Several sources of conversations as one, in sequence or mixed by shares."""
 
 import re
 from collections import Counter
@@ -16,21 +16,21 @@ _SHARE = re.compile(r"(.+)=(\d++(?:\.\d*+)?|\.\d+)")
 
 
 class Source(NamedTuple):
-    """Where conversations lie (see `iter_conversations`), and their share of the mixture, if one was given."""
+    """Location of conversations (see `iter_conversations`), and their share of the mixture, if given."""
 
     location: str
     share: float | None
 
 
 def parse_sources(text: str) -> list[Source]:
-    """Sources from an option: `a.jsonl`, `a.jsonl,b.jsonl` or, by shares, `a.jsonl=0.7,b.jsonl=0.3`.
+    """Parse sources from an option: `a.jsonl`, `a.jsonl,b.jsonl` or, by shares, `a.jsonl=0.7,b.jsonl=0.3`.
 
     Raises:
-        InputError: if there is none, or only some have a share above 0.
+        InputError: if there is no source, or only some have a share above 0.
     """
     sources = []
     for item in split_list(text):
-        # A folder may be called `year=2024`.
+        # A folder may have a name like `year=2024`.
         match = None if Path(item).exists() else _SHARE.fullmatch(item)
         sources.append(Source(match.group(1), float(match.group(2))) if match else Source(item, None))
     if not sources:
@@ -45,11 +45,11 @@ class SourceMix:
     """The conversations of several sources.
 
     Without shares one source follows the other. With shares, each conversation comes from the source that is furthest
-    behind its share of those given so far, so that every beginning is mixed as asked; it ends with the first source
-    that has no more. It can be gone through once.
+    behind its share so far, so that every beginning is mixed as requested; the mixture ends with the first source that
+    runs out. It can be iterated over once.
 
     Attributes:
-        ended_with: the source that ended a mixture by shares; None before and without.
+        ended_with: the source that ended a mixture by shares; None before the end and without shares.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class SourceMix:
         skip_invalid: bool = False,
         limit: int | None = None,
     ) -> None:
-        """Args are those of `iter_conversations`; `limit` is of all together."""
+        """Take the arguments of `iter_conversations`; `limit` applies to all sources together."""
         self._sources = sources
         self._streams = [iter_conversations(s.location, format=format, skip_invalid=skip_invalid) for s in sources]
         self._limit = limit
         names = Counter(Path(source.location).name for source in sources)
-        # Two sources called alike are told apart by their number: where they lie must not matter.
+        # The number tells sources of the same name apart: their location must not matter.
         self._prefixes = [
             f"{number}/" if names[Path(source.location).name] > 1 else ""
             for number, source in enumerate(sources, start=1)
@@ -82,7 +82,7 @@ class SourceMix:
         return list(dict.fromkeys(name for stream in self._streams for name in stream.formats))
 
     def lasting_source(self, conversation: Conversation) -> str:
-        """Where the conversation that was given last comes from, without where the file lies on this machine."""
+        """Return the source of the last conversation, without the file's location on this machine."""
         return self._prefixes[self._latest] + self._streams[self._latest].lasting_source(conversation)
 
     def __iter__(self) -> Iterator[Conversation]:

@@ -12,15 +12,15 @@ def project(
     char_end_T: npt.NDArray[np.int32],
     default: int = 0,
 ) -> npt.NDArray[np.uint8]:
-    """Return the role of each token: that of the one span which holds all of its characters, else `default`.
+    """Return the role of each token: that of the one span that holds all of its characters, else `default`.
 
-    A token across two spans takes `default` even where both have the same role: merge spans that touch. A token
+    A token across two spans takes `default` even if both have the same role: merge spans that touch. A token
     without characters (`char_start == char_end`) takes `default`. The pieces of a multi-byte character, which a
     byte-level tokenizer gives the same offsets, all take that character's role.
 
     Args:
         spans: (start, end, role), as `RoleSpan` or with codes of another kind, e.g. regions; in order, not overlapping,
-            in the same characters as the offsets.
+            over the same text as the offsets.
         char_start_T: int32 [T], each token's first character.
         char_end_T: int32 [T], one past each token's last character.
         default: the role of every other token.
@@ -32,7 +32,7 @@ def project(
         ValueError: for spans that overlap, are out of order or end before they start, and offsets of unequal shape.
     """
     if char_start_T.shape != char_end_T.shape:
-        raise ValueError(f"{char_start_T.shape} starts of tokens but {char_end_T.shape} ends")
+        raise ValueError(f"{char_start_T.shape} token starts but {char_end_T.shape} token ends")
     roles_T = np.full(char_start_T.shape, default, dtype=np.uint8)
     if not spans:
         return roles_T

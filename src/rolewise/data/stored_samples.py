@@ -1,4 +1,4 @@
-"""Samples that are kept in a file, not in memory: a data set may be larger than that."""
+"""Samples that are kept in a file, not in memory, since a data set may be larger than memory."""
 
 import pickle
 import tempfile
@@ -12,10 +12,10 @@ BYTES_IN_MEMORY = 1 << 26
 
 
 class StoredSamples(LazySequence[RenderedSample]):
-    """Rendered samples in order; each is read when it is asked for.
+    """Rendered samples in order; each is read on access.
 
-    Beyond some megabytes they lie in a temporary file without a name (in `TMPDIR`), which is gone when this object or
-    the process is, even if the process is killed.
+    Beyond some megabytes they are stored in an unnamed temporary file (in `TMPDIR`), which disappears with this object
+    or the process, even if the process is killed.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StoredSamples(LazySequence[RenderedSample]):
         """Add a sample at the end.
 
         Raises:
-            InputError: if the file system refuses.
+            InputError: if the file system reports an error.
         """
         try:
             self._file.seek(self._end)
@@ -42,7 +42,7 @@ class StoredSamples(LazySequence[RenderedSample]):
         self._bounds.append(self._end)
 
     def part(self, start: int, stop: int) -> "StoredSamples":
-        """The samples from `start` to `stop` (half-open), in the same file."""
+        """Return the samples from `start` to `stop` (half-open), in the same file."""
         part = object.__new__(StoredSamples)
         part._file, part._bounds, part._end = self._file, self._bounds[start : stop + 1], self._end
         return part
@@ -51,7 +51,7 @@ class StoredSamples(LazySequence[RenderedSample]):
         return len(self._bounds) - 1
 
     def item(self, place: int) -> RenderedSample:
-        """The sample at a place from 0."""
+        """Return the sample at a position, counted from 0."""
         start, stop = self._bounds[place], self._bounds[place + 1]
         self._file.seek(start)
         sample: RenderedSample = pickle.loads(self._file.read(stop - start))

@@ -1,7 +1,7 @@
 """The text of token ids, and each token's characters in it, from one table of the vocabulary's bytes.
 
-A response is looked at as it was sampled. Its text is the tokens' own bytes side by side, so places in the text and
-tokens can't drift apart, whatever the tokenizer would make of that text.
+A response is read as sampled. Its text is the concatenation of the tokens' own bytes, so positions in the text and
+tokens can't drift apart, however the tokenizer would split that text.
 
 Shapes: T tokens, C characters.
 """
@@ -20,21 +20,21 @@ _FALLBACK_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenTable:
-    """The bytes that each token of a vocabulary stands for. Make it with `token_table`, which keeps what it built."""
+    """The bytes that each token of a vocabulary stands for. Make it with `token_table`, which caches tables."""
 
     def __init__(self, bytes_V: list[bytes], *, strips_first_space: bool = False) -> None:
         """Take the bytes of the ids 0, 1, …; an id without a token has none.
 
-        `strips_first_space` is for SentencePiece's vocabularies, whose first word has a space that the text has not.
+        `strips_first_space` is for SentencePiece's vocabularies, whose first word has a space that the text lacks.
         """
         self._bytes_V = bytes_V
         self._strips_first_space = strips_first_space
 
     def text(self, ids_T: Sequence[int]) -> tuple[str, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Return the text of ids, special tokens included, and where each token stands in it.
+        """Return the text of ids, special tokens included, and each token's position in it.
 
-        A byte that belongs to no character becomes U+FFFD. The pieces of a character that several tokens share all
-        have that character's place. Ids outside the vocabulary have no text.
+        A byte that belongs to no character becomes U+FFFD. All tokens that share a character have that character's
+        position. Ids outside the vocabulary have no text.
 
         Args:
             ids_T: integers.
@@ -51,7 +51,7 @@ class TokenTable:
         starts_T = np.concatenate([np.zeros(1, np.int32), ends_T])[:-1]
         if joined.isascii():
             return joined.decode("ascii"), starts_T, ends_T
-        # One character for each byte that is no part of one, so that characters can be counted back into bytes.
+        # One character for each byte outside of any character, so that characters can be counted back into bytes.
         text = joined.decode("utf-8", "surrogateescape")
         char_at = _characters_at(text, len(joined))
         is_empty_T = starts_T == ends_T
@@ -61,7 +61,7 @@ class TokenTable:
 
 
 def token_table(tokenizer: Any) -> TokenTable:
-    """The table of a Transformers tokenizer, built once for it and once more when tokens were added."""
+    """Return the table of a Transformers tokenizer, built once, and again after tokens are added."""
     return _cached_table(tokenizer, len(tokenizer))
 
 
@@ -85,13 +85,13 @@ def _cached_table(tokenizer: Any, _size: int) -> TokenTable:
 
 
 def _decoder_steps(tokenizer: Any) -> list[dict[str, Any]]:
-    """What a fast tokenizer's decoder does, step by step; nothing for others."""
+    """Return the steps of a fast tokenizer's decoder; an empty list for other tokenizers."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return _steps(json.loads(backend.to_str())["decoder"]) if backend is not None else []
 
 
 def _reader(tokenizer: Any, steps: list[dict[str, Any]]) -> Callable[[str, int], bytes]:
-    """The function from a token and its id to bytes that the steps of the decoder call for."""
+    """Return the function from a token and its id to bytes that follows the decoder's steps."""
     kinds = {step["type"] for step in steps}
     if "ByteLevel" in kinds:
         byte_of = _byte_level_alphabet()
@@ -124,7 +124,7 @@ def _steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
 
 
 def _byte_level_alphabet() -> dict[str, int]:
-    """GPT-2's printable character for each byte, read backwards: its own if it is printable Latin-1, else one added."""
+    """Return the inverse of GPT-2's map from bytes to printable characters: Latin-1 if printable, else an added one."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     own = {chr(byte): byte for byte in printable}
@@ -138,9 +138,10 @@ def _from_byte_level(token: str, byte_of: dict[str, int]) -> bytes:
 
 
 def _by_decoding(tokenizer: Any) -> Callable[[str, int], bytes]:
-    """For other decoders: what a token adds behind another one, once for each token of the vocabulary.
+    """Return the function for other decoders: the text that a token adds after an anchor token.
 
-    The other one keeps a decoder from stripping the space of a word that begins the text.
+    It runs once for each token of the vocabulary. The anchor keeps a decoder from stripping the space of a word that
+    begins the text.
     """
     anchor = next(iter(tokenizer("a", add_special_tokens=False)["input_ids"]), 0)
     alone = tokenizer.decode([anchor])
@@ -154,7 +155,7 @@ def _by_decoding(tokenizer: Any) -> Callable[[str, int], bytes]:
 
 
 def _characters_at(text: str, size: int) -> npt.NDArray[np.int32]:
-    """int32 [size + 1]: the number of the character that each byte of the encoded text is a part of."""
+    """Return int32 [size + 1]: for each byte of the encoded text, the number of its character."""
     codes_C = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     is_escaped_C = (codes_C >= 0xDC80) & (codes_C <= 0xDCFF)
     widths_C = 1 + (codes_C >= 0x80).astype(np.int64) + (codes_C >= 0x800) + (codes_C >= 0x10000)

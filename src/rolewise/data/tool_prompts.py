@@ -1,7 +1,7 @@
-"""Prompts with the calls that answer them, out of conversations: what reinforcement learning for tool use samples from.
+"""Prompts and their reference calls, taken from conversations: the data of reinforcement learning for tool use.
 
-A conversation is decomposed into single-turn steps (arXiv 2509.21826): each assistant turn is a step, whose prompt is
-everything before it and whose reference is the turn itself.
+A conversation is decomposed into single-turn steps (arXiv 2509.21826): each assistant turn is a step; its prompt is
+everything before the turn, and its reference is the turn itself.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ INSTRUCTIONS = {
     "react": "",  # its own description of a call has the thought in it
     "fireact": "",
 }
-"""How a response is to look, by the format of its calls; the others are told to think first, then to call or answer."""
+"""Instructions on the form of a response, by call format; for others: think first, then call tools or answer."""
 
 _CALL_TAGS = re.compile(r"<tool_call>|\[TOOL_CALLS\]|<\|python_tag\|>|^Action(?: Input)?\s*:", re.MULTILINE)
-# Calls as Python prints dictionaries: no format has them, and as an answer they would reward nothing.
+# Calls written as Python prints dictionaries: no format has them, and as an answer they would reward nothing.
 _PRINTED_CALL = re.compile(r"(?:\A|</think>)\s*(?:\[\s*)?\{\s*'(?:name|function|arguments|parameters|type)'\s*:")
 FORMATS_WITHOUT_NAMES = ("react", "fireact")
 """Formats whose calls may have arguments without names."""
@@ -39,12 +39,12 @@ class ToolPrompt:
     """One step.
 
     Attributes:
-        messages: what the policy sees, in TRL's conversational format.
-        tools: JSON schemas of the tools on offer; None where the messages tell of them, or there are none.
-        calls: the right calls, `{"name": str, "arguments": dict}`, in order; empty where the turn answers.
-        reference: what rewards read: the calls as a JSON list, or, if the turn calls and answers, a text of both in
+        messages: the policy's input, in TRL's conversational format.
+        tools: JSON schemas of the available tools; None if the messages describe them, or there are none.
+        calls: the right calls, `{"name": str, "arguments": dict}`, in order; empty if the turn answers.
+        reference: input of the rewards: the calls as a JSON list, or, if the turn calls and answers, a text of both in
             rlla's format.
-        source: where it came from, for messages to people.
+        source: origin, for messages to users.
     """
 
     messages: list[dict[str, Any]]
@@ -59,11 +59,11 @@ class ToolPrompts:
     """The steps of one or several sources.
 
     Attributes:
-        prompts: in order.
-        rejected: records that were left out; empty unless invalid ones were to be skipped.
-        sha256: over the prompts, whatever files they came from.
-        conversations: how many there were.
-        notes: what was read differently, for the user.
+        prompts: the prompts in order.
+        rejected: records left out; empty unless invalid records are skipped.
+        sha256: hash of the prompts, independent of the files they came from.
+        conversations: number of conversations used.
+        notes: changes made when reading, for the user.
     """
 
     prompts: list[ToolPrompt]
@@ -85,15 +85,15 @@ def read_tool_prompts(
     """Read the steps of conversations that call tools.
 
     Args:
-        data: sources, as `parse_sources` takes them.
-        call_format: of the responses that are to be sampled; prompts that do not say how to respond are told.
-        format: of the data; None recognises it.
-        limit: conversations at most.
-        skip_invalid: leave out records that can't be used instead of stopping at the first.
-        answers: also take the turns that answer without a call; their reward is that of the format alone.
+        data: sources, in the form that `parse_sources` accepts.
+        call_format: call format of the responses to sample; prompts without instructions on it get them.
+        format: format of the data; None detects it.
+        limit: maximum number of conversations.
+        skip_invalid: leave out unusable records instead of stopping at the first.
+        answers: also use the turns that answer without a call; their reward is that of the format alone.
 
     Raises:
-        InputError: for a record that can't be used, or if no turn calls a tool.
+        InputError: for an unusable record, or if no turn calls a tool.
     """
     mix = SourceMix(parse_sources(data), format=format, skip_invalid=skip_invalid, limit=limit)
     prompts: list[ToolPrompt] = []
@@ -128,14 +128,14 @@ def read_tool_prompts(
     if unknown:
         name, source = unknown[0]
         notes[
-            f"{data}: {len(unknown)} of {len(prompts)} references call a tool that is not on offer (first {name!r}, "
-            f"{source}), so that no response can be wholly right; mend the data or leave them out."
+            f"{data}: {len(unknown)} of {len(prompts)} references call a tool that is not offered (first {name!r}, "
+            f"{source}), so no response can be wholly right; fix the data or leave them out."
         ] = None
     return ToolPrompts(prompts, rejected, hasher.hexdigest(), conversations, list(notes))
 
 
 def tools_not_on_offer(prompt: ToolPrompt) -> list[str]:
-    """Names that the reference calls though the tools do not have them; empty where the messages tell of the tools."""
+    """Return the names that the reference calls but the tools lack; empty if the messages describe the tools."""
     offered = {(tool.get("function") or tool).get("name") for tool in prompt.tools or []}
     return [call["name"] for call in prompt.calls if offered and call["name"] not in offered]
 
@@ -143,13 +143,13 @@ def tools_not_on_offer(prompt: ToolPrompt) -> list[str]:
 def single_turn_steps(
     conversation: Conversation, *, answers: bool = False, call_format: str = "rlla"
 ) -> Iterator[ToolPrompt]:
-    """The steps of a conversation, in order; with `answers` also those that answer without a call.
+    """Yield the steps of a conversation, in order; with `answers` also those that answer without a call.
 
     Args:
-        conversation: its calls in any format.
-        answers: whether turns without a call are steps too.
-        call_format: of the responses that are to be sampled. In rlla's alone a reference can ask for a call and an
-            answer, and in ReAct's alone a call's arguments need no names.
+        conversation: the conversation, with calls in any format.
+        answers: True to include turns without a call.
+        call_format: call format of the responses to sample. Only with rlla can a reference require a call and an
+            answer, and only with ReAct's formats can a call's arguments lack names.
 
     Raises:
         InputError: naming the source and the turn, for a call that can't be read.
@@ -174,7 +174,7 @@ def single_turn_steps(
 
 
 def check_reference(message: dict[str, Any], where: str) -> None:
-    """Refuse an assistant turn whose calls can't be read, as a reference of training is refused.
+    """Reject an assistant turn with unreadable calls, like a reference for training.
 
     Raises:
         InputError: starting with `where`.
@@ -183,9 +183,9 @@ def check_reference(message: dict[str, Any], where: str) -> None:
 
 
 def with_instructions(messages: list[dict[str, Any]], call_format: str) -> list[dict[str, Any]]:
-    """Messages that say how to respond: in the system message, unless it or the user speaks of a thought's tags."""
+    """Return messages with instructions in the system message, unless it or the user mentions a thought's tags."""
     told = INSTRUCTIONS.get(call_format, f"{THINK_FIRST} Then either call tools, or answer the user.")
-    # Not by the assistant's turns: that an earlier one thought does not tell the model to, and a template may drop it.
+    # The assistant's turns don't count: an earlier thought is no instruction to think, and a template may drop it.
     asked = [str(message.get("content")) for message in messages if message["role"] in ("system", "user")]
     if not told or any("<think>" in text for text in asked):
         return messages
@@ -200,16 +200,16 @@ def _calls_of(message: dict[str, Any], content: str, call_format: str, where: st
     else:
         found = parse_response(content).calls
         if not found and _CALL_TAGS.search(content):
-            raise InputError(f"{where}: the reference has a call's tag and no call behind it; mend it, or skip it")
+            raise InputError(f"{where}: the reference has a call's tag and no call after it; fix it, or skip it")
         if not found and _PRINTED_CALL.search(content):
-            raise InputError(f"{where}: the reference is calls as Python prints them; write JSON, or skip it")
+            raise InputError(f"{where}: the reference has calls as Python prints them; write JSON, or skip it")
     return [_as_dictionary(call, call_format, where) for call in found]
 
 
 def _as_dictionary(call: ParsedCall, call_format: str, where: str) -> dict[str, Any]:
     if not call.valid or call.arguments is None:
         raise InputError(
-            f"{where}: the reference call of {call.name!r} can't be read: {call.error}; mend it, or skip it"
+            f"{where}: the reference call of {call.name!r} can't be read: {call.error}; fix it, or skip it"
         )
     if call_format not in FORMATS_WITHOUT_NAMES and any(name.isdigit() for name in call.arguments):
         raise InputError(

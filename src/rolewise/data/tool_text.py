@@ -1,4 +1,4 @@
-"""Tools, calls and results written as plain text, for chat templates that have no place for them."""
+"""Tools, calls and results written as plain text, for chat templates that do not support them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ class ToolFormat:
     """One way to write tools as text.
 
     Attributes:
-        name: what `--tool-format` takes.
+        name: value for `--tool-format`.
         tools: JSON schemas of the tools → a passage for the system prompt.
         calls: functions of `tool_calls`, each `{"name": str, "arguments": dict}` → text that follows the content.
-        result: a tool's result → the text of a user message, where the template has no role `tool`.
+        result: a tool's result → the text of a user message, for templates without a role `tool`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ToolFormat:
 
 
 def tool_format(name: str) -> ToolFormat:
-    """The format called `name`.
+    """Return the format called `name`.
 
     Raises:
         InputError: for an unknown name.
@@ -44,7 +44,7 @@ def _json(value: Any) -> str:
 
 
 def _function(tool: Json) -> Json:
-    """The function's own schema, with or without OpenAI's `{"type": "function", "function": …}` around it."""
+    """Return the function's own schema, without OpenAI's `{"type": "function", "function": …}` around it, if any."""
     function = tool.get("function")
     return function if isinstance(function, dict) else tool
 
@@ -87,7 +87,7 @@ def _react_tools(tools: Sequence[Json]) -> str:
 
 
 def _calls(format_name: str) -> Callable[[Sequence[Json]], str]:
-    """The writer of a tool-call format, which writes arguments unchecked: they come from data as they are."""
+    """Return the writer of a tool-call format; it writes the data's arguments unchecked."""
     write = CALL_FORMATS[format_name].write
     return lambda calls: write([ParsedCall(call["name"], call["arguments"]) for call in calls])
 
@@ -95,11 +95,11 @@ def _calls(format_name: str) -> Callable[[Sequence[Json]], str]:
 TOOL_FORMATS = {
     entry.name: entry
     for entry in (
-        # The tags of the Hermes models (NousResearch), which most open models have seen.
+        # The tags of the Hermes models (NousResearch), which occur in most open models' training data.
         ToolFormat(
             "hermes", _hermes_tools, _calls("hermes"), lambda text: f"<tool_response>\n{text}\n</tool_response>"
         ),
-        # ToolRL's data (arXiv 2504.13958, appendix): `parameters` instead of `arguments`, one pair of tags a turn.
+        # ToolRL's data (arXiv 2504.13958, appendix): `parameters` instead of `arguments`, one pair of tags per turn.
         ToolFormat("rlla", _rlla_tools, _calls("rlla"), lambda text: f"<obs> {text} </obs>"),
         # ReAct (arXiv 2210.03629) with ToolBench's JSON action input.
         ToolFormat("react", _react_tools, _calls("react"), lambda text: f"Observation: {text}"),

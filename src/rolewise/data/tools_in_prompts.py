@@ -1,6 +1,6 @@
-"""Tools that a prompt tells of in a notation of its own, taken out of it: Seal-Tools, OpenFunctions, ToolACE.
+"""Tools that a prompt describes in its own notation, extracted from it: Seal-Tools, OpenFunctions, ToolACE.
 
-Such prompts also say how calls are to be written. A policy that is to write them otherwise must not be told so.
+Such prompts also prescribe the notation of calls. A policy that must use another notation must not read that.
 """
 
 import ast
@@ -10,10 +10,10 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.data.tool_calls import calls_to_openai, parse_response
 
-# Parted by plain searches: patterns with several `.*` take time that grows with the cube of a hostile text's length.
+# Plain searches split the text: patterns with several `.*` take time cubic in the length of a hostile text.
 _SEAL_HEAD, _SEAL_QUERY, _SEAL_END = "\napi_list = [", ']\ntask_instruction = "', '"\nOutput:'
 _OPEN_HEADS = ("\nQuestion: ", "\nFunction to be used: ", "\nDescription: ", "\nParameters:")
 _TOOLACE_HEAD = "\nHere is a list of functions in JSON format that you can invoke:"
@@ -23,17 +23,17 @@ _OPEN_FUNCTIONS_PARAMETER = re.compile(r"^\d+\. (?P<name>\S+) - (?P<description>
 
 
 def with_tools_apart(conversation: Conversation, call_format: str) -> Conversation:
-    """A conversation whose first message is one of these sets' as one with tools; any other as it is.
+    """Return a conversation with its tools extracted if its first message is of one of these sets, else unchanged.
 
     Seal-Tools and OpenFunctions have one user message, which becomes the query. ToolACE has a system message, which
-    keeps the task alone, and calls in Python's notation in earlier turns, which become tool calls.
+    keeps only the task, and calls in Python's notation in earlier turns, which become tool calls.
 
     Args:
-        conversation: as it was read.
-        call_format: of the responses that are to be sampled; a set that asks for just this stays as it is.
+        conversation: the conversation as read.
+        call_format: call format of the responses to sample; a set that prescribes this format stays unchanged.
 
     Raises:
-        InputError: for tools that can't be read.
+        InputError: for unreadable tools.
     """
     messages = conversation.messages
     if conversation.tools or not messages:
@@ -60,7 +60,7 @@ def with_tools_apart(conversation: Conversation, call_format: str) -> Conversati
 
 
 def _seal_parts(text: str) -> tuple[str, str] | None:
-    """Query and list of tools of a Seal-Tools prompt."""
+    """Return the query and the list of tools of a Seal-Tools prompt."""
     body = text.rstrip()
     head, query = body.find(_SEAL_HEAD), body.rfind(_SEAL_QUERY)
     if head < 0 or query < head + len(_SEAL_HEAD) or not body.endswith(_SEAL_END):
@@ -70,7 +70,7 @@ def _seal_parts(text: str) -> tuple[str, str] | None:
 
 
 def _open_parts(text: str) -> dict[str, str] | None:
-    """What an OpenFunctions prompt says under each of its heads."""
+    """Return the text under each heading of an OpenFunctions prompt."""
     places: list[int] = []
     position = 0
     for head in _OPEN_HEADS:
@@ -93,7 +93,7 @@ def _open_parts(text: str) -> dict[str, str] | None:
 
 
 def _toolace_parts(text: str) -> tuple[str, str] | None:
-    """Task and list of tools of a ToolACE prompt."""
+    """Return the task and the list of tools of a ToolACE prompt."""
     head, end = text.find(_TOOLACE_HEAD), text.rfind(_TOOLACE_END)
     if head < 0 or end < head:
         return None
@@ -149,7 +149,7 @@ def _toolace_tool(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
-    """An assistant's message that is nothing but a list of calls in Python's notation, with tool calls instead."""
+    """Convert an assistant's message that is only a list of calls in Python's notation to one with tool calls."""
     content = str(message.get("content") or "").strip()
     if message["role"] != "assistant" or message.get("tool_calls") or not content.startswith("["):
         return message

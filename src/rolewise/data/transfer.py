@@ -1,11 +1,11 @@
-"""Labels of one tokenizer's tokens, placed on another's through the characters that both render.
+"""Labels of one tokenizer's tokens, transferred to another's through the characters that both render.
 
 Shape suffixes: T tokens of a sample, C characters of a text.
 
-The chat templates differ, so the texts do. Each assistant turn of the new rendering is aligned with the same turn of
-the old one: their common start and end, then lines, then words and signs. That places the content wherever both
-templates show it, trimmed or not, and of calls what both templates write, such as names and arguments. A character
-that only the new template writes has no role, for nothing is known of it.
+The chat templates differ, and so do the texts. Each assistant turn of the new rendering is aligned with the same turn
+of the old one: their common start and end, then lines, then words and signs. That aligns the content if both templates
+show it, trimmed or not, and the parts of calls that both templates write, such as names and arguments. A character that
+only the new template writes has no role, since nothing is known about it.
 """
 
 import re
@@ -25,14 +25,14 @@ from rolewise.data.turns import TurnText
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _WORD = re.compile(r"\w+|\s+|[^\w\s]")
 PIECES_COMPARED = 1000
-"""Comparing takes time quadratic in the pieces. Texts that differ over more lines, or words, than this stay apart."""
+"""Comparison takes time quadratic in the pieces. Texts that differ in more lines, or words, are not aligned."""
 
 _REASONING_WINS = (Role.REASONING, Role.BOILERPLATE, Role.PLAIN)
-"""Between equals the first. To predict a token is to work out all of it, so half of it is enough to be reasoning."""
+"""Ties go to the first. Predicting a token means working out all of it, so half of it is enough to be reasoning."""
 
 
 class Transferred(NamedTuple):
-    """Labels for one new sample; `mask_T` (bool) is where it carries loss: only in turns that did before."""
+    """Labels for one new sample; `mask_T` (bool) marks its loss tokens: only in turns that carried loss before."""
 
     labels: TokenLabels
     mask_T: NDArray[np.bool_]
@@ -43,13 +43,13 @@ def transfer(
 ) -> Transferred:
     """Label a sample's new rendering.
 
-    A token takes the role that most of its characters have, its end-of-turn token that of the old one. Reasoning,
-    boilerplate and plain are counted first, of equals in that order the first; then, for boilerplate, its kinds, of
-    equals the first of BOILERPLATE, FORMAT, TEMPLATE. Characters without a role do not count; a token of none but
-    those is PLAIN. Losses are kept only where an old token has exactly the same characters, and NaN elsewhere.
+    A token takes the role of most of its characters; the end-of-turn token takes the role of the old one. Reasoning,
+    boilerplate and plain are counted first, ties go to the first in that order; then, for boilerplate, its kinds, ties
+    go to the first of BOILERPLATE, FORMAT, TEMPLATE. Characters without a role do not count; a token with no others is
+    PLAIN. Losses are kept only if an old token has exactly the same characters, and are NaN otherwise.
 
-    A turn that did not carry loss carries none now. Where the old sample was cut within a turn, what follows the last
-    character that is known carries none.
+    A turn that did not carry loss carries none now. If the old sample was cut within a turn, the text after the last
+    known character carries none.
 
     Args:
         old: the labelled sample.
@@ -88,10 +88,10 @@ def transfer(
 def majority_roles(
     role_C: NDArray[np.integer], char_start_T: NDArray[np.int32], char_end_T: NDArray[np.int32]
 ) -> NDArray[np.uint8]:
-    """Roles (uint8 [T]) of tokens from the roles of a text's characters; the rule is in `transfer`.
+    """Return the roles (uint8 [T]) of tokens from the roles of a text's characters; for the rule see `transfer`.
 
     Args:
-        role_C: a `Role` per character, CONTEXT where there is none.
+        role_C: a `Role` per character, CONTEXT if there is none.
         char_start_T: each token's first character.
         char_end_T: one past its last.
     """
@@ -115,7 +115,7 @@ class Block(NamedTuple):
 
 
 def align(old: str, new: str) -> list[Block]:
-    """Blocks of characters that two texts share, in order in both."""
+    """Return the blocks of characters that two texts share, in order in both."""
     return list(_align(old, new, 0, 0, (_LINE, _WORD)))
 
 
@@ -132,7 +132,7 @@ def _align(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pat
 
 
 def _align_pieces(old: str, new: str, old_at: int, new_at: int, pieces: Sequence[re.Pattern[str]]) -> Iterator[Block]:
-    # One piece more than is compared is enough to know that there are too many.
+    # One piece above the limit is enough to detect too many.
     old_pieces, new_pieces = (
         [piece.group() for piece in islice(pieces[0].finditer(text), PIECES_COMPARED + 1)] for text in (old, new)
     )
@@ -149,7 +149,7 @@ def _align_pieces(old: str, new: str, old_at: int, new_at: int, pieces: Sequence
 
 
 def _common_start(old: str, new: str) -> int:
-    """Length of the common prefix, in steps that double and halve: comparing slices is fast, characters are not."""
+    """Return the length of the common prefix, by bisection: comparing slices is fast, comparing characters is not."""
     low, high = 0, min(len(old), len(new))
     while low < high:
         middle = (low + high + 1) // 2
@@ -161,7 +161,7 @@ def _common_start(old: str, new: str) -> int:
 
 
 def _turn_blocks(old_text: str, before: TurnText, new_text: str, turn: TurnText) -> Iterator[Block]:
-    """What a turn's old and new text share; the end-of-turn token only if it is the same."""
+    """Yield the common blocks of a turn's old and new text; the end-of-turn token only if it is the same."""
     content = align(old_text[before.start : before.closing], new_text[turn.start : turn.closing])
     yield from (Block(block.old + before.start, block.new + turn.start, block.size) for block in content)
     ending = new_text[turn.closing : turn.end]
@@ -170,9 +170,9 @@ def _turn_blocks(old_text: str, before: TurnText, new_text: str, turn: TurnText)
 
 
 def _character_roles(sample: LabelledSample) -> NDArray[np.uint8]:
-    """The role of each character (uint8 [C]), CONTEXT outside loss tokens.
+    """Return the role of each character (uint8 [C]), CONTEXT outside loss tokens.
 
-    Of tokens that share a character (a multi-byte one cut apart) the first one's role counts.
+    If tokens share a character (a split multi-byte one), the first token's role counts.
     """
     role_C = np.full(len(sample.text), Role.CONTEXT, dtype=np.uint8)
     for t in np.flatnonzero(sample.mask_T)[::-1]:
@@ -183,7 +183,7 @@ def _character_roles(sample: LabelledSample) -> NDArray[np.uint8]:
 def _same_tokens(
     old: LabelledSample, new: RenderedSample, source_C: NDArray[np.int64], mask_T: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Base and tuned losses of new tokens that have the very characters of one old token, NaN for the rest."""
+    """Return base and tuned losses of new tokens with exactly the characters of one old token, NaN for the rest."""
     base_loss_T, tuned_loss_T = (np.full(len(mask_T), np.nan, dtype=np.float32) for _ in range(2))
     old_at = _alone(zip(old.char_start_T.tolist(), old.char_end_T.tolist(), strict=True))
     new_at = _alone(zip(new.char_start.tolist(), new.char_end.tolist(), strict=True))
@@ -200,7 +200,7 @@ def _same_tokens(
 
 
 def _alone(spans: Iterator[tuple[int, int]]) -> dict[tuple[int, int], int]:
-    """Tokens by their characters, without those that share all of theirs with another token."""
+    """Return tokens by their characters, without those that share all of theirs with another token."""
     found: dict[tuple[int, int], int] = {}
     shared = set()
     for t, span in enumerate(spans):

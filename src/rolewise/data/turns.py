@@ -1,4 +1,4 @@
-"""Where the assistant's turns stand in the text of a chat template: by its markers, else by comparing prefixes."""
+"""Positions of the assistant's turns in a chat template's text: by its markers, else by comparing prefixes."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ class TurnText(NamedTuple):
     """An assistant turn's characters: loss from `start` to `end`, its end-of-turn token from `closing` on."""
 
     number: int
-    """Which of the conversation's assistant turns it is, from 0."""
+    """Index among the conversation's assistant turns, from 0."""
     start: int
     closing: int
     end: int
 
     def content_start(self, text: str, content: str, lookback: int) -> int | None:
-        """The character at which `content` starts in `text`, as if it had not been trimmed; None if it isn't there.
+        """Return the character at which `content` starts in `text`, as if it were not trimmed; None if it is missing.
 
-        A prompt that opens the thinking (`<think>`) has the content's first characters in the header; so the
-        `lookback` characters before the turn are searched too, after the turn itself.
+        A prompt that opens the thinking (`<think>`) has the content's first characters in the header; so, after the
+        turn itself, the `lookback` characters before it are searched too.
         """
         trimmed = content.strip()
         for origin in (self.start, max(0, self.start - lookback)):
@@ -34,25 +34,25 @@ class TurnText(NamedTuple):
 
 
 class TurnFinder:
-    """Finds the assistant turns of adapted messages (see `ChatTemplate.adapt`).
+    """Finder of the assistant turns of adapted messages (see `ChatTemplate.adapt`).
 
-    With `{% generation %}` markers one rendering is enough. Without them a turn reaches from the end of the prompt
-    before it to the end of the conversation up to it, both rendered for themselves; both must be prefixes of the whole.
+    With `{% generation %}` markers one rendering is enough. Without them a turn extends from the end of the prompt
+    before it to the end of the conversation up to it, both rendered separately; both must be prefixes of the whole.
     """
 
     def __init__(self, template: ChatTemplate) -> None:
-        """Raises InputError for a template in which not even one question and its answer can be told apart."""
+        """Raise InputError for a template in which not even one question and its answer can be told apart."""
         self._template = template
         self._begin: dict[tuple[Any, ...], bool] = {}
         question = {"role": "user", "content": "question"}
         try:
             self.last_turn([question, {"role": "assistant", "content": "answer"}], None)
         except InputError:
-            # Some templates' prompt opens the thinking; then only answers that think can follow it.
+            # Some templates' prompt opens the thinking; then only an answer with thinking can follow it.
             self.last_turn([question, {"role": "assistant", "content": "<think>\nthought\n</think>\n\nanswer"}], None)
 
     def all_turns(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]] | None:
-        """The whole conversation's text and turns; None if the template rewrites an earlier turn."""
+        """Return the whole conversation's text and turns; None if the template rewrites an earlier turn."""
         if self._template.marks_generation:
             return self._marked_turns(messages, tools)
         text = self._template.render(messages, tools)
@@ -71,10 +71,10 @@ class TurnFinder:
         return text, turns
 
     def last_turn(self, messages: Messages, tools: Tools) -> tuple[str, list[TurnText]]:
-        """Text and turn of messages that end with an assistant turn, which alone is to carry loss.
+        """Return text and turn of messages that end with an assistant turn, which alone carries loss.
 
         Raises:
-            InputError: if it can't be told from the rest.
+            InputError: if the turn can't be told from the rest.
         """
         number = sum(message["role"] == "assistant" for message in messages) - 1
         turn: TurnText | None = None
@@ -85,8 +85,8 @@ class TurnFinder:
                 earlier = self._close_marked(*self._template.render_marked(messages[:-1], tools))
                 if len(marked) <= len(earlier):
                     raise InputError(
-                        "the chat template writes assistant turns that follow each other as one; join them in the "
-                        "data, or pass another --chat-template"
+                        "the chat template merges consecutive assistant turns; join them in the data, or pass another "
+                        "--chat-template"
                     )
             turn = marked[-1]._replace(number=number) if marked else None
         else:
@@ -95,8 +95,8 @@ class TurnFinder:
             turn = None if start is None else self._closed(text, number, start, len(text))
         if turn is None:
             raise InputError(
-                "in the text of the chat template an assistant turn can't be told from the rest; pass --chat-template "
-                "with a template that has {% generation %} markers, or whose text only grows with each message"
+                "in the text of the chat template an assistant turn can't be told from the rest; pass another "
+                "--chat-template, with {% generation %} markers or text that only grows with each message"
             )
         return text, [turn]
 
@@ -114,10 +114,10 @@ class TurnFinder:
         return text, turns
 
     def _begins(self, messages: Messages, count: int, tools: Tools, start: str) -> bool:
-        """Whether `start` is written of the first `count` messages alone, too: some templates move a later system
-        message there. It is tried once for conversations that are built alike.
+        """Return True if the first `count` messages alone also render to `start`: some templates move a later system
+        message there. The result is cached for conversations of the same structure.
 
-        Where the template refuses these messages alone (no user has spoken), nothing speaks against it.
+        If the template rejects these messages alone (no user message yet), the result is True.
         """
         key = (bool(tools), traits(messages[:count]), traits(messages[count:]))
         if key not in self._begin:
@@ -128,16 +128,16 @@ class TurnFinder:
         return self._begin[key]
 
     def has_words(self, text: str, turn: TurnText, content: str) -> bool:
-        """Whether a turn shows all its content. Templates may trim and re-indent, so white space doesn't count."""
+        """Return True if a turn shows all its content. Templates may trim and re-indent: white space doesn't count."""
         shown = text[max(0, turn.start - len(self._template.generation_prompt)) : turn.end]
         return "".join(content.split()) in "".join(shown.split())
 
     def _turn_start(self, messages: Messages, tools: Tools, text: str) -> int | None:
-        """Where the text of the last of `messages` starts within `text`, after the header; None if it can't be told."""
+        """Return the start, after the header, of the last of `messages` within `text`; None if it can't be found."""
         template = self._template
         header = template.generation_prompt
         if all(message["role"] == "system" for message in messages[:-1]):
-            # Many templates can't render the prompt before the user has spoken; the first header is this turn's.
+            # Many templates can't render a prompt without a user message; the first header is this turn's.
             return self._opening_start(messages, tools, text)
         head = template.render(messages[:-1], tools, generation_prompt=True)
         if not text.startswith(head):
@@ -147,7 +147,7 @@ class TurnFinder:
         return len(head) + len(header) if text.startswith(header, len(head)) else None
 
     def _opening_start(self, messages: Messages, tools: Tools, text: str) -> int | None:
-        """Where the turn that opens a conversation starts: the last header before a word that nothing else says.
+        """Return the start of the turn that opens a conversation: the end of the last header before a unique word.
 
         A system message may hold a header too, so the text must hold one more than the system messages do.
         """
@@ -164,17 +164,17 @@ class TurnFinder:
         return start if text.startswith(head[:start]) else None
 
     def _closed(self, text: str, number: int, start: int, end: int) -> TurnText | None:
-        """The turn within `text[start:end]`, up to its last end-of-turn token; None if there is none."""
+        """Return the turn within `text[start:end]`, up to its last end-of-turn token; None if there is none."""
         ends = [(text.rfind(closing, start, end), closing) for closing in self._template.turn_ends]
         position, closing = max(ends)
         return None if position < 0 else TurnText(number, start, position, position + len(closing))
 
     def _close_marked(self, text: str, spans: Sequence[tuple[int, int]]) -> list[TurnText]:
-        """Marked spans as turns; the end-of-turn token is taken in where the markers leave it out."""
+        """Return marked spans as turns; an end-of-turn token outside the markers is included."""
         turns: list[TurnText] = []
         for start, end in self._joined(text, spans):
             if self._template.is_only_special(text[start:end]):
-                continue  # an end of text, marked after the last turn was closed (Phi 3)
+                continue  # an end of text, marked after the end of the last turn (Phi 3)
             start += self._header_within(text, start)
             turn = self._closed(text, len(turns), start, end)
             if turn is None or text[turn.end : end].strip():
@@ -187,7 +187,7 @@ class TurnFinder:
         return turns
 
     def _header_within(self, text: str, start: int) -> int:
-        """How many of the header's last characters come after `start`: some templates mark them too."""
+        """Return the number of the header's last characters after `start`: some templates mark them too."""
         header = self._template.generation_prompt
         for size in range(len(header), 0, -1):
             begin = start + size - len(header)
@@ -196,7 +196,7 @@ class TurnFinder:
         return 0
 
     def _joined(self, text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Spans that only white space parts, and no end of a turn, joined: some templates mark a turn in pieces."""
+        """Join spans separated only by white space and no end of a turn: some templates mark a turn in pieces."""
         joined: list[tuple[int, int]] = []
         for start, end in spans:
             if joined and not text[joined[-1][1] : start].strip():

@@ -1,4 +1,4 @@
-"""Messages brought into a shape that a chat template has a place for: what it has none for is written into others."""
+"""Messages converted to a shape that a chat template supports: unsupported parts are written into other messages."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Tools = list[dict[str, Any]] | None
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as every template takes it: OpenAI's `developer` is a system message, no content is empty text."""
+    """Return the message in a form for every template: OpenAI's `developer` as system, no content as empty text."""
     role = "system" if message["role"] == "developer" else message["role"]
     return {**message, "role": role, "content": message.get("content") or ""}
 
@@ -22,7 +22,7 @@ def append_to_system(messages: Messages, text: str) -> Messages:
 
 
 def with_system_in_user(messages: Messages) -> Messages:
-    """Put each system message's text before the next user message, or make it one where none follows at once."""
+    """Put each system message's text before the next user message, or make it one if none follows immediately."""
     changed: Messages = []
     waiting: list[str] = []
     for message in messages:
@@ -41,7 +41,7 @@ def with_system_in_user(messages: Messages) -> Messages:
 
 
 def with_one_system(messages: Messages) -> Messages:
-    """System messages at the start joined into one; later ones go before the next user message."""
+    """Join the system messages at the start into one; put later ones before the next user message."""
     count = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
     later = with_system_in_user(messages[count:])
     if not count:
@@ -50,7 +50,7 @@ def with_one_system(messages: Messages) -> Messages:
 
 
 def with_written_calls(messages: Messages, form: ToolFormat) -> Messages:
-    """Calls as text behind their turn's content."""
+    """Write calls as text after their turn's content."""
     changed: Messages = []
     for message in messages:
         if message.get("tool_calls"):
@@ -63,7 +63,7 @@ def with_written_calls(messages: Messages, form: ToolFormat) -> Messages:
 
 
 def with_results_as_user(messages: Messages, form: ToolFormat) -> Messages:
-    """Results as user messages; those of parallel calls share one, for such templates often insist on turns."""
+    """Write results as user messages; those of parallel calls share one: such templates often require alternation."""
     changed: Messages = []
     after_result = False
     for message in messages:

@@ -1,7 +1,7 @@
-"""Whether two engines say the same.
+"""Compare the greedy answers of two engines.
 
-Greedy decoding of one model on two engines may part where two tokens are equally likely up to rounding, and nowhere
-else; from there on the two texts have nothing to do with each other.
+Greedy decoding of one model on two engines may diverge where two tokens are equally likely up to rounding, and nowhere
+else; from there on the two texts are unrelated.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from rolewise.engines.base import Engine, Sampling
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two engines agree on a prompt.
+    """Agreement of two engines on a prompt.
 
     Attributes:
-        equal: tokens before the first difference.
-        length: tokens of the first engine's answer.
-        gap: by how much (nats) the first engine prefers its own token to the other's at the first difference; None if
-            there is none, or only one of the answers goes on.
-        explained: whether they agree throughout, or the gap is within the bound.
+        equal: number of tokens before the first difference.
+        length: number of tokens in the first engine's answer.
+        gap: the first engine's preference (nats) for its own token over the other's at the first difference; None if
+            there is no difference, or only one of the answers continues.
+        explained: True if they agree throughout, or the gap is within the bound.
     """
 
     equal: int
@@ -34,11 +34,11 @@ def greedy_agreement(
     """Compare the greedy answers of two engines.
 
     Args:
-        first: the one to go by; it must be able to tell the log-probabilities of next tokens.
-        second: the other.
-        prompts: as token ids.
+        first: reference engine; it must return log-probabilities of next tokens.
+        second: other engine.
+        prompts: prompts as token ids.
         sampling: its temperature must be 0.
-        gap: tokens whose log-probabilities (nats) lie this near each other may be taken for one another.
+        gap: largest difference of log-probabilities (nats) at which two tokens count as interchangeable.
 
     Returns:
         One entry for each prompt.
@@ -48,7 +48,7 @@ def greedy_agreement(
         ValueError: for a temperature above 0.
     """
     if sampling.temperature > 0:
-        raise ValueError(f"agreement is of greedy answers, and the temperature is {sampling.temperature}")
+        raise ValueError(f"agreement compares greedy answers, so temperature must be 0, not {sampling.temperature}")
     firsts, seconds = first.generate(prompts, sampling), second.generate(prompts, sampling)
     return [
         agreement(first, prompt, one[0].ids, other[0].ids, gap=gap)
@@ -62,13 +62,13 @@ def agreement(
     """Compare two greedy answers to a prompt.
 
     Args:
-        engine: the one to go by, which gave the first answer; it must be able to tell log-probabilities.
-        prompt: its token ids.
-        one, other: the answers' token ids.
+        engine: reference engine, which gave the first answer; it must return log-probabilities.
+        prompt: token ids of the prompt.
+        one, other: token ids of the answers.
         gap: see `greedy_agreement`.
 
     Raises:
-        EngineError: if the engine can't tell.
+        EngineError: if the engine can't return log-probabilities.
     """
     equal = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
     if equal is None:

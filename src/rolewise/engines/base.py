@@ -1,8 +1,8 @@
-"""What every engine does: generate from token ids, score them, and say how likely each of a few next tokens is.
+"""The interface of every engine: generate from token ids, score them, and return the likelihood of given next tokens.
 
-Work is handed in piece by piece (`submit`) and comes back as it is done, in any order (`collect`). So whoever drives
-many conversations or trees at once hands in the next step of one while the others are still at theirs, and the engine
-is never idle; `generate` is the plain form of it.
+Work is submitted piece by piece (`submit`) and returned as it completes, in any order (`collect`). A caller that drives
+many conversations or trees at once can submit the next step of one while the others are still running, so the engine
+is never idle; `generate` is the simple form.
 """
 
 import math
@@ -16,23 +16,23 @@ from rolewise.core.errors import InputError, RolewiseError
 
 
 class EngineError(RolewiseError):
-    """The engine as a whole can't go on, say because its server is gone. The message is one line for the user."""
+    """The engine as a whole can't continue, such as when its server is gone. The message is one line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to continue a prompt.
+    """Sampling settings for continuing a prompt.
 
     Attributes:
-        max_new_tokens: at most so many tokens.
-        temperature: 0 takes the likeliest token every time; then `top_p`, `top_k` and `seed` change nothing.
-        top_p: only the likeliest tokens that make up this share of the probability; 1 takes all.
-        top_k: only so many of the likeliest tokens; 0 takes all.
-        n: samples per prompt.
-        seed: samples number i of a prompt come from (seed, i), whatever else is under way, where the engine can.
-        stop: texts that end a sample; its ids go up to the token that completed one.
-        stop_token_ids: tokens that end it, beside those that end the model's turns.
-        logprobs: whether `Sample.logprobs` is wanted.
+        max_new_tokens: maximum number of new tokens.
+        temperature: sampling temperature; 0 always takes the likeliest token and ignores `top_p`, `top_k` and `seed`.
+        top_p: keep only the likeliest tokens that make up this share of the probability; 1 keeps all.
+        top_k: keep only this many of the likeliest tokens; 0 keeps all.
+        n: number of samples per prompt.
+        seed: where the engine supports it, sample i of a prompt depends on (seed, i) only, not on other requests.
+        stop: texts that end a sample; its ids end with the token that completed one.
+        stop_token_ids: tokens that end a sample, in addition to those that end the model's turns.
+        logprobs: True to fill `Sample.logprobs`.
     """
 
     max_new_tokens: int = 512
@@ -63,9 +63,9 @@ class Sample:
     """One continuation of a prompt.
 
     Attributes:
-        ids: its tokens, with the token that ended it where one did.
-        logprobs: log-probability (nats) of each under the model itself, before temperature, top-p and top-k; None
-            where they were not asked for.
+        ids: tokens of the sample, including the token that ended it if there is one.
+        logprobs: log-probability (nats) of each token under the model itself, before temperature, top-p and top-k; None
+            if not requested.
         finish_reason: `stop` for an end token or a stop text, `length` for `max_new_tokens` or a full context.
     """
 
@@ -76,8 +76,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Completion:
-    """What came of one request: its samples, or why there are none (a prompt longer than the context, say), or fewer
-    than were asked for (a server's filter)."""
+    """Outcome of one request: its samples, and the reason if there are none (for example, a prompt longer than the
+    context) or fewer than requested (a server's filter)."""
 
     key: Hashable
     samples: list[Sample]
@@ -85,11 +85,11 @@ class Completion:
 
 
 class Engine(ABC):
-    """A model that can be asked. Use it as a context manager, or call `close`.
+    """A model that answers requests. Use it as a context manager, or call `close`.
 
     Attributes:
-        tokenizer: the Transformers tokenizer whose ids go in and come out.
-        concurrency: requests that it is worth to have under way at once; more wait.
+        tokenizer: Transformers tokenizer of the ids that go in and come out.
+        concurrency: useful number of concurrent requests; further ones wait.
     """
 
     tokenizer: Any
@@ -97,78 +97,78 @@ class Engine(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of how the answers came about; it may grow while the engine runs."""
+        """Notes for the user on how the answers were produced; the list may grow while the engine runs."""
         return []
 
     @property
     def context(self) -> int | None:
-        """Tokens of a prompt and its continuation together at most; None where that is not known."""
+        """Maximum number of tokens in a prompt and its continuation together; None if unknown."""
         return None
 
     @property
     def gives_logprobs(self) -> bool:
-        """Whether `Sample.logprobs` can be had."""
+        """True if the engine can fill `Sample.logprobs`."""
         return True
 
     @abstractmethod
     def submit(self, key: Hashable, prompt_ids: Sequence[int], sampling: Sampling) -> None:
-        """Hand in a request; returns at once.
+        """Submit a request and return immediately.
 
         Args:
-            key: comes back with the answer; no two requests under way may share one.
-            prompt_ids: the prompt's tokens, at least one.
-            sampling: how to go on from there.
+            key: identifier returned with the answer; no two pending requests may share one.
+            prompt_ids: tokens of the prompt, at least one.
+            sampling: sampling settings.
         """
 
     @abstractmethod
     def collect(self) -> list[Completion]:
-        """Wait until at least one request is done, and return those that are; empty if none is under way.
+        """Wait until at least one request is done and return all that are; empty if none is pending.
 
         Raises:
-            EngineError: if the engine can't go on.
+            EngineError: if the engine can't continue.
         """
 
     @abstractmethod
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probability (nats) of every token given those before it, for S sequences of T_s tokens: S lists of
-        T_s - 1 numbers, the first of them the second token's.
+        """Return the log-probability (nats) of every token given those before it, for S sequences of T_s tokens: S
+        lists of T_s - 1 numbers, starting with the second token's.
 
         Raises:
-            EngineError: if the engine can't go on, or can't score.
+            EngineError: if the engine can't continue, or can't score.
         """
 
     @abstractmethod
     def next_token_logprobs(
         self, prefixes: Sequence[Sequence[int]], allowed: Sequence[Sequence[int]]
     ) -> list[list[float]]:
-        """Log-probabilities (nats, of the whole vocabulary's distribution) of the allowed next tokens of each prefix.
+        """Return log-probabilities (nats, over the whole vocabulary) of the allowed next tokens of each prefix.
 
         Args:
             prefixes: P prefixes, as token ids.
-            allowed: of each prefix, the tokens in question.
+            allowed: for each prefix, the tokens to look up.
 
         Returns:
             P lists, in the order of `allowed`.
 
         Raises:
-            EngineError: if the engine can't go on, or can't tell.
+            EngineError: if the engine can't continue, or can't return log-probabilities.
         """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a record of a run should say of the engine: kind, model, precision, versions; JSON values."""
+        """Return the description of the engine for a run's records: kind, model, precision, versions; JSON values."""
 
     def forget(self) -> None:  # noqa: B027, an engine may keep nothing
-        """Drop what is kept of earlier prompts; for whoever changes the model's weights while the engine holds it."""
+        """Drop cached state of earlier prompts; call it after changing the weights of the engine's model."""
 
     def close(self) -> None:  # noqa: B027, an engine may hold nothing
-        """Give back what the engine holds."""
+        """Release the engine's resources."""
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Sample]]:
-        """Samples of each prompt, in order.
+        """Return the samples of each prompt, in order.
 
         Raises:
-            EngineError: if the engine can't go on, or one of the prompts can't be answered.
+            EngineError: if the engine can't continue, or one of the prompts can't be answered.
         """
         for number, prompt in enumerate(prompts):
             self.submit(number, prompt, sampling)

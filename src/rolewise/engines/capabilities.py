@@ -1,4 +1,4 @@
-"""What a completions server can do, found out by asking: many ignore what they don't know and still answer 200."""
+"""Capabilities of a completions server, probed by requests: many servers ignore unknown fields and still answer 200."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,8 +28,8 @@ PLAIN_SAMPLING: dict[str, Any] = {
     "skip_special_tokens": False,
     "spaces_between_special_tokens": False,
 }
-"""Said with every request where the server takes it. Servers have defaults of their own (llama.cpp cuts off below
-min_p 0.05), or the model's files bring some (vLLM)."""
+"""Sent with every request if the server accepts it. Servers have defaults of their own (llama.cpp cuts off below
+min_p 0.05) or take them from the model's files (vLLM)."""
 SAMPLED_LOGPROBS: dict[str, Any] = {"logprobs": 1}
 
 PromptLogprobs = Literal["prompt_logprobs", "echo", "no", "not asked"]
@@ -38,20 +38,20 @@ Ask = Callable[[Mapping[str, Any]], Awaitable[tuple[str, dict[str, Any]]]]
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a server can do.
+    """Capabilities of a server.
 
     Attributes:
-        generated_ids: how the ids of generated tokens come back.
-        logprobs: log-probabilities of generated tokens.
-        prompt_logprobs: those of the prompt's tokens: by the field `prompt_logprobs`, by `echo`, or not; not asked
-            until it is needed, since vLLM 0.32 on a CPU with LoRA dies of it.
-        chosen_logprobs: those of given next tokens (`logprob_token_ids`).
-        n: several samples for a request.
-        seed: the same seed gives the same samples.
-        stop: stop texts.
-        stop_token_ids: tokens that end a sample.
-        top_k: cutting off below the k likeliest tokens.
-        plain_sampling: settings that switch off the server's own defaults are taken.
+        generated_ids: form in which the ids of generated tokens are returned.
+        logprobs: True if the server returns log-probabilities of generated tokens.
+        prompt_logprobs: source of log-probabilities of the prompt's tokens: the field `prompt_logprobs`, `echo`, or
+            none; probed only when needed, because the request crashes vLLM 0.32 on a CPU with LoRA.
+        chosen_logprobs: True if the server returns log-probabilities of given next tokens (`logprob_token_ids`).
+        n: True if a request can ask for several samples.
+        seed: True if the same seed gives the same samples.
+        stop: True if the server supports stop texts.
+        stop_token_ids: True if the server supports stop tokens.
+        top_k: True if the server can restrict sampling to the k likeliest tokens.
+        plain_sampling: True if the server accepts the settings that switch off its own defaults.
     """
 
     generated_ids: IdSource
@@ -67,14 +67,14 @@ class Capabilities:
 
 
 async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
-    """Find out what a server can do but for `prompt_logprobs`, with a few requests of some tokens each.
+    """Probe a server's capabilities, except `prompt_logprobs`, with a few short requests.
 
     Args:
-        ask: sends a completion request, as `EndpointPool.complete`.
-        tokenizer: of the model.
+        ask: function that sends a completion request, like `EndpointPool.complete`.
+        tokenizer: tokenizer of the model.
 
     Raises:
-        EngineError: if the server can't be reached, or can't be used: it takes no token ids as a prompt.
+        EngineError: if the server can't be reached, or is unusable because it does not accept token ids as a prompt.
     """
     prober = _Prober(ask, tokenizer)
     greedy = await prober.greedy()
@@ -102,7 +102,7 @@ async def probe(ask: Ask, tokenizer: Any) -> Capabilities:
 
 
 async def probe_prompt_logprobs(ask: Ask, tokenizer: Any) -> PromptLogprobs:
-    """Find out how a server gives the log-probabilities of a prompt's tokens; arguments as for `probe`.
+    """Find out how a server returns the log-probabilities of a prompt's tokens; arguments as for `probe`.
 
     Raises:
         EngineError: if the server can't be reached.
@@ -116,34 +116,34 @@ class _Prober:
         self._prompt_ids: list[int] = list(tokenizer(PROBE_TEXT, add_special_tokens=False)["input_ids"])
 
     async def greedy(self) -> dict[str, Any]:
-        """The likeliest continuation; without it there is nothing to do here.
+        """Return the likeliest continuation, which the other probes build on.
 
         Raises:
-            EngineError: if token ids are no prompt for the server.
+            EngineError: if the server does not accept token ids as a prompt.
         """
         body = {"prompt": self._prompt_ids, "max_tokens": PROBE_TOKENS, "temperature": 0}
         try:
             url, reply = await self._ask(body)
         except RequestRefused as error:
-            raise EngineError(f"{error} when asked with token ids as the prompt, which it must take") from error
+            raise EngineError(f"{error} when sent token ids as the prompt; the server must accept them") from error
         [choice] = choices_of(url, reply, 1)
-        if finish_reason(choice) is None:  # later it would be one sample's, here it is the server's way
+        if finish_reason(choice) is None:  # later this would concern one sample, here it is the server's behavior
             said = one_line(repr(choice.get("finish_reason")))
             raise EngineError(f"{url}/completions: the reply has 'choices[].finish_reason' {said}, not stop or length")
         usage = reply.get("usage")
         counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         if counted is not None and counted != len(self._prompt_ids):
             raise EngineError(
-                f"{url} takes a prompt of {len(self._prompt_ids)} token ids for {counted} tokens; "
-                "it must take token ids as they are, and serve the model of this tokenizer"
+                f"{url} reads a prompt of {len(self._prompt_ids)} token ids as {counted} tokens; "
+                "it must accept token ids unchanged and serve the model of this tokenizer"
             )
         return choice
 
     async def id_source(self, greedy: dict[str, Any]) -> tuple[IdSource, list[int]]:
-        """How ids come back, and those of the likeliest continuation.
+        """Return the form in which ids are returned, and the ids of the likeliest continuation.
 
         Raises:
-            EngineError: if ids come back that are other text here than on the server; prompts would be, too.
+            EngineError: if the returned ids decode to another text here than on the server; prompts would differ too.
         """
         extras: list[dict[str, Any]] = [
             {"return_token_ids": True},
@@ -161,7 +161,7 @@ class _Prober:
                 return source, ids
             differing = f"{ids} are {choice['text']!r} there and {self._text(ids)!r} here"
         if differing:
-            raise EngineError(f"the server has other tokens than this tokenizer: {differing}; name the model it serves")
+            raise EngineError(f"the server's tokens are not this tokenizer's: {differing}; name the model it serves")
         return "text", list(self._tokenizer(greedy["text"], add_special_tokens=False)["input_ids"])
 
     async def logprobs(self) -> bool:
@@ -193,7 +193,8 @@ class _Prober:
         return await self._choice(body, count=2) is not None
 
     async def seed(self) -> bool:
-        """Two draws of one seed are alike, and those of another are not; hot enough that chance does not matter."""
+        """Return True if two draws with one seed agree and a draw with another seed differs; the temperature is high
+        enough to rule out chance."""
         draws = [await self._choice({"temperature": 1.5, "seed": seed}) for seed in (1, 1, 2)]
         texts = [choice["text"] for choice in draws if choice]
         return len(texts) == 3 and texts[0] == texts[1] != texts[2]
@@ -209,7 +210,7 @@ class _Prober:
         return bool(choice and choice.get("finish_reason") == "stop" and choice["text"] != greedy["text"])
 
     async def top_k(self, greedy: dict[str, Any]) -> bool:
-        """The hottest draw from one token is the greedy one."""
+        """Return True if sampling at a high temperature from a single token gives the greedy answer."""
         choice = await self._choice({"temperature": 2.0, "top_k": 1})
         return choice is not None and choice["text"] == greedy["text"]
 
@@ -217,7 +218,7 @@ class _Prober:
         return await self._choice({**extra, "max_tokens": 1}) is not None
 
     async def _choice(self, extra: Mapping[str, Any], count: int = 1) -> dict[str, Any] | None:
-        """The first choice of a request with some fields more; None if the server refuses it or answers otherwise."""
+        """Return the first choice for a request with extra fields; None after a refusal or a bad reply."""
         body = {"prompt": self._prompt_ids, "max_tokens": PROBE_TOKENS, "temperature": 0, **extra}
         try:
             url, reply = await self._ask(body)
@@ -226,7 +227,7 @@ class _Prober:
             return None
 
     def _says(self, ids: Sequence[int], text: str) -> bool:
-        """Whether ids stand for a text, but for special tokens and, at its ends, spaces and half of a character."""
+        """Return True if ids decode to a text, up to special tokens and, at its ends, spaces and partial characters."""
         around = " \t\r\n\N{REPLACEMENT CHARACTER}"
         return self._text(ids).strip(around) == text.strip(around)
 
@@ -235,5 +236,5 @@ class _Prober:
 
 
 def chosen_logprobs_fields(tokens: Sequence[int]) -> dict[str, Any]:
-    """Fields of a request that ask for the log-probabilities of given next tokens (vLLM)."""
+    """Return the request fields that ask for the log-probabilities of given next tokens (vLLM)."""
     return {"logprobs": 0, "logprob_token_ids": list(tokens), "return_tokens_as_token_ids": True}

@@ -1,4 +1,4 @@
-"""Models that are asked in text: a judge, or the simulator of an API. On a server, or an engine in this process."""
+"""Models that take and return text, such as a judge or an API simulator, on a server or an engine in this process."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from rolewise.engines.limited_http import cause_of, limited_async_client, too_la
 from rolewise.engines.loop_thread import LoopThread
 
 _RETRIES = 5
-"""After a lost connection, a refusal for too many requests (429) or a server's error; the client waits longer each
-time, up to 8 seconds."""
+"""Retries after a lost connection, a refusal for too many requests (429) or a server error; the client waits longer
+each time, up to 8 seconds."""
 
 _TIMEOUT = 300.0
-"""Seconds for one answer."""
+"""Time limit for one answer, in seconds."""
 
 _NO_KEY = "none"
-"""What servers that want no key are sent, since the client insists on one."""
+"""Placeholder key for servers that require none, because the client insists on one."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -29,21 +29,21 @@ class Chat(Protocol):
     """A model that answers conversations with text."""
 
     def check(self) -> None:
-        """See whether it can be asked.
+        """Check that the model can be asked.
 
         Raises:
             InputError: if the user must change something: an address, a name, a key.
-            EngineError: if it can't be asked now.
+            EngineError: if the model can't be asked now.
         """
 
     def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
-        """Answers to one conversation, drawn independently.
+        """Return answers to one conversation, drawn independently.
 
         Args:
-            messages: with `role` and `content`.
-            temperature: 0 takes the likeliest token every time.
-            n: how many answers.
-            max_tokens: of each answer at most.
+            messages: messages with `role` and `content`.
+            temperature: sampling temperature; 0 always takes the likeliest token.
+            n: number of answers.
+            max_tokens: maximum number of tokens per answer.
 
         Returns:
             n texts, any of which may be empty.
@@ -53,24 +53,24 @@ class Chat(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """What a record of a run should say of it, as JSON values."""
+        """Return the description of the model for a run's records, as JSON values."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release its resources."""
 
 
 class ChatClient:
     """A model on a server that speaks OpenAI's protocol (`/v1/chat/completions`).
 
     Args:
-        url: up to and with `/v1`.
-        model: its name there.
-        api_key: the key itself; None for a server that wants none.
-        who: what it is for, to name it in messages, e.g. `judge`.
-        retries: how often a request is sent again that failed for a passing reason.
+        url: address up to and including `/v1`.
+        model: name of the model on the server.
+        api_key: the key itself; None for a server that requires none.
+        who: purpose of the model, used in messages, e.g. `judge`.
+        retries: number of retries of a request that failed for a temporary reason.
 
     Raises:
-        InputError: if the package `openai` is missing, or the address is none.
+        InputError: if the package `openai` is missing, or the address is not a URL.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class ChatClient:
         except ImportError as error:
             raise InputError(f"the {who} needs the package openai: pip install 'rolewise[openai]'") from error
         if not url.startswith(("http://", "https://")):
-            raise InputError(f"the {who}'s url is {url!r}; give it whole, as http://localhost:8000/v1")
+            raise InputError(f"the {who}'s url is {url!r}; give the full URL, e.g. http://localhost:8000/v1")
         self._openai = openai
         self._url, self._model, self._who = url, model, who
-        # Without a key the client would take OPENAI_API_KEY from the environment; a key goes only where it is meant to.
+        # Without a key the client would take OPENAI_API_KEY from the environment, and send it to a server it is not
+        # for.
         self._client = openai.AsyncOpenAI(
             base_url=url,
             api_key=api_key or _NO_KEY,
@@ -99,15 +100,15 @@ class ChatClient:
         self.ask([{"role": "user", "content": "Say yes."}], max_tokens=1)
 
     def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
-        """See `Chat`. One request per answer, at once: not every server knows the field `n`."""
+        """See `Chat`. Send one request per answer, all at once: not every server supports the field `n`."""
         return self._loop.run(self._ask_at_once(messages, temperature, n, max_tokens))
 
     def describe(self) -> dict[str, Any]:
-        """See `Chat`. The address is left out: the same model elsewhere is the same judge."""
+        """See `Chat`. The address is omitted: the same model elsewhere is the same judge."""
         return {"kind": "server", "model": self._model}
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._loop.close(self._client.close())
 
     async def _ask_at_once(self, messages: Messages, temperature: float, n: int, max_tokens: int) -> list[str]:
@@ -121,31 +122,33 @@ class ChatClient:
             )
         except (self._openai.AuthenticationError, self._openai.PermissionDeniedError) as error:
             raise InputError(
-                f"the {self._who} at {self._url} wants another key ({error.status_code}): export it as an environment "
+                f"the {self._who} at {self._url} rejects the key ({error.status_code}): export it as an environment "
                 f"variable and give that variable's name as the {self._who}'s key"
             ) from error
         except self._openai.NotFoundError as error:
             raise InputError(
                 f"the {self._who} at {self._url} has no model {self._model!r} or no chat completions (404); "
-                "check url (up to and with /v1) and model"
+                "check url (up to and including /v1) and model"
             ) from error
         except self._openai.APIStatusError as error:
             raise EngineError(
                 f"the {self._who} at {self._url} answered {error.status_code}: {one_line(error)}"
             ) from error
         except self._openai.APITimeoutError as error:
-            raise EngineError(f"the {self._who} at {self._url} gives no whole answer within {_TIMEOUT:g} s") from error
+            raise EngineError(
+                f"the {self._who} at {self._url} sent no complete answer within {_TIMEOUT:g} s"
+            ) from error
         except (self._openai.OpenAIError, TooLarge) as error:
             if (larger := too_large(error)) is not None:
                 raise EngineError(f"the {self._who} at {self._url} {larger}") from error
             raise EngineError(f"the {self._who} at {self._url} can't be reached ({cause_of(error)})") from error
         except (ValueError, RecursionError) as error:
-            raise EngineError(f"the {self._who} at {self._url} sent no JSON: {one_line(error)}") from error
+            raise EngineError(f"the {self._who} at {self._url} sent invalid JSON: {one_line(error)}") from error
         choices = getattr(reply, "choices", None)
         message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
         if message is None:
             raise EngineError(
-                f"the {self._who} at {self._url} sent a reply without choices; is it a server of chat completions?"
+                f"the {self._who} at {self._url} sent a reply without choices; is it a chat completions server?"
             )
         return str(message.content or "")
 
@@ -154,9 +157,9 @@ class EngineChat:
     """A model behind an engine, asked through its chat template.
 
     Args:
-        engine: one of its own: while it is asked, nobody else may have requests under way there.
-        name: what records call it.
-        seed: of sampling; the next question has the next one.
+        engine: dedicated engine: nothing else may have pending requests on it while the model is asked.
+        name: name used in records.
+        seed: sampling seed of the first question; each further question uses the next seed.
 
     Raises:
         InputError: if the tokenizer's template can't be used.
@@ -174,11 +177,11 @@ class EngineChat:
 
     @property
     def notes(self) -> list[str]:
-        """What the template has no place for, of what was asked so far, a line each."""
+        """Parts of the requests so far that the template can't express, a line each."""
         return list(self._told)
 
     def check(self) -> None:
-        """Nothing: an engine that is open can be asked."""
+        """Do nothing: an open engine can always be asked."""
 
     def ask(self, messages: Messages, *, temperature: float = 0.0, n: int = 1, max_tokens: int = 1024) -> list[str]:
         """See `Chat`."""
@@ -208,21 +211,21 @@ class EngineChat:
 
 
 def chat_from_settings(settings: Mapping[str, str], prefix: str, who: str, url: str | None = None) -> ChatClient | None:
-    """The model on a server that the options `{prefix}url`, `{prefix}model` and `{prefix}key` name.
+    """Return the model on a server that the options `{prefix}url`, `{prefix}model` and `{prefix}key` name.
 
-    `key` is the name of an environment variable, so that no key gets into a run's records.
+    `key` is the name of an environment variable, so that keys stay out of a run's records.
 
     Args:
         settings: options by name.
-        prefix: before each option's name.
-        who: what the model is for.
-        url: the address if the options give none.
+        prefix: prefix of each option's name.
+        who: purpose of the model.
+        url: address to use if the options give none.
 
     Returns:
-        None if none of the options is there.
+        None if none of the options is given.
 
     Raises:
-        InputError: for an option that is missing, or a variable that is not set.
+        InputError: for a missing option, or a variable that is not set.
     """
     given = {name: settings.get(prefix + name) for name in ("url", "model", "key")}
     if not any(given.values()):
@@ -241,7 +244,7 @@ def _key_in_environment(variable: str | None, prefix: str, who: str) -> str | No
     if variable is None:
         return None
     if not variable.isidentifier():
-        # It may be the key itself, which must not be shown.
+        # The value may be the key itself, which must not be shown.
         raise InputError(f"the {who}'s {prefix}key must be the name of an environment variable that holds the key")
     if not os.environ.get(variable):
         raise InputError(

@@ -1,8 +1,8 @@
-"""Samples that grow together, a token each at every step.
+"""Samples that are generated together, one token each per step.
 
-The forward passes, positions and caches are those of Transformers' `generate`, which knows every family of models. What
-is chosen and when to stop is decided here, because `generate` draws for the whole batch from one stream of random
-numbers, and goes on with finished rows until the last one ends.
+The forward passes, positions and caches are those of Transformers' `generate`, which supports every family of models.
+The choice of tokens and the end of samples are decided here, because `generate` draws for the whole batch from one
+stream of random numbers, and continues with finished rows until the last one ends.
 
 Shapes: B rows of the batch, each a sample, R samples, T tokens, V vocabulary, K of its tokens.
 """
@@ -32,15 +32,15 @@ from rolewise.engines.stopping import StopTexts
 
 
 class GrowingSample:
-    """A sample under way.
+    """A sample that is being generated.
 
     Args:
-        prompt_ids: the prompt's tokens.
-        sampling: how to go on from there.
-        index: which of the prompt's samples this is.
+        prompt_ids: tokens of the prompt.
+        sampling: sampling settings.
+        index: number of this sample among those of the prompt.
         ends: tokens that end it.
         stops: texts that end it.
-        budget: at most so many tokens.
+        budget: maximum number of tokens.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class GrowingSample:
         self.logprobs: list[float] = []
         self.finish_reason: Literal["stop", "length"] | None = None
         self._ends, self._stops, self._budget = ends, stops, budget
-        # The prompt is part of the key, or all prompts would share their luck.
+        # The prompt is part of the seed; otherwise all prompts would share their random numbers.
         prompt_hash = zlib.crc32(np.asarray(prompt_ids, dtype=np.int64).tobytes())
         self._generator = np.random.default_rng([sampling.seed % 2**64, prompt_hash, index])
 
     @property
     def remaining(self) -> int:
-        """Tokens that it may still take."""
+        """Number of tokens that may still be added."""
         return self._budget - len(self.ids)
 
     def uniform(self) -> float:
-        """The random number in [0, 1) that decides over the next token."""
+        """Return the random number in [0, 1) that decides the next token."""
         return float(self._generator.random())
 
     def add(self, token: int, logprob: float | None) -> None:
-        """Append a token; a finished sample takes no more."""
+        """Append a token; do nothing if the sample has ended."""
         if self.finish_reason is not None:
             return
         self.ids.append(token)
@@ -84,20 +84,20 @@ class GrowingSample:
             self.finish_reason = "length"
 
     def finished(self) -> Sample:
-        """The sample as it is handed out; it must have ended."""
+        """Return the result; the sample must have ended."""
         assert self.finish_reason is not None
         return Sample(self.ids, self.logprobs if self.sampling.logprobs else None, self.finish_reason)
 
 
 def choose(logits_RV: torch.Tensor, samples: Sequence[GrowingSample]) -> torch.Tensor:
-    """The next token of each sample.
+    """Choose the next token of each sample.
 
     Greedy samples take the likeliest token. The others turn one random number of their own into a token by the inverse
     of the cumulative distribution, after Transformers' temperature, top-k and top-p, in this order.
 
     Args:
-        logits_RV: of the next token, float32.
-        samples: R of them.
+        logits_RV: logits of the next token, float32.
+        samples: R samples.
 
     Returns:
         Token ids (R,).
@@ -122,10 +122,10 @@ def choose(logits_RV: torch.Tensor, samples: Sequence[GrowingSample]) -> torch.T
 
 
 def _candidates(logits_RV: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits that top-k leaves and whose they are, (R, K) both, in the order of the vocabulary.
+    """Return the logits that top-k keeps and their token ids, both (R, K), in the order of the vocabulary.
 
-    Top-p sorts what it is given, and the whole vocabulary is a thousand times as long. All of it (K = V) is given back
-    where `top_k` is 0, and where several tokens tie for the last place: Transformers' top-k keeps them all.
+    This shortens the sort in top-p; the whole vocabulary is a thousand times as long. The whole vocabulary (K = V) is
+    returned if `top_k` is 0 or several tokens tie for the last place: Transformers' top-k keeps them all.
     """
     rows, vocabulary = logits_RV.shape
     if 0 < top_k < vocabulary:
@@ -137,13 +137,13 @@ def _candidates(logits_RV: torch.Tensor, top_k: int) -> tuple[torch.Tensor, torc
 
 
 class Batch:
-    """Samples side by side, with the keys and values of all but their last tokens where the model's cache allows it.
+    """A batch of samples, with the keys and values of all but their last tokens if the model's cache allows it.
 
     Args:
-        reader: reads the prompts, and remembers them and the samples.
+        reader: reader that processes the prompts and caches them and the samples.
         prompts: B prompts.
-        samples: those of each prompt, none of them begun; all get their first token here, from one pass over the prompt
-            where the cache allows it.
+        samples: samples of each prompt, none of them started; all get their first token here, from one pass over the
+            prompt if the cache allows it.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Batch:
                 self._rows.select(origins)
             self._rows.append(add_next(logits_BV[origins], self.samples))
         else:
-            # The cache can't go on from there, so that `generate` reads the prompt, and once for every sample.
+            # The cache can't continue from there, so `generate` reads the prompt, once for every sample.
             prompts_of_samples = [prompts[row] for row in origins]
             reader.usage.prompt_tokens += sum(map(len, prompts))
             reader.usage.computed_tokens += sum(map(len, prompts_of_samples))
@@ -167,7 +167,7 @@ class Batch:
             self.advance()
 
     def advance(self) -> None:
-        """Go on until so many samples have ended that it pays to leave them out and let others in."""
+        """Generate until enough samples have ended to make replacing them worthwhile."""
         output = generate(
             self._reader.model,
             self._rows,
@@ -182,15 +182,15 @@ class Batch:
 
     @property
     def width(self) -> int:
-        """Positions of each row, padding included."""
+        """Number of positions in each row, padding included."""
         return self._rows.width
 
     def outdate(self) -> None:
-        """Remember none of the samples under way: the model has become another."""
+        """Exclude the current samples from caching, because the model has changed."""
         self._outdated = set(self.samples)
 
     def drop_finished(self) -> None:
-        """Leave out the samples that have ended, and remember them."""
+        """Remove the samples that have ended, and cache them."""
         keep = [row for row, sample in enumerate(self.samples) if sample.finish_reason is None]
         if len(keep) == len(self.samples):
             return
@@ -206,7 +206,7 @@ class Batch:
             self._rows.trim()
 
     def join(self, other: "Batch") -> None:
-        """Take in the samples of another batch of the same model; its cache must allow it."""
+        """Add the samples of another batch of the same model; its cache must allow it."""
         self._rows.join(other._rows, self._reader.pad_id)
         self.samples += other.samples
 
@@ -227,7 +227,7 @@ def add_next(logits_RV: torch.Tensor, samples: Sequence[GrowingSample]) -> torch
 
 
 class _Chooser(LogitsProcessor):  # type: ignore[misc]
-    """Chooses every row's token and leaves `generate` nothing else to take."""
+    """Processor that chooses every row's token and masks all others for `generate`."""
 
     def __init__(self, samples: Sequence[GrowingSample]) -> None:
         self._samples = samples
@@ -238,7 +238,7 @@ class _Chooser(LogitsProcessor):  # type: ignore[misc]
 
 
 class _Pause(StoppingCriteria):  # type: ignore[misc]
-    """Ends a call of `generate` when an eighth of the samples have ended: fewer are not worth a new start."""
+    """Criterion that ends `generate` when an eighth of the samples have ended: fewer don't merit a restart."""
 
     def __init__(self, samples: Sequence[GrowingSample], *, wait_for_all: bool) -> None:
         self._samples = samples

@@ -1,6 +1,6 @@
-"""Servers that serve the same model: which of them is asked, and what happens when one fails.
+"""A pool of servers that serve the same model: choice of the server to ask, and handling of failures.
 
-The `openai` package keeps the connections and tries again, ever more slowly, after a broken connection, 429 and 5xx.
+The `openai` package keeps the connections and retries with growing delays after a broken connection, 429 and 5xx.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from rolewise.engines.limited_http import cause_of, limited_async_client, too_la
 FIRST_RETRIES = 1
 FIRST_TIMEOUT = 30.0
 PROBE_TIMEOUT = 180.0
-"""Who names a server that is not there, or hangs, should hear it soon. vLLM's first request with log-probabilities may
+"""Short limits, so that a missing or hanging server is reported soon. vLLM's first request with log-probabilities may
 take half a minute on a CPU."""
 
 _BUSY = (408, 409, 429, 503)
 _BUSY_ROUNDS = 4
-"""A server that answers so has too much to do, which is seldom one request's fault: that one gets so many rounds of
-tries. For ever would be too long: some answer 429 to a request that is larger than all they grant in a minute."""
+"""Statuses of an overloaded server, and the rounds of tries that a request then gets, since it is seldom at fault.
+The number is bounded because some servers answer 429 to a request that is larger than their quota per minute."""
 
 
 class RequestRefused(Exception):
@@ -31,7 +31,7 @@ class RequestRefused(Exception):
 
     Args:
         said: the message.
-        status: the server's; None where it broke the connection.
+        status: HTTP status of the reply; None if the server broke the connection.
     """
 
     def __init__(self, said: str, status: int | None) -> None:
@@ -40,15 +40,15 @@ class RequestRefused(Exception):
 
 
 class RequestFailed(RequestRefused):
-    """A server fails at one request, try after try, and answers others."""
+    """A server repeatedly fails at one request but answers others."""
 
 
 class _EndpointGone(Exception):
-    """A server that is not worth asking again. The message names it and says why."""
+    """A server that should not be asked again. The message names the server and the reason."""
 
 
 class _NoAnswer(_EndpointGone):
-    """A server that gave no answer to a request, try after try; whether the server is to blame is not known yet."""
+    """A server that repeatedly gave no answer to a request; the server may or may not be the cause."""
 
     def __init__(self, said: str, status: int | None) -> None:
         super().__init__(said)
@@ -56,27 +56,27 @@ class _NoAnswer(_EndpointGone):
 
 
 def whole_url(url: str) -> str:
-    """A server's URL with `/v1`, if it has no path.
+    """Return a server's URL, with `/v1` added if it has no path.
 
     Raises:
-        InputError: for a URL that is none.
+        InputError: for an invalid URL.
     """
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
+    except ValueError:  # an invalid port, an unclosed bracket
         known = False
     if not known:
-        raise InputError(f"server {url!r} is no URL; give it as http://localhost:8000/v1")
+        raise InputError(f"server {url!r} is not a URL; give it as http://localhost:8000/v1")
     return url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 
 def first_model(url: str, api_key: str | None) -> str:
-    """The model that a server serves, its first one.
+    """Return the first model that a server serves.
 
     Raises:
-        InputError: for a URL that is none, or if the package `openai` is missing.
-        EngineError: if the server can't be reached, or does not say.
+        InputError: for an invalid URL, or if the package `openai` is missing.
+        EngineError: if the server can't be reached, or names no model.
     """
 
     async def ask() -> str:
@@ -88,7 +88,7 @@ def first_model(url: str, api_key: str | None) -> str:
         finally:
             await endpoint.close()
 
-    # In a thread of its own: whoever asks may have an event loop running, as a notebook does.
+    # In a separate thread: the caller may have an event loop running, as a notebook does.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, ask()).result()
 
@@ -98,12 +98,12 @@ class Endpoint:
 
     Args:
         url: with or without `/v1`.
-        api_key: its key; None for a server that wants none.
-        timeout: seconds that one try may take.
-        retries: further tries.
+        api_key: API key; None for a server that requires none.
+        timeout: time limit for one try, in seconds.
+        retries: number of retries.
 
     Raises:
-        InputError: for a URL that is none.
+        InputError: for an invalid URL.
     """
 
     def __init__(self, url: str, api_key: str | None, timeout: float, retries: int) -> None:
@@ -126,33 +126,33 @@ class Endpoint:
         )
 
     async def models(self) -> list[dict[str, Any]]:
-        """What it says of the models that it serves.
+        """Return the server's entries for the models that it serves.
 
         Raises:
-            _EndpointGone: if it can't be asked.
-            EngineError: if it does not say.
+            _EndpointGone: if the server can't be asked.
+            EngineError: if the reply names no models.
         """
         try:
             reply = await self._call("GET", "/models", None, first=FIRST_TIMEOUT)
         except RequestRefused as error:
-            raise EngineError(f"{error}; is it a server that speaks OpenAI's protocol?") from error
+            raise EngineError(f"{error}; does the server speak OpenAI's protocol?") from error
         models = reply.get("data")
         if not isinstance(models, list) or not models or not all(isinstance(m, dict) and m.get("id") for m in models):
             raise EngineError(f"{self.url}/models: the reply names no model in the field 'data[0].id'")
         return models
 
     async def complete(self, body: Mapping[str, Any], *, first: float | None = None) -> dict[str, Any]:
-        """The reply to a completion request, the model's name added to it.
+        """Return the reply to a completion request; the model's name is added to the request.
 
         Args:
             body: the request's other fields.
-            first: seconds to wait at most, with few retries, while it is not known whether the server works.
+            first: maximum seconds to wait, with few retries, while it is unknown whether the server works.
 
         Raises:
             RequestRefused: for 4xx.
-            RequestFailed: if it fails at this one, and answers others.
-            _EndpointGone: if it can't be asked.
-            EngineError: for a refused key, no JSON, or a model that is not there (404), for no request will pass then.
+            RequestFailed: if the server fails at this request but answers others.
+            _EndpointGone: if the server can't be asked.
+            EngineError: for a refused key, a reply that is not JSON, or a missing model (404): no request can succeed.
         """
         rounds = 0
         while True:
@@ -160,20 +160,22 @@ class Endpoint:
                 reply = await self._call("POST", "/completions", {"model": self.model, **body}, first=first)
             except RequestRefused as error:
                 if error.status == 404:
-                    raise EngineError(f"{error}; it must serve completions of the model {self.model!r}") from error
+                    raise EngineError(
+                        f"{error}; the server must serve completions of the model {self.model!r}"
+                    ) from error
                 raise
             except _NoAnswer as error:
                 if not await self._answers_others():
                     raise
                 rounds += 1
                 if error.status not in _BUSY or rounds == _BUSY_ROUNDS:
-                    raise RequestFailed(f"{error}, though it answers others", error.status) from error
+                    raise RequestFailed(f"{error}, but it answers other requests", error.status) from error
             else:
                 self._answered = self._answered or body
                 return reply
 
     async def _answers_others(self) -> bool:
-        """Whether it still answers the first request that it ever answered; that one is short."""
+        """Return True if the server still answers the first request that it ever answered, which is short."""
         if self._answered is None:
             return False
         try:
@@ -183,7 +185,7 @@ class Endpoint:
         return True
 
     async def load_adapter(self, name: str, path: str) -> None:
-        """Have it load a LoRA adapter under a name (vLLM); raises as `complete`."""
+        """Load a LoRA adapter on the server under a name (vLLM); raises as `complete`."""
         await self._call("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": path}, json=False)
 
     async def close(self) -> None:
@@ -202,7 +204,7 @@ class Endpoint:
             else:
                 reply = await client.post(path, cast_to=object, body=body)
         except self._openai.APITimeoutError as error:
-            raise _EndpointGone(f"{self.url} gives no whole answer within {timeout:g} s") from error
+            raise _EndpointGone(f"{self.url} sent no complete answer within {timeout:g} s") from error
         except self._openai.APIConnectionError as error:
             if (larger := too_large(error)) is not None:
                 raise self._too_large(path, larger) from error
@@ -211,36 +213,38 @@ class Endpoint:
             self._sort_out(error)
         except TooLarge as error:
             raise self._too_large(path, error) from error
-        except (ValueError, RecursionError):  # no JSON, or nested so deep that nobody can read it
+        except (ValueError, RecursionError):  # not JSON, or nested too deeply to parse
             reply = None
         if not json:
             return {}
         if not isinstance(reply, dict):
-            raise EngineError(f"{self.url}{path}: the reply is no JSON object; is it a server of OpenAI's protocol?")
+            raise EngineError(
+                f"{self.url}{path}: the reply is not a JSON object; does the server speak OpenAI's protocol?"
+            )
         return reply
 
     def _too_large(self, path: str, error: TooLarge) -> EngineError:
-        return EngineError(f"{self.url}{path} {error}; is it a server of OpenAI's protocol?")
+        return EngineError(f"{self.url}{path} {error}; does the server speak OpenAI's protocol?")
 
     def _sort_out(self, error: Any) -> None:
         said = f"{self.url} answers {error.status_code} ({_message(error)})"
         if error.status_code in _BUSY or error.status_code >= 500:
-            raise _NoAnswer(f"{said} again and again", error.status_code) from error
+            raise _NoAnswer(f"{said} repeatedly", error.status_code) from error
         if error.status_code in (401, 403):
             raise EngineError(f"{said}; give the right api_key") from error
         raise RequestRefused(said, error.status_code) from error
 
 
 class EndpointPool:
-    """Servers of one model; the least busy is asked, and one that answers no request any more is left out.
+    """Servers of one model; requests go to the least busy one, and a server that stops answering is dropped.
 
     Args:
-        endpoints: at least one.
-        concurrency: requests under way at once, per server.
+        endpoints: servers, at least one.
+        concurrency: maximum number of concurrent requests per server.
 
     Attributes:
-        alive: those that have not failed.
-        notes: which were left out, and why.
+        alive: servers that have not failed.
+        notes: servers that were dropped, with the reasons.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], concurrency: int) -> None:
@@ -251,10 +255,10 @@ class EndpointPool:
         self._places = asyncio.Semaphore(concurrency * len(endpoints))
 
     async def open(self, model: str | None) -> list[dict[str, Any]]:
-        """Find out what is served, and choose the model; returns what the servers say of it, one entry for each alive.
+        """Query the served models and choose one; return the servers' entries for it, one for each server alive.
 
         Raises:
-            EngineError: if no server can be reached, one does not serve the model, or they serve different ones.
+            EngineError: if no server can be reached, one does not serve the model, or they serve different models.
         """
         found = []
         for endpoint in list(self.alive):
@@ -274,11 +278,11 @@ class EndpointPool:
         return found
 
     async def complete(self, body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The URL and the reply of a server.
+        """Return the URL and the reply of a server.
 
         Raises:
             RequestRefused: for 4xx.
-            RequestFailed: if every server fails at it, and answers others.
+            RequestFailed: if every server fails at the request but answers others.
             EngineError: if no server is left, or one speaks another protocol.
         """
         failures: dict[Endpoint, RequestFailed] = {}
@@ -301,7 +305,7 @@ class EndpointPool:
                     endpoint.underway -= 1
 
     async def each(self, action: Any) -> None:
-        """Await `action(endpoint)` for every server alive; one that fails is left out.
+        """Await `action(endpoint)` for every server alive; drop those that fail.
 
         Raises:
             EngineError: if none is left.
@@ -317,14 +321,14 @@ class EndpointPool:
             await endpoint.close()
 
     def _leave_out(self, endpoint: Endpoint, reason: str) -> None:
-        """A server that failed gets no more requests.
+        """Stop sending requests to a server that failed.
 
         Raises:
-            EngineError: if it was the last.
+            EngineError: if it was the last server.
         """
         if endpoint in self.alive:
             self.alive.remove(endpoint)
-            self.notes.append(f"left out: {reason}")
+            self.notes.append(f"server dropped: {reason}")
         if not self.alive:
             others = f"; all {len(self._all)} servers have failed" if len(self._all) > 1 else ""
             self._failure = f"{reason}{others}"

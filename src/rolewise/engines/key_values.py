@@ -1,6 +1,6 @@
-"""Rows of tokens with the keys and values that a model worked out for them, and what a model's cache allows.
+"""Rows of tokens with the keys and values that a model computed for them, and the traits of a model's cache.
 
-Shapes: B rows, T tokens, F numbers of a token: its keys and values in all layers, one after another.
+Shapes: B rows, T tokens, F numbers per token: its keys and values in all layers, concatenated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,12 +39,12 @@ class _Part(NamedTuple):
 
 
 class CacheTraits:
-    """What may be done with a model's cache of keys and values between forward passes.
+    """Operations that a model's cache of keys and values supports between forward passes.
 
     Attributes:
-        selects: rows can be left out and repeated. Not so with the states of linear attention.
-        joins: every position has its keys and values, so batches can be put side by side and padding cut off. Not so
-            with a sliding window.
+        selects: True if rows can be removed and repeated, which the states of linear attention do not allow.
+        joins: True if every position has its keys and values, so that batches can be joined and padding cut off, which
+            a sliding window does not allow.
     """
 
     def __init__(self, cache: object) -> None:
@@ -55,12 +55,12 @@ class CacheTraits:
         self._widths = [heads * size for (heads, size), _, _ in self._parts]
 
     def empty(self, rows: int, tokens: int) -> torch.Tensor:
-        """Zeros (B, T, F), to be filled with numbers of tokens; needs a cache that joins."""
+        """Return zeros (B, T, F), to be filled with numbers of tokens; needs a cache that joins."""
         first = self._parts[0]
         return torch.zeros(rows, tokens, sum(self._widths), device=first.device, dtype=first.dtype)
 
     def cache(self, numbers_BTF: torch.Tensor) -> DynamicCache:
-        """A cache that holds these numbers; needs a cache that joins."""
+        """Return a cache that holds these numbers; needs a cache that joins."""
         tensors = [
             numbers_BTK.unflatten(2, part.shape).transpose(1, 2).to(part.device, part.dtype)
             for numbers_BTK, part in zip(numbers_BTF.split(self._widths, dim=2), self._parts, strict=True)
@@ -69,26 +69,26 @@ class CacheTraits:
 
 
 def numbers_of(cache: DynamicCache, row: int, start: int, stop: int) -> torch.Tensor:
-    """Keys and values (T, F) of a row's positions from `start` to `stop`, as a tensor of its own."""
+    """Return a copy of the keys and values (T, F) of a row's positions from `start` to `stop`."""
     tensors = list(cache_tensors(cache))
     device = tensors[0].device
     return torch.cat([t[row, :, start:stop].transpose(0, 1).flatten(1).to(device) for t in tensors], dim=1)
 
 
 def cache_traits(model: Any, pad_id: int) -> CacheTraits:
-    """Find out by generating a token."""
+    """Determine the traits of a model's cache by generating a token."""
     rows = padded([[pad_id]], pad_id, model.device)
     return CacheTraits(cache_of(generate(model, rows, pad_id, 1)))
 
 
 @dataclass
 class Rows:
-    """Tokens side by side, padded on the left, with the keys and values of the first of them.
+    """Rows of tokens, padded on the left, with the keys and values of their first positions.
 
     Attributes:
-        ids_BT: tokens.
+        ids_BT: token ids.
         mask_BT: 1 for tokens and 0 for padding.
-        cache: keys and values of the first positions; None if there are none, or none that may be kept.
+        cache: keys and values of the first positions; None if there are none, or they can't be kept.
     """
 
     ids_BT: torch.Tensor
@@ -97,7 +97,7 @@ class Rows:
 
     @property
     def width(self) -> int:
-        """Positions of each row, padding included."""
+        """Number of positions in each row, padding included."""
         return int(self.ids_BT.shape[1])
 
     def append(self, tokens_B: torch.Tensor) -> None:
@@ -106,7 +106,7 @@ class Rows:
         self.mask_BT = nn.functional.pad(self.mask_BT, (0, 1), value=1)
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows only; one may be repeated."""
+        """Keep only these rows; a row may be repeated."""
         rows_B = torch.tensor(rows, device=self.ids_BT.device)
         self.ids_BT, self.mask_BT = self.ids_BT[rows_B], self.mask_BT[rows_B]
         self.cache.batch_select_indices(rows_B)
@@ -120,18 +120,18 @@ class Rows:
         set_cache_tensors(self.cache, (tensor[..., first:, :] for tensor in cache_tensors(self.cache)))
 
     def join(self, other: "Rows", pad_id: int) -> None:
-        """Add the rows of another batch, which like these have keys and values of all but their last tokens."""
+        """Add the rows of another batch; both must have the keys and values of all but their last tokens."""
         width = max(self.width, other.width)
         self.ids_BT = torch.cat([_pad_left(rows.ids_BT, width, pad_id) for rows in (self, other)])
         self.mask_BT = torch.cat([_pad_left(rows.mask_BT, width, 0) for rows in (self, other)])
         pairs = zip(cache_tensors(self.cache), cache_tensors(other.cache), strict=True)
-        # Padding goes before the positions (the last dimension but one).
+        # Padding goes before the positions (the second-to-last dimension).
         joined = (torch.cat([_pad_positions(tensor, width - 1) for tensor in pair]) for pair in pairs)
         set_cache_tensors(self.cache, joined)
 
 
 def padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> Rows:
-    """Prompts side by side, nothing of them read."""
+    """Return prompts as padded rows, without keys and values."""
     longest = max(len(prompt) for prompt in prompts)
     ids_BT = torch.full((len(prompts), longest), pad_id)
     mask_BT = torch.zeros_like(ids_BT)
@@ -151,16 +151,16 @@ def generate(
     criteria: Sequence[StoppingCriteria] = (),
     logits: bool = False,
 ) -> Any:
-    """What Transformers' `generate` gives for these rows, going on from their keys and values where they have some.
+    """Run Transformers' `generate` on these rows, continuing from their keys and values if they have some.
 
     Args:
-        model: any with `generate`.
-        rows: where to go on; their cache grows with it.
-        pad_id: any token.
-        new_tokens: at most so many.
-        processors: change the logits of each next token.
-        criteria: end it before.
-        logits: whether the output should have those of each new token, float32.
+        model: any model with `generate`.
+        rows: rows to continue; their cache grows.
+        pad_id: id of any token.
+        new_tokens: maximum number of new tokens.
+        processors: processors of the logits of each next token.
+        criteria: criteria that end generation early.
+        logits: True to return the logits of each new token, float32.
     """
     config = GenerationConfig(
         max_new_tokens=new_tokens,
@@ -182,7 +182,7 @@ def generate(
 
 @contextmanager
 def _no_settings_of_its_own(model: Any) -> Iterator[None]:
-    """A model's own generation settings (a repetition penalty, say) would fill whatever is not set."""
+    """Hide a model's own generation settings (such as a repetition penalty), which would fill any unset value."""
     before = model.generation_config
     model.generation_config = GenerationConfig()
     try:
@@ -196,5 +196,5 @@ def _pad_left(tensor_BT: torch.Tensor, width: int, value: int) -> torch.Tensor:
 
 
 def _pad_positions(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """(B, heads, T, size) to (B, heads, length, size), zeros first."""
+    """Pad (B, heads, T, size) to (B, heads, length, size), zeros first."""
     return nn.functional.pad(tensor, (0, 0, length - tensor.shape[-2], 0))

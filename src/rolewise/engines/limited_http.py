@@ -1,4 +1,4 @@
-"""An HTTP client for the `openai` package that bounds what a server may send: a whole reply's time, and its size."""
+"""An HTTP client for the `openai` package that limits the time and the size of a whole reply."""
 
 import asyncio
 import sys
@@ -9,14 +9,15 @@ from rolewise.core import limits
 from rolewise.core.limits import TooLarge, one_line
 
 _REDIRECT_BYTES = 1 << 16
-"""What comes with a redirection, packed; nobody reads it."""
+"""Maximum compressed size of the body of a redirection, which is discarded."""
 
 
 def limited_async_client(openai: Any) -> Any:
-    """An asynchronous client of the package's kind whose `timeout` is that of a whole try.
+    """Return an asynchronous client of the package's kind whose `timeout` covers a whole try.
 
-    Otherwise it is a limit on silence: a server that sends a byte now and then could hold a request for ever. A reply
-    larger than `limits.MAX_REPLY_BYTES` raises `TooLarge`, which some versions of the package wrap; see `too_large`.
+    By default `timeout` limits silence only: a server that sends a byte now and then could hold a request forever. A
+    reply larger than `limits.MAX_REPLY_BYTES` raises `TooLarge`, which some versions of the package wrap; see
+    `too_large`.
     """
     http = _http_package(openai.DefaultAsyncHttpxClient)
 
@@ -35,7 +36,7 @@ def limited_async_client(openai: Any) -> Any:
             await self._stream.aclose()
 
     async def bound_redirect(reply: Any) -> None:
-        if reply.has_redirect_location:  # the client reads it whole before it goes on
+        if reply.has_redirect_location:  # the client reads the whole body before it continues
             reply.stream = RedirectBody(reply.stream)
 
     class LimitedAsyncClient(openai.DefaultAsyncHttpxClient):  # type: ignore[misc]  # a class only at run time
@@ -44,7 +45,7 @@ def limited_async_client(openai: Any) -> Any:
             try:
                 return await asyncio.wait_for(self._whole_reply(request, **how), limit)
             except TimeoutError as error:
-                raise http.ReadTimeout(f"no whole reply within {limit:g} s", request=request) from error
+                raise http.ReadTimeout(f"no complete reply within {limit:g} s", request=request) from error
 
         async def _whole_reply(self, request: Any, *, stream: bool = False, **how: Any) -> Any:
             reply = await super().send(request, stream=True, **how)
@@ -63,12 +64,12 @@ def limited_async_client(openai: Any) -> Any:
 
 
 def too_large(error: BaseException) -> TooLarge | None:
-    """The `TooLarge` that an error is, or that it wraps."""
+    """Return the error itself or the error that it wraps, if that is `TooLarge`; else None."""
     return next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, TooLarge)), None)
 
 
 def cause_of(error: BaseException) -> str:
-    """What is behind an error of the package, fit to be part of a message."""
+    """Return the cause of an error of the package, in a form that fits into a message."""
     cause = error.__cause__ or error
     return one_line(cause) or type(cause).__name__
 
@@ -79,7 +80,7 @@ def _check_size(total: int, limit: int) -> None:
 
 
 def _as_read(http: Any, reply: Any, content: bytes, request: Any) -> Any:
-    """The reply as one that was read whole; its content is unpacked already."""
+    """Return the reply as a fully read response; its content is already decompressed."""
     packing = ("content-encoding", "content-length", "transfer-encoding")
     headers = [(name, value) for name, value in reply.headers.multi_items() if name.lower() not in packing]
     return http.Response(
@@ -88,5 +89,5 @@ def _as_read(http: Any, reply: Any, content: bytes, request: Any) -> Any:
 
 
 def _http_package(client: Any) -> Any:
-    """httpx, or httpx2 in newer versions of the `openai` package."""
+    """Return httpx, or httpx2 in newer versions of the `openai` package."""
     return sys.modules[client.__mro__[1].__module__.partition(".")[0]]

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for whoever is not asynchronous: a notebook has a loop running already."""
+"""An event loop in a separate thread, for synchronous callers: a notebook already has a loop running."""
 
 import asyncio
 import threading
@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 class LoopThread:
-    """Runs coroutines for any thread.
+    """Event loop that runs coroutines for any thread.
 
     Args:
-        name: the thread's.
+        name: name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,11 +22,11 @@ class LoopThread:
         self._thread.start()
 
     def start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Begin it, and go on."""
+        """Start a coroutine and return immediately."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Its result; who is interrupted while waiting cancels it."""
+        """Run a coroutine and return its result; an interruption while waiting cancels it."""
         future = self.start(work)
         try:
             return future.result()
@@ -35,7 +35,7 @@ class LoopThread:
             raise
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what is under way, run `last`, and end the thread; a second time does nothing."""
+        """Cancel running work, run `last`, and end the thread; a second call does nothing."""
         if self._loop.is_closed():
             last.close()
             return

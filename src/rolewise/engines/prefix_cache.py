@@ -1,9 +1,9 @@
-"""What a model worked out for prefixes that it has read, in a radix tree over token ids.
+"""Keys and values that a model computed for prefixes, in a radix tree over token ids.
 
-Whatever stands behind the same tokens is the same for all who begin with them, so a tree search's siblings, an agent's
-next turn and many questions behind one instruction need not read them again.
+The numbers of a prefix are the same for all prompts that begin with it, so a tree search's siblings, an agent's next
+turn and many questions behind one instruction need not read it again.
 
-Shapes: T tokens, F numbers of a token: its keys and values in all layers, one after another.
+Shapes: T tokens, F numbers per token: its keys and values in all layers, concatenated.
 """
 
 from collections import OrderedDict, defaultdict
@@ -13,7 +13,7 @@ import torch
 
 
 class _Node:
-    """A stretch of tokens that is not branched, and what belongs to them."""
+    """A run of tokens without branches, and their numbers."""
 
     def __init__(self, ids: list[int], numbers_TF: torch.Tensor, parent: "_Node | None") -> None:
         self.ids, self.numbers_TF, self.parent = ids, numbers_TF, parent
@@ -25,38 +25,38 @@ class _Node:
 
 
 class PrefixCache:
-    """Numbers of tokens behind the tokens before them. What was used longest ago goes first when it gets too much.
+    """Cache of numbers of tokens, keyed by the tokens before them; the least recently used are evicted first.
 
     Args:
-        max_bytes: at most so much is held.
+        max_bytes: maximum size in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.bytes = 0
         self._root = _Node([], torch.empty(0), None)
-        # Least recently used first. A node's parents are used after it, so the first of all has no children.
+        # Least recently used first. A node's parents are touched after it, so the first node has no children.
         self._used: OrderedDict[_Node, None] = OrderedDict()
 
     def known(self, ids: list[int]) -> int:
-        """Length of the longest prefix of `ids` that is held. Asking counts as use."""
+        """Return the length of the longest cached prefix of `ids`. The lookup counts as use."""
         return sum(count for _, count in self._path(ids))
 
     def copy(self, ids: list[int], into_TF: torch.Tensor) -> None:
-        """Write the numbers of `ids`, all of which must be held, into a tensor (T, F)."""
+        """Write the numbers of `ids`, all of which must be cached, into a tensor (T, F)."""
         start = 0
         for node, count in self._path(ids):
             into_TF[start : start + count] = node.numbers_TF[:count]
             start += count
         if start != len(ids):
-            raise LookupError(f"only {start} of {len(ids)} tokens are held")
+            raise LookupError(f"only {start} of {len(ids)} tokens are cached")
 
     def add(self, ids: list[int], numbers: Callable[[int, int], torch.Tensor]) -> None:
-        """Take in what is not held yet; only the beginning where all would be too much.
+        """Add the tokens that are not cached yet; only the first ones if all would not fit.
 
         Args:
             ids: tokens from the first on.
-            numbers: gives those of the tokens from one place to another (T, F), as a tensor of its own.
+            numbers: function that returns the numbers of the tokens between two positions (T, F), as a separate tensor.
         """
         path = self._path(ids)
         known = sum(count for _, count in path)
@@ -78,7 +78,7 @@ class PrefixCache:
         self._make_room()
 
     def _path(self, ids: list[int]) -> list[tuple[_Node, int]]:
-        """The nodes that hold the beginning of `ids`, with how many tokens of each."""
+        """Return the nodes that hold the beginning of `ids`, with the number of tokens used of each."""
         path: list[tuple[_Node, int]] = []
         node, start = self._root, 0
         while start < len(ids) and (child := node.children.get(ids[start])) is not None:
@@ -92,9 +92,9 @@ class PrefixCache:
         return path
 
     def _split(self, node: _Node, count: int) -> _Node:
-        """Cut a node in two; the upper one, of `count` tokens, is returned."""
+        """Split a node in two and return the upper one, of `count` tokens."""
         assert node.parent is not None
-        # Copies, so that memory is free again when one of the two goes.
+        # Copies, so that memory is freed when one of the two is evicted.
         upper = _Node(node.ids[:count], node.numbers_TF[:count].clone(), node.parent)
         node.parent.children[node.ids[0]] = upper
         upper.children[node.ids[count]] = node
@@ -120,15 +120,15 @@ class PrefixCache:
 def shared_prefixes(
     prompts: Sequence[list[int]], known: Callable[[list[int]], int], least: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Prefixes that are worth reading by themselves first, since several prompts share them.
+    """Find prefixes that are worth reading separately first, because several prompts share them.
 
     Args:
-        prompts: of each all but the last token may be shared.
-        known: length of the longest known prefix of tokens.
-        least: tokens that must be saved by it.
+        prompts: prompts; all but the last token of each may be shared.
+        known: function that returns the length of the longest known prefix of tokens.
+        least: minimum number of tokens that a prefix must save.
 
     Yields:
-        (level, prefix): those of level 0 can be read at once, those of level 1 once these are known, and so on.
+        (level, prefix): prefixes of level 0 can be read at once, those of level 1 after those of level 0, and so on.
     """
     return _shared_from(0, 0, 0, [prompt[:-1] for prompt in prompts], known, least)
 
@@ -136,7 +136,7 @@ def shared_prefixes(
 def _shared_from(
     level: int, at: int, held: int, beginnings: list[list[int]], known: Callable[[list[int]], int], least: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Of beginnings that are the same up to `at`, the first `held` of which tokens will be known."""
+    """Find shared prefixes of beginnings that agree up to `at`, the first `held` tokens of which will be known."""
     branches: dict[int, list[list[int]]] = defaultdict(list)
     for ids in beginnings:
         if len(ids) > at:
@@ -144,7 +144,7 @@ def _shared_from(
     for branch in branches.values():
         if len(branch) < 2:
             continue
-        # What the first and the last in order have in common, all have.
+        # The common prefix of the first and the last in sorted order is common to all.
         common = min(branch)
         common = common[: _common_length(common, max(branch))]
         new = len(common) - max(held, known(common))

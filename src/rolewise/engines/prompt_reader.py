@@ -1,4 +1,4 @@
-"""Prompts go into the model from where what is known of them ends.
+"""Reader of prompts that feeds the model only the tokens not cached yet.
 
 Shapes: B rows, T tokens, V vocabulary.
 """
@@ -21,20 +21,20 @@ from rolewise.engines.prefix_cache import PrefixCache, shared_prefixes
 ALIKE = 0.8
 """Prompts are read together down to this share of the longest: reading padding costs as much as reading tokens."""
 ALIKE_TOKENS = 8
-"""So many positions of padding are read rather than given a pass of their own."""
+"""Maximum padding, in positions, that is read rather than avoided by a separate pass."""
 SHARED_TOKENS = 64
-"""What several prompts begin with gets a pass of its own if that saves so many tokens."""
+"""Minimum number of tokens that a shared prefix must save to get a separate pass."""
 
 
 @dataclass
 class Usage:
-    """Tokens that went through an engine so far; scoring is not counted.
+    """Tokens processed by an engine so far; scoring is not counted.
 
     Attributes:
-        prompt_tokens: of the prompts that were asked about, once for all samples of one.
-        computed_tokens: those of them that went through the model; the others were known. A model that reads a prompt
-            anew for every sample has more of them.
-        generated_tokens: of all samples.
+        prompt_tokens: tokens of the requested prompts, counted once for all samples of a prompt.
+        computed_tokens: prompt tokens that went through the model; the others were cached. The number is larger than
+            `prompt_tokens` for a model that reads a prompt again for every sample.
+        generated_tokens: tokens of all samples.
     """
 
     prompt_tokens: int = 0
@@ -43,18 +43,19 @@ class Usage:
 
 
 class PromptReader:
-    """Reads prompts and remembers them, as long as the model stays what it is.
+    """Reader that processes prompts and caches them as long as the model does not change.
 
     Args:
         model: a Transformers model with `generate`, in evaluation mode.
-        pad_id: any token.
-        max_bytes: of keys and values that are remembered, 0 for none; a model whose cache does not join remembers none.
-        max_rows: prompts of one pass at most.
-        max_positions: positions of one pass at most, padding and known ones included; a longer prompt gets its own.
-        usage: is counted on.
+        pad_id: id of any token.
+        max_bytes: maximum size of cached keys and values, 0 for none; always none if the model's cache does not join.
+        max_rows: maximum number of prompts in one pass.
+        max_positions: maximum number of positions in one pass, padding and cached ones included; a longer prompt gets
+            its own pass.
+        usage: counters to update.
 
     Attributes:
-        traits: what the model's cache allows.
+        traits: operations that the model's cache supports.
     """
 
     def __init__(
@@ -69,41 +70,41 @@ class PromptReader:
         self._prefixes = PrefixCache(self._max_bytes)
 
     def forget(self) -> None:
-        """Forget everything that was read."""
+        """Clear the cache."""
         self._prefixes = PrefixCache(self._max_bytes)
 
     def forget_if_changed(self) -> bool:
-        """Forget everything if weights or adapters are others than the last time that this was asked.
+        """Clear the cache if weights or adapters have changed since the last call.
 
-        Weights that are written through `Parameter.data` stay unseen.
+        Weights that are written through `Parameter.data` are not noticed.
 
         Returns:
-            Whether they are.
+            True if they have changed.
         """
         before, self._state = self._state, _state_of(self.model)
         if self._state == before:
             return False
-        # It may have gone to another device or precision.
+        # The model may have moved to another device or precision.
         self.traits = cache_traits(self.model, self.pad_id)
         self.forget()
         return True
 
     def unread(self, prompt: list[int]) -> int:
-        """Tokens of a prompt that must go through the model: at least the last one."""
+        """Return the number of tokens of a prompt that must go through the model: at least the last one."""
         return max(len(prompt) - self._prefixes.known(prompt), 1)
 
     def read(self, prompts: Sequence[list[int]]) -> tuple[Rows, torch.Tensor]:
         """Read prompts in one pass.
 
         Returns:
-            The prompts, with all their keys and values where the cache selects, and logits (B, V) of what follows,
-            float32.
+            The prompts, with all their keys and values if the cache selects, and float32 logits (B, V) of the next
+            token.
         """
         self.usage.prompt_tokens += sum(map(len, prompts))
         return self._pass(prompts)
 
     def read_shared(self, prompts: Sequence[list[int]]) -> None:
-        """Read what several of these prompts begin with, where nobody has read it and it is worth a pass."""
+        """Read prefixes that several of these prompts share, if they are not cached and justify a pass."""
         if not self._max_bytes:
             return
         levels: dict[int, list[list[int]]] = defaultdict(list)
@@ -114,7 +115,7 @@ class PromptReader:
                 self._pass([levels[level][place] for place in places])
 
     def passes(self, prompts: Sequence[list[int]]) -> Iterator[list[int]]:
-        """Places of prompts that are best read in one pass, those with most to read first."""
+        """Yield the indices of prompts that are best read in one pass, those with most to read first."""
         unread = list(map(self.unread, prompts))
         places = sorted(range(len(prompts)), key=lambda place: -unread[place])
         while places:
@@ -129,11 +130,11 @@ class PromptReader:
             places = places[count:]
 
     def remember(self, rows: Rows, ids: Mapping[int, list[int]]) -> None:
-        """Keep keys and values of the tokens that some rows begin with, after their padding, as far as there are any.
+        """Cache the keys and values of the tokens that rows begin with, after their padding, as far as they exist.
 
         Args:
-            rows: with a cache that joins.
-            ids: of each of these rows.
+            rows: rows with a cache that joins.
+            ids: row → its token ids.
         """
         if not self._max_bytes:
             return
@@ -145,7 +146,7 @@ class PromptReader:
 
     def _pass(self, prompts: Sequence[list[int]]) -> tuple[Rows, torch.Tensor]:
         rows = padded(prompts, self.pad_id, self.model.device)
-        # Every row reads as many positions as the one that must read most, so that padding stays on the left.
+        # Every row reads as many positions as the row that must read most, so that padding stays on the left.
         known = rows.width - max(map(self.unread, prompts))
         self.usage.computed_tokens += int(rows.mask_BT[:, known:].sum())
         if known:
@@ -156,7 +157,7 @@ class PromptReader:
         return rows, output.logits[0]
 
     def _recall(self, prompts: Sequence[list[int]], width: int, known: int) -> DynamicCache:
-        """A cache of the first `known` of `width` positions of prompts that are padded on the left."""
+        """Return a cache of the first `known` of `width` positions of prompts that are padded on the left."""
         numbers_BTF = self.traits.empty(len(prompts), known)
         for row, prompt in enumerate(prompts):
             first = width - len(prompt)
@@ -166,7 +167,7 @@ class PromptReader:
 
 
 def alike(unread: int, most: int) -> bool:
-    """Whether a prompt may be read beside one that has `most` tokens to read."""
+    """Return True if a prompt may be read together with one that has `most` tokens to read."""
     return most - unread <= max((1 - ALIKE) * most, ALIKE_TOKENS)
 
 
@@ -175,13 +176,13 @@ def _numbers_after(cache: DynamicCache, row: int, column: int, start: int, stop:
 
 
 def _state_of(model: Any) -> Hashable:
-    """Changes whenever weights are written in place or replaced, and whenever adapters are switched or merged."""
+    """Return a value that changes when weights are written in place or replaced, or adapters are switched or merged."""
     weights = tuple((p.data_ptr(), write_count(p)) for p in model.parameters())
     return weights, adapter_state(model)
 
 
 def _keys_depend_on_length(config: Any) -> bool:
-    """Whether a token's key is another one in a longer text, as with some ways to stretch rotary positions."""
+    """Return True if a token's key depends on the length of the text, as with some scalings of rotary positions."""
     rope = getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)

@@ -1,7 +1,7 @@
 """A model behind servers that speak OpenAI's protocol for completions: vLLM, llama.cpp, SGLang and the like.
 
-Prompts go out as token ids, so that no chat template or tokenizer of the server stands between. Requests run in an
-event loop in a thread of its own.
+Prompts are sent as token ids, so that no chat template or tokenizer of the server interferes. Requests run in an event
+loop in a separate thread.
 """
 
 import asyncio
@@ -39,28 +39,28 @@ _T = TypeVar("_T")
 
 
 class ServerEngine(Engine):
-    """Generates and scores on servers.
+    """Engine that generates and scores on servers.
 
-    What they can do is found out at the start, see `capabilities`. A server that fails, after tries ever further apart,
-    is left out and its requests go to the others; a request at which servers fail that answer others is that request's
-    error.
+    Capabilities are probed at the start, see `capabilities`. A server that still fails after retries with growing
+    delays is dropped and its requests go to the others; a request at which servers fail although they answer others
+    ends with an error of its own.
 
     Args:
-        urls: of servers that serve the same model, as `http://localhost:8000/v1`.
-        tokenizer: of the model.
+        urls: URLs of servers that serve the same model, as `http://localhost:8000/v1`.
+        tokenizer: tokenizer of the model.
         model: name under which a model or adapter is served; None takes the first.
-        api_key: the servers' key, where they want one.
-        concurrency: requests under way at once, per server.
-        timeout: seconds that one try of a request may take.
-        retries: further tries after a broken connection, 429 or 5xx; waits grow from half a second to eight.
+        api_key: API key of the servers, if they require one.
+        concurrency: maximum number of concurrent requests per server.
+        timeout: time limit for one try of a request, in seconds.
+        retries: retries after a broken connection, 429 or 5xx; delays grow from half a second to eight.
 
     Attributes:
-        capabilities: what the servers can do.
-        model: the served name.
-        notes: what the user should know: servers left out, and what this kind of server can't say.
+        capabilities: capabilities of the servers.
+        model: served name.
+        notes: notes for the user: servers that were dropped, and limitations of this kind of server.
 
     Raises:
-        InputError: for a URL that is none, or if the package `openai` is missing.
+        InputError: for an invalid URL, or if the package `openai` is missing.
         EngineError: if no server can be reached or used, or none serves `model`.
     """
 
@@ -76,7 +76,7 @@ class ServerEngine(Engine):
         retries: int = 5,
     ) -> None:
         if not urls:
-            raise InputError("no server given; give its URL, as http://localhost:8000/v1")
+            raise InputError("no server given; give its URL, e.g. http://localhost:8000/v1")
         if concurrency < 1:
             raise InputError(f"concurrency is {concurrency}; it must be at least 1")
         endpoints = [Endpoint(url, api_key, timeout, retries) for url in urls]
@@ -117,7 +117,7 @@ class ServerEngine(Engine):
         done: list[Completion] = []
         while self._underway and (not done or not self._done.empty()):
             key, outcome = self._done.get()
-            if isinstance(outcome, BaseException) and done:  # first what is done, then what went wrong
+            if isinstance(outcome, BaseException) and done:  # finished requests first, then the error
                 self._done.put((key, outcome))
                 break
             self._underway.discard(key)
@@ -142,14 +142,14 @@ class ServerEngine(Engine):
         return self._loop.run(_gathered(work))
 
     def load_adapter(self, path: str | Path, name: str | None = None) -> None:
-        """Have every server load a LoRA adapter (vLLM), and ask it from now on.
+        """Load a LoRA adapter on every server (vLLM) and use it from now on.
 
         Args:
-            path: the adapter's directory, as the servers see it.
-            name: to serve it under; by default the directory's.
+            path: directory of the adapter, as the servers see it.
+            name: name to serve it under. Default: the directory's name.
 
         Raises:
-            EngineError: if a server can't, or does not allow it.
+            EngineError: if a server can't load it, or does not allow it.
         """
         path = Path(path).resolve()
         name = name or path.name
@@ -160,7 +160,7 @@ class ServerEngine(Engine):
             except RequestRefused as error:
                 raise EngineError(
                     f"{error} when asked to load the adapter {path}; start vLLM with --enable-lora --lora-modules "
-                    f"{name}={path} and name {name} as the served model"
+                    f"{name}={path} and give {name} as the served model"
                 ) from error
             endpoint.model = name
 
@@ -181,14 +181,14 @@ class ServerEngine(Engine):
         }
 
     def close(self) -> None:
-        """Drop what is under way, close the connections and end the thread."""
+        """Drop pending requests, close the connections and end the thread."""
         self._loop.close(self._pool.close())
 
     async def _probe(self) -> Capabilities:
-        """What all servers alive can do.
+        """Probe the capabilities of all servers alive.
 
         Raises:
-            EngineError: if they can't do the same.
+            EngineError: if their capabilities differ.
         """
         found: list[tuple[str, Capabilities]] = []
 
@@ -201,11 +201,11 @@ class ServerEngine(Engine):
         await self._pool.each(probe_one)
         for url, other in found[1:]:
             if other != found[0][1]:
-                raise EngineError(f"{found[0][0]} and {url} can't do the same; give servers of one kind")
+                raise EngineError(f"{found[0][0]} and {url} differ in capabilities; give servers of one kind")
         return found[0][1]
 
     def _smallest_context(self) -> int | None:
-        """The servers' context in tokens, where they say: vLLM by `max_model_len`, llama.cpp by `meta.n_ctx`."""
+        """Return the context in tokens, if reported: by vLLM in `max_model_len`, by llama.cpp in `meta.n_ctx`."""
         told = []
         for entry in self._served:
             meta = entry.get("meta")
@@ -213,19 +213,19 @@ class ServerEngine(Engine):
         return min((size for size in told if isinstance(size, int) and size > 0), default=None)
 
     async def _answer(self, key: Hashable, prompt_ids: list[int], sampling: Sampling) -> None:
-        """Put the answer, or what went wrong, where `collect` finds it."""
+        """Put the answer, or the error, into the queue that `collect` reads."""
         try:
             self._done.put((key, await self._complete(key, prompt_ids, sampling)))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # nothing else would wake `collect`
+        except BaseException as error:  # otherwise `collect` would wait forever
             self._done.put((key, error))
 
     async def _complete(self, key: Hashable, prompt_ids: list[int], sampling: Sampling) -> Completion:
         if not prompt_ids:
             return Completion(key, [], "the prompt is empty; it needs at least one token")
         if self._context is not None and len(prompt_ids) >= self._context:
-            reason = f"the prompt has {len(prompt_ids)} tokens, and the server's context holds {self._context}"
+            reason = f"the prompt has {len(prompt_ids)} tokens, but the server's context holds {self._context}"
             return Completion(key, [], reason)
         body = self._body(prompt_ids, sampling)
         try:
@@ -241,8 +241,8 @@ class ServerEngine(Engine):
         return Completion(key, samples, broken_off[0] if broken_off else None)
 
     async def _choices(self, body: dict[str, Any], n: int) -> list[tuple[str, dict[str, Any]]]:
-        """`n` choices with the URLs that they came from: by one request, or by `n` where the server takes no `n`, or
-        not so many (llama.cpp: no more than it has slots)."""
+        """Return `n` choices with the URLs that they came from: from one request, or from `n` requests if the server
+        does not accept `n`, or only a smaller one (llama.cpp: at most its number of slots)."""
         if n == 1 or self.capabilities.n:
             try:
                 url, reply = await self._pool.complete(body | {"n": n})
@@ -256,10 +256,10 @@ class ServerEngine(Engine):
         return [(url, choices_of(url, reply, 1)[0]) for url, reply in replies]
 
     def _body(self, prompt_ids: list[int], sampling: Sampling) -> dict[str, Any]:
-        """A request's fields but `n`.
+        """Return all fields of a request except `n`.
 
         Raises:
-            EngineError: if the server lacks an ability that is needed.
+            EngineError: if the server lacks a required capability.
         """
         can = self.capabilities
         tokens = sampling.max_new_tokens
@@ -284,11 +284,11 @@ class ServerEngine(Engine):
             body["return_tokens_as_token_ids"] = True
         if sampling.temperature > 0:
             if sampling.top_k:
-                self._need(can.top_k, "top_k")
+                self._need(can.top_k, "samples by top_k")
                 body["top_k"] = sampling.top_k
             if not can.seed:
-                self._note("the server does not keep to a seed: another run draws other samples")
-        # Where the server can't stop there, the answer is cut afterwards.
+                self._note("the server ignores seeds: another run draws other samples")
+        # If the server can't stop there, the answer is cut afterwards.
         if sampling.stop and can.stop:
             body["stop"] = list(sampling.stop)
         if can.stop_token_ids:
@@ -328,7 +328,9 @@ class ServerEngine(Engine):
 
     def _need(self, able: bool, ability: str) -> None:
         if not able:
-            raise EngineError(f"{self._pool.alive[0].url} can't give {ability}, needed here; a vLLM server can")
+            raise EngineError(
+                f"{self._pool.alive[0].url} can't return {ability}, which are needed here; use a vLLM server"
+            )
 
     def _note(self, text: str) -> None:
         self._said.setdefault(text)
@@ -339,6 +341,6 @@ async def _gathered(work: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
 
 
 def _seed(seed: int, prompt_ids: Sequence[int]) -> int:
-    """The seed to send. Servers draw sample i from seed + i, so near seeds would share samples, and all prompts their
-    luck; hence a hash, with room for i below 2^31."""
+    """Return the seed to send. Servers draw sample i from seed + i, so adjacent seeds would share samples, and all
+    prompts their random numbers; hence a hash, with room for i below 2^31."""
     return zlib.crc32(np.asarray([seed % 2**63, *prompt_ids], dtype=np.int64).tobytes()) >> 2

@@ -1,8 +1,8 @@
-"""A Transformers model in this process, many requests at once.
+"""A Transformers model in this process that serves many requests at once.
 
-Requests wait in a queue. A batch takes in the prompts with most to read first, so that prompts of like length meet, and
-lets others in as samples end. A prompt is read once, whatever the number of its samples, and of a prompt that begins
-like an earlier one only the rest is read.
+Requests wait in a queue. A batch admits the prompts with most to read first, so that prompts of similar length are
+grouped, and admits others as samples end. A prompt is read once, whatever the number of its samples, and only the new
+part is read of a prompt that begins like an earlier one.
 
 Shapes: B rows, T tokens, K positions, V vocabulary.
 """
@@ -24,11 +24,11 @@ from rolewise.engines.prompt_reader import PromptReader, Usage, alike
 from rolewise.engines.stopping import StopTexts, end_token_ids
 
 QUEUE_PER_ROW = 4
-"""Requests that wait for each row of the batch: from many it is easier to choose some of like length."""
+"""Queued requests per row of the batch: a longer queue makes it easier to choose some of similar length."""
 SCORED_TOKENS = 4096
-"""Positions, padding included, of one forward pass that scores; each has logits over the whole vocabulary."""
+"""Maximum positions, padding included, of one scoring forward pass; each has logits over the whole vocabulary."""
 SLICE_TOKENS = 128
-"""Of them, positions of each row whose log-probabilities are worked out in float32 at once."""
+"""Positions of each row, out of these, whose log-probabilities are computed in float32 at once."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,28 @@ class _Request:
 
 
 class TransformersEngine(Engine):
-    """Generates and scores with a loaded model.
+    """Engine that generates and scores with a loaded model.
 
-    A sample depends on its prompt, its settings, its seed and its number, not on what else is in the batch, up to the
+    A sample depends on its prompt, its settings, its seed and its number, not on the rest of the batch, up to the
     rounding of the forward pass.
 
     Args:
-        model: a causal language model or a PEFT model of one (LoRA and the like), loaded as it is to run: device,
-            precision, attention.
-        tokenizer: its tokenizer.
-        batch_size: samples generated at once; a request for more of them gets a batch of its own.
-        batch_tokens: prompts are let in up to so many positions, padding included; a longer one gets a batch of its
-            own.
-        prefix_mib: memory, on the model's device, for keys and values of what was read and generated, so that a prompt
-            that begins like an earlier one is not read from the start; 0 for none. In float32 SmolLM2-135M needs 1 MiB
-            for 23 tokens. Models with sliding windows, recurrent states or rotary positions that depend on the
+        model: a causal language model or a PEFT model of one (LoRA and the like), loaded with the device, precision and
+            attention to run with.
+        tokenizer: tokenizer of the model.
+        batch_size: number of samples generated at once; a request for more gets a separate batch.
+        batch_tokens: maximum number of positions in a batch when prompts are admitted, padding included; a longer
+            prompt gets a separate batch.
+        prefix_mib: memory in MiB, on the model's device, for keys and values of read and generated tokens, so that a
+            prompt that begins like an earlier one is not read from the start; 0 for none. In float32 SmolLM2-135M needs
+            1 MiB for 23 tokens. Models with sliding windows, recurrent states or rotary positions that depend on the
             text's length always read from the start.
 
     Attributes:
-        usage: tokens asked about, computed and generated so far.
+        usage: tokens requested, computed and generated so far.
 
     Raises:
-        InputError: for an adapter that works through a learned prompt.
+        InputError: for a prompt-learning adapter.
     """
 
     def __init__(
@@ -77,7 +77,9 @@ class TransformersEngine(Engine):
         if prefix_mib < 0:
             raise InputError(f"prefix_mib is {prefix_mib}; it must be 0 (none) or more")
         if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-            raise InputError(f"an adapter of type {model.active_peft_config.peft_type.value} can't be run; use LoRA")
+            raise InputError(
+                f"an adapter of type {model.active_peft_config.peft_type.value} is not supported; use LoRA"
+            )
         self.tokenizer = tokenizer
         self.concurrency = QUEUE_PER_ROW * batch_size
         self._given = model
@@ -103,7 +105,7 @@ class TransformersEngine(Engine):
         if not prompt:
             self._done.append(Completion(key, [], "the prompt is empty; it needs at least one token"))
         elif self._context is not None and len(prompt) >= self._context:
-            reason = f"the prompt has {len(prompt)} tokens, and the model's context holds {self._context}"
+            reason = f"the prompt has {len(prompt)} tokens, but the model's context holds {self._context}"
             self._done.append(Completion(key, [], reason))
         else:
             self._queue.append(_Request(key, prompt, sampling))
@@ -151,10 +153,11 @@ class TransformersEngine(Engine):
         return logprobs
 
     def forget(self) -> None:
-        """Forget what was read and generated, and give its memory back.
+        """Clear the cache of read and generated tokens and free its memory.
 
-        Needed after a change of the model that goes round PyTorch's own book-keeping, through `Parameter.data` say.
-        Optimizers, loading of weights and PEFT's switching and merging of adapters are noticed without it.
+        Call it after a change of the model that bypasses PyTorch's own bookkeeping, such as one through
+        `Parameter.data`. Changes by optimizers, by loading weights and by PEFT's switching and merging of adapters are
+        noticed automatically.
         """
         if self._reader_or_none is not None:
             self._reader_or_none.forget()
@@ -178,7 +181,7 @@ class TransformersEngine(Engine):
         return facts
 
     def _reader(self) -> PromptReader:
-        """Who reads the prompts, and remembers nothing from before a change of the model."""
+        """Return the prompt reader, whose cache holds nothing from before a change of the model."""
         if self._reader_or_none is None:
             self._reader_or_none = PromptReader(
                 self._model,
@@ -193,7 +196,7 @@ class TransformersEngine(Engine):
         return self._reader_or_none
 
     def _admit(self, reader: PromptReader) -> bool:
-        """Let in waiting requests with like many tokens to read that there is room for; False if there were none."""
+        """Admit waiting requests that fit and have similar numbers of tokens to read; return False if none do."""
         if self._batch is not None and not reader.traits.joins:
             return False
         taken = self._take(reader)
@@ -210,13 +213,13 @@ class TransformersEngine(Engine):
         return True
 
     def _take(self, reader: PromptReader) -> list[_Request]:
-        """Waiting requests that there is room for and that have like many tokens to read."""
+        """Return waiting requests that fit and have similar numbers of tokens to read."""
 
         def unread(request: _Request) -> int:
             return reader.unread(request.prompt_ids)
 
         def order(request: _Request) -> tuple[bool, int]:
-            # What is known of a conversation that goes on would be forgotten over many that begin.
+            # Many new conversations would evict the cached part of one that continues.
             mostly_unread = 2 * unread(request) > len(request.prompt_ids)
             return mostly_unread, -unread(request)
 
@@ -233,7 +236,7 @@ class TransformersEngine(Engine):
         return taken
 
     def _fitting(self) -> int:
-        """How many of the first waiting requests fit beside those under way; at least one if none is under way."""
+        """Return the number of first waiting requests that fit beside running ones; at least one if none runs."""
         rows = len(self._batch.samples) if self._batch is not None else 0
         width = self._batch.width if self._batch is not None else 0
         for count, request in enumerate(self._queue):
@@ -268,7 +271,7 @@ class TransformersEngine(Engine):
                 self._done.append(Completion(key, [sample.finished() for sample in samples]))
 
     def _of_like_length(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Places of the sequences that are not empty, longest first, as many at a time as one forward pass takes."""
+        """Yield the indices of nonempty sequences, longest first, as many at a time as one forward pass takes."""
         places = sorted((i for i, ids in enumerate(sequences) if len(ids)), key=lambda i: -len(sequences[i]))
         while places:
             count = max(1, SCORED_TOKENS // len(sequences[places[0]]))
@@ -276,7 +279,7 @@ class TransformersEngine(Engine):
             places = places[count:]
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask (B, T), padded on the right, where no token sees the padding."""
+        """Return ids and mask (B, T), padded on the right, where no token sees the padding."""
         ids_BT = torch.full((len(sequences), max(len(ids) for ids in sequences)), self._pad_id)
         mask_BT = torch.zeros_like(ids_BT)
         for row, ids in enumerate(sequences):
@@ -288,12 +291,12 @@ class TransformersEngine(Engine):
         for number, ids in enumerate(sequences):
             if self._context is not None and len(ids) > self._context:
                 raise EngineError(
-                    f"sequence {number} has {len(ids)} tokens, and the model's context holds {self._context}"
+                    f"sequence {number} has {len(ids)} tokens, but the model's context holds {self._context}"
                 )
 
     @contextmanager
     def _running(self) -> Iterator[None]:
-        """Without dropout and gradients, which a trainer may have left on; memory that runs out is told in a line."""
+        """Turn off dropout and gradients, which a trainer may have left on, and report exhausted memory in one line."""
         was_training = self._model.training
         self._model.eval()
         try:
@@ -301,14 +304,14 @@ class TransformersEngine(Engine):
                 yield
         except torch.OutOfMemoryError as error:
             raise EngineError(
-                f"the device's memory does not hold {self._batch_size} samples at once; give a smaller batch_size"
+                f"the device's memory is too small for {self._batch_size} samples at once; give a smaller batch_size"
             ) from error
         finally:
             self._model.train(was_training)
 
 
 def _logprobs_of_next(logits_BTV: torch.Tensor, ids_BT: torch.Tensor) -> torch.Tensor:
-    """Log-probability (B, T - 1) of every token but the first, a slice of positions in float32 at a time."""
+    """Return the log-probability (B, T - 1) of every token after the first, computed in float32 slice by slice."""
     parts = []
     for start in range(0, ids_BT.shape[1] - 1, SLICE_TOKENS):
         stop = min(start + SLICE_TOKENS, ids_BT.shape[1] - 1)

@@ -1,1 +1,1 @@
-"""Statistics and suites: how sure a number is, and how good a model."""
+"""Statistics and suites: confidence intervals of scores, and benchmarks of models."""

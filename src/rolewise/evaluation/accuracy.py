@@ -1,19 +1,17 @@
-"""Accuracies with their intervals, weighted overall scores, pass@k and maj@k, and the comparison of two runs."""
+"""Accuracies with intervals, weighted overall scores, pass@k and maj@k, and the comparison of two runs."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from rolewise.evaluation.statistics import Interval, paired_interval, wilson
+from rolewise.core.statistics import Interval, paired_interval, wilson
+from rolewise.evaluation.examples import Example, Verdict
 
-if TYPE_CHECKING:
-    from rolewise.evaluation.suite import Example, Verdict
-
-_FLIPS = 9999  # random sign flips where all of them are too many
+_FLIPS = 9999  # random sign flips, if there are too many to try them all
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,9 @@ class Score:
     Attributes:
         name: `overall`, a category, `pass@4` …
         value: the estimate, as a share.
-        low, high: ends of its 95 % interval; NaN where there is none.
-        count: examples it rests on.
-        note: what a reader must know, e.g. `partial: without multi_turn`.
+        low, high: ends of its 95 % interval; NaN if there is none.
+        count: number of examples behind it.
+        note: note for readers, e.g. `partial: without multi_turn`.
     """
 
     name: str
@@ -36,12 +34,12 @@ class Score:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, with null for NaN."""
+        """Return the fields, with null for NaN."""
         return {key: None if value != value else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Score":
-        """What `to_json` gave.
+        """Return the score that `to_json` wrote.
 
         Raises:
             KeyError, TypeError: for anything else.
@@ -52,13 +50,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same examples.
+    """Comparison of two runs on the same examples.
 
     Attributes:
-        difference: mean of the second's scores less the first's, with its 95 % interval.
-        p: chance of a difference at least so large if the two were alike (two-sided).
-        test: how `p` was got.
-        count: examples that both have.
+        difference: mean of the second run's scores minus the first's, with its 95 % interval.
+        p: probability of a difference at least this large if the two were equal (two-sided).
+        test: name of the test behind `p`.
+        count: number of examples that both runs have.
     """
 
     difference: Interval
@@ -68,10 +66,10 @@ class Comparison:
 
 
 def mean_score(name: str, scores: Sequence[float], note: str = "") -> Score:
-    """The mean of per-example scores in [0, 1] with its 95 % interval.
+    """Return the mean of per-example scores in [0, 1] with its 95 % interval.
 
-    Wilson's for scores that are all 0 or 1; else Student's t over examples, cut to [0, 1], too narrow below some
-    thirty examples.
+    The interval is Wilson's for scores that are all 0 or 1; else Student's t over examples, cut to [0, 1], which is
+    too narrow below about thirty examples.
 
     Raises:
         ValueError: for no scores, or one outside [0, 1].
@@ -87,7 +85,7 @@ def mean_score(name: str, scores: Sequence[float], note: str = "") -> Score:
 
 
 def mean_scores(results: Sequence[tuple["Example", "Verdict"]]) -> list[Score]:
-    """The overall mean, then the mean of each category in the order in which they come; no overall line for one."""
+    """Return the overall mean, unless there is one category, then the mean of each in order of appearance."""
     categories: dict[str, list[float]] = {}
     for example, verdict in results:
         categories.setdefault(example.category, []).append(verdict.score)
@@ -98,17 +96,17 @@ def mean_scores(results: Sequence[tuple["Example", "Verdict"]]) -> list[Score]:
 
 
 def weighted_score(name: str, parts: Sequence[tuple[float, Score]], note: str = "") -> Score:
-    """A weighted mean of scores that rest on different examples; weights are brought to the sum 1.
+    """Return a weighted mean of scores on different examples; weights are normalized to sum to 1.
 
-    The interval is recovered from the parts' own (Zou and Donner 2008): the squared distances of their ends from their
-    estimates add up as variances do. NaN ends of a part make NaN ends.
+    The interval is recovered from the parts' intervals (Zou and Donner 2008): the squared distances of their ends from
+    their estimates add up as variances do. NaN ends of a part give NaN ends.
 
     Raises:
         ValueError: for no parts, or weights that are negative or all zero.
     """
     total = sum(weight for weight, _ in parts)
     if not total > 0 or any(weight < 0 for weight, _ in parts):
-        raise ValueError(f"{name}: the weights are {[weight for weight, _ in parts]}")
+        raise ValueError(f"{name}: invalid weights {[weight for weight, _ in parts]}")
     value = sum(weight * part.value for weight, part in parts) / total
     below = math.sqrt(sum((weight / total * (part.value - part.low)) ** 2 for weight, part in parts))
     above = math.sqrt(sum((weight / total * (part.high - part.value)) ** 2 for weight, part in parts))
@@ -116,23 +114,24 @@ def weighted_score(name: str, parts: Sequence[tuple[float, Score]], note: str = 
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
-    """Chance that one of k samples is right, without bias, from `right` of `samples` (arXiv 2107.03374, eq. 1).
+    """Return the unbiased estimate of the probability that one of k samples is right, from `right` of `samples` (arXiv
+    2107.03374, eq. 1).
 
     Raises:
         ValueError: unless 0 <= right <= samples and 1 <= k <= samples.
     """
     if not 0 <= right <= samples or not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} from {right} right of {samples}")
+        raise ValueError(f"pass@{k} is undefined for {right} right of {samples} samples")
     if samples - right < k:
         return 1.0
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def majority(answers: Sequence[Hashable | None]) -> int | None:
-    """Index of the first sample that gives the answer most samples give; None counts as no answer.
+    """Return the index of the first sample with the most frequent answer; None counts as no answer.
 
     Returns:
-        None if no sample has an answer. Of answers with equally many votes the one that was given first wins.
+        None if no sample has an answer. Among answers with equally many votes, the first given wins.
     """
     votes: dict[Hashable, list[int]] = {}
     for index, answer in enumerate(answers):
@@ -142,17 +141,17 @@ def majority(answers: Sequence[Hashable | None]) -> int | None:
 
 
 def compare_runs(first: Mapping[str, float], second: Mapping[str, float], seed: int = 0) -> Comparison:
-    """Compare the scores of two runs, example by example, on those that both have.
+    """Compare the scores of two runs, example by example, on the examples that both have.
 
-    McNemar's exact test where all scores are 0 or 1, else random sign flips of the differences. The interval is
-    Student's t over the differences.
+    The test is McNemar's exact test if all scores are 0 or 1, else random sign flips of the differences. The interval
+    is Student's t over the differences.
 
     Args:
         first, second: example id → score.
-        seed: of the flips.
+        seed: seed of the flips.
 
     Raises:
-        ValueError: if they share no example.
+        ValueError: if the runs share no example.
     """
     shared = [key for key in first if key in second]
     if not shared:

@@ -1,4 +1,4 @@
-"""Whether an answer is right by the reference that its conversation holds: equal tool calls, an equal final answer."""
+"""Checks of answers against the reference in their conversation: equal tool calls, or an equal final answer."""
 
 import json
 from abc import ABC, abstractmethod
@@ -16,10 +16,10 @@ class Question:
     """A conversation up to its last assistant turn.
 
     Attributes:
-        messages: what the model is asked with, in TRL's conversational format.
-        tools: schemas of the tools on offer, or None.
-        reference: that turn: `content`, and `tool_calls` where it has some.
-        source: where the conversation came from, for messages to people.
+        messages: messages to ask the model with, in TRL's conversational format.
+        tools: schemas of the available tools, or None.
+        reference: the last assistant turn: `content`, and `tool_calls` if it has some.
+        source: origin of the conversation, for messages to people.
     """
 
     messages: list[dict[str, Any]]
@@ -29,20 +29,20 @@ class Question:
 
 
 class Checker(ABC):
-    """Tells right answers from wrong ones."""
+    """Base class of checkers, which distinguish right answers from wrong ones."""
 
     @abstractmethod
     def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
-        """Whether each answer is right; None if nothing can be checked by this question's reference."""
+        """Return True for each right answer, else False; None if this question's reference allows no check."""
 
     def close(self) -> None:  # noqa: B027, most checkers start nothing
-        """End whatever the checker started."""
+        """Stop everything that the checker started."""
 
 
 class CallChecker(Checker):
-    """Right is an answer with the reference's calls, name and arguments, each as often, in any order.
+    """Checker that accepts an answer with the reference's calls, equal in name, arguments and number, in any order.
 
-    Every call must be readable; thoughts and other text around the calls don't matter.
+    Every call must be parseable; thoughts and other text around the calls don't matter.
     """
 
     def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
@@ -53,14 +53,14 @@ class CallChecker(Checker):
 
 
 def calls_of_reference(question: Question) -> list[ParsedCall]:
-    """The calls of a question's reference; none if it only answers, or one of them can't be read."""
+    """Return the calls of a question's reference; none if it only answers, or one of them can't be parsed."""
     calls = question.reference.get("tool_calls")
     wanted = calls_from_openai(calls) if calls else parse_response(question.reference["content"] or "").calls
     return list(wanted) if all(call.valid for call in wanted) else []
 
 
 class MathChecker(Checker):
-    """Right is an answer whose final answer equals the reference's, by math-verify under a time limit."""
+    """Checker that accepts an answer whose final answer equals the reference's, by math-verify under a time limit."""
 
     def __init__(self) -> None:
         from rolewise.rewards.math_answers import MathJudge
@@ -80,12 +80,12 @@ class MathChecker(Checker):
 
 
 CheckFunction = Callable[[Question, Sequence[str]], list[bool] | None]
-"""(question, answers) → whether each answer is right; None if the question can't be checked. Called with no answers
-first, to find out whether the model is worth asking."""
+"""(question, answers) → True or False for each answer; None if the question can't be checked. Called without answers
+first, to find out if the question can be checked at all."""
 
 
 class FunctionChecker(Checker):
-    """A function of the user's own."""
+    """Checker that calls a user's function."""
 
     def __init__(self, name: str, function: CheckFunction) -> None:
         self._name = name
@@ -94,7 +94,7 @@ class FunctionChecker(Checker):
     def check(self, question: Question, answers: Sequence[str]) -> list[bool] | None:
         try:
             verdicts = self._function(question, answers)
-        except Exception as error:  # it is a user's program and can fail in any way
+        except Exception as error:  # a user's program can fail in any way
             reason = " ".join(str(error).split())
             raise InputError(
                 f"{question.source}: the checker {self._name} failed: {type(error).__name__}: {reason}"
@@ -103,37 +103,37 @@ class FunctionChecker(Checker):
             return None
         if not isinstance(verdicts, Sequence) or len(verdicts) != len(answers):
             raise InputError(
-                f"{question.source}: the checker {self._name} must give one verdict for each answer, or None"
+                f"{question.source}: the checker {self._name} must return one verdict for each answer, or None"
             )
         return [bool(verdict) for verdict in verdicts]
 
 
 CHECKERS: dict[str, Callable[[], Checker]] = {"calls": CallChecker, "math": MathChecker}
-"""The checkers that come with Rolewise; `register_checker` adds others."""
+"""Built-in checkers; `register_checker` adds others."""
 
 _registered: dict[str, CheckFunction] = {}
 
 
 def register_checker(name: str, function: CheckFunction) -> None:
-    """Make a checker of your own known by a name, which `rolewise sample --check` then takes.
+    """Register a custom checker under a name, which `rolewise sample --check` then accepts.
 
     Args:
-        name: a second registration replaces the first; the names of `CHECKERS` are taken.
-        function: see `CheckFunction`.
+        name: name of the checker; a second registration replaces the first; the names of `CHECKERS` are reserved.
+        function: checker function, see `CheckFunction`.
 
     Raises:
         ValueError: for a name of `CHECKERS`.
     """
     if name in CHECKERS:
-        raise ValueError(f"the name {name!r} is taken by a checker of Rolewise's own; choose another")
+        raise ValueError(f"the name {name!r} is taken by a built-in checker; choose another")
     _registered[name] = function
 
 
 def make_checker(name: str) -> Checker:
-    """The checker of that name; whoever makes it closes it.
+    """Create the checker of that name; the caller closes it.
 
     Raises:
-        InputError: if there is none.
+        InputError: for an unknown name.
     """
     if name in CHECKERS:
         return CHECKERS[name]()
@@ -144,14 +144,14 @@ def make_checker(name: str) -> Checker:
 
 
 def _counted(calls: Sequence[ParsedCall]) -> Counter[str] | None:
-    """Calls as a multiset; None if one can't be read."""
+    """Return calls as a multiset; None if one can't be parsed."""
     if not all(call.valid for call in calls):
         return None
     return Counter(json.dumps([call.name, _canonical(call.arguments)], sort_keys=True) for call in calls)
 
 
 def _canonical(value: Any) -> Any:
-    """A JSON value in which 5.0 is 5; true stays apart from 1, and "5" from 5."""
+    """Return a JSON value in which 5.0 is 5; true stays distinct from 1, and "5" from 5."""
     if isinstance(value, dict):
         return {key: _canonical(entry) for key, entry in value.items()}
     if isinstance(value, list):

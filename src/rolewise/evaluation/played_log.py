@@ -1,4 +1,4 @@
-"""The examples of a suite that were played, kept as they end."""
+"""A log of a suite's played examples, written as they end."""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from rolewise.evaluation.runner import Played
 
 
 class PlayedLog:
-    """The examples that were played, a line each, so that a kill loses none that had ended.
+    """Log of played examples, a line each, so that a killed run loses no finished example.
 
     Attributes:
-        ids: of the examples that are done.
+        ids: ids of the finished examples.
         total: sum of their scores.
     """
 
@@ -30,13 +30,13 @@ class PlayedLog:
                 self.total += record["score"]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Every line, in the order in which examples ended."""
+        """Yield every line, in the order in which examples ended."""
         with self._path.open(encoding="utf-8") as stream:
             for line in stream:
                 yield json.loads(line)
 
     def add(self, played: Played) -> None:
-        """Write an example down."""
+        """Append an example."""
         assert self._stream is not None  # used within `with`
         example, verdict = played.example, played.verdict
         record = {
@@ -51,7 +51,7 @@ class PlayedLog:
             line = json.dumps(record).encode() + b"\n"
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"the verdict on example {example.id} can't be kept as JSON ({error}); mend the suite"
+                f"the verdict on example {example.id} can't be stored as JSON ({error}); fix the suite"
             ) from error
         try:
             self._stream.write(line)
@@ -69,7 +69,7 @@ class PlayedLog:
             self._stream.close()
 
     def _drop_torn_line(self) -> None:
-        """A kill, or a full disk, may have come in the middle of a line."""
+        """Remove an incomplete last line, left by a killed process or a full disk."""
         content = self._path.read_bytes()
         if not content.endswith(b"\n") and content:
             with self._path.open("r+b") as stream:

@@ -1,4 +1,4 @@
-"""From a conversation to the prompt's token ids, and from generated ids to the answer's text."""
+"""Conversion of conversations to prompt token ids, and of generated ids to answer texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _ANSWER = "probeanswer"
 
 
 class Prompter:
-    """Writes prompts with a tokenizer's chat template and reads answers.
+    """Writer of prompts by a tokenizer's chat template, and reader of answers.
 
     Attributes:
         stop_token_ids: tokens that end an assistant's turn in this template.
@@ -23,7 +23,7 @@ class Prompter:
         """Probe the template; arguments as for `data.render.Renderer`.
 
         Raises:
-            InputError: if there is no template, or it can't be used.
+            InputError: if the template is missing or unusable.
         """
         self._tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template, tool_format)
@@ -34,27 +34,27 @@ class Prompter:
 
     @property
     def notes(self) -> list[str]:
-        """What is written differently because the template has no place for it, of what was asked so far."""
+        """Parts of the requests so far that are written differently because the template can't express them."""
         return list(self._told)
 
     def prompt_text(self, messages: Messages, tools: Tools = None) -> str:
-        """The conversation so far with the header of the assistant's next turn.
+        """Return the conversation so far with the header of the assistant's next turn.
 
         Raises:
-            InputError: where the template refuses it.
+            InputError: if the template refuses it.
         """
         text, notes = self._template.prompt(messages, tools)
         self._told.update(dict.fromkeys(notes))
         return text
 
     def answer_start(self, messages: Messages) -> str:
-        """The conversation so far up to the first word of the assistant's next turn, as one that is trained on has it.
+        """Return the conversation so far up to the first word of the assistant's next turn, as in training data.
 
-        Some templates write more before an answer than in the header of a turn: an empty thought (Qwen3), a space
-        (Llama 2), the channel (gpt-oss). Others open a thought in the header, and none in a finished turn.
+        Some templates write more before an answer than the header of a turn: an empty thought (Qwen3), a space (Llama
+        2), the channel (gpt-oss). Others open a thought in the header, but not in a finished turn.
 
         Raises:
-            InputError: where the template refuses it.
+            InputError: if the template refuses it.
         """
         adapted, _, notes = self._template.adapt_noting(
             Conversation([*messages, {"role": "assistant", "content": _ANSWER}])
@@ -64,11 +64,11 @@ class Prompter:
         return text[: text.rindex(_ANSWER)]
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a prompt's text; the template has written the special tokens already."""
+        """Return the token ids of a prompt's text, which already holds the template's special tokens."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def answer_text(self, sample: Sample, stop: Sequence[str] = ()) -> str:
-        """A sample's text with the special tokens in it, but without the one that ended it, and up to a stop text."""
+        """Return a sample's text up to a stop text, with special tokens except the one that ended it."""
         ids = sample.ids
         if sample.finish_reason == "stop" and ids and ids[-1] in self._ends:
             ids = ids[:-1]
@@ -77,15 +77,15 @@ class Prompter:
 
 
 def check_messages(messages: Messages) -> None:
-    """Refuse a question that a template would render wrongly without a word.
+    """Refuse a question that a template would silently render wrongly.
 
     Raises:
-        InputError: for no messages, or one without role or text.
+        InputError: for no messages, or a message without role or text.
     """
     if not messages:
-        raise InputError("a suite asked with no messages")
+        raise InputError("a suite asked a question without messages")
     for message in messages:
         if not isinstance(message.get("role"), str):
-            raise InputError("a suite asked with a message that has no role")
+            raise InputError("a suite asked a question with a message that has no role")
         if not isinstance(message.get("content"), str) and not message.get("tool_calls"):
-            raise InputError(f"a suite asked with a {message.get('role')} message that has no text")
+            raise InputError(f"a suite asked a question with a {message.get('role')} message that has no text")

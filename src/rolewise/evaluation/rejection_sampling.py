@@ -1,7 +1,6 @@
-"""Rejection sampling: questions that a model answers several times, and which of the answers are right.
+"""Rejection sampling: a model answers each question several times, and the answers are checked.
 
-The questions are played as a suite's examples are, so many are under way at once and a killed run loses none that had
-ended.
+The questions are played like a suite's examples, so many run concurrently and a killed run loses no finished question.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,20 +8,21 @@ from typing import Any
 
 from rolewise.data.conversation import Conversation
 from rolewise.evaluation.answer_checks import Checker, Question
-from rolewise.evaluation.suite import Ask, Example, Play, Suite, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Ask, Play, Suite
 
 
 class RejectionSampling(Suite):
-    """Each question is asked once for all its answers; the score is the share that is right.
+    """Suite that requests all answers to a question at once; the score is the share of right answers.
 
     Args:
-        conversations: where the questions come from; those whose reference can't be checked are left out.
-        checker: tells which answers are right; closed with this.
-        samples: answers to each question.
-        max_new_tokens: tokens of an answer at most.
+        conversations: source of the questions; those whose reference can't be checked are skipped.
+        checker: checker of the answers; closed with this suite.
+        samples: number of answers to each question.
+        max_new_tokens: maximum number of tokens per answer.
 
     Attributes:
-        unchecked: conversations that were left out.
+        unchecked: number of skipped conversations.
     """
 
     name = "rejection-sampling"
@@ -51,7 +51,7 @@ class RejectionSampling(Suite):
         answer = yield Ask(
             messages=question.messages, tools=question.tools, max_new_tokens=self._max_new_tokens, n=self._samples
         )
-        # A text that reached no end is no whole answer, whatever it holds.
+        # A text that was cut off is not a complete answer, whatever it holds.
         whole = [sample.finish_reason == "stop" for sample in answer.samples]
         verdicts = self._checker.check(question, answer.texts) or [False] * len(answer.texts)
         right = [a and b for a, b in zip(verdicts, whole, strict=True)]
@@ -63,7 +63,7 @@ class RejectionSampling(Suite):
 
 
 def question_of(conversation: Conversation) -> Question:
-    """The conversation up to its last assistant turn, which is the reference; what follows that turn is dropped."""
+    """Return the conversation up to its last assistant turn, the reference; later messages are dropped."""
     turns = [i for i, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     last = turns[-1]
     messages = conversation.messages[:last]
@@ -71,11 +71,11 @@ def question_of(conversation: Conversation) -> Question:
 
 
 def right_answers(detail: dict[str, Any], keep: int | None) -> list[str]:
-    """The first `keep` different right answers (None: all) of a verdict's detail."""
+    """Return the first `keep` different right answers (None: all) of a verdict's detail."""
     pairs = zip(detail["answers"], detail["right"], strict=True)
     return list(dict.fromkeys(answer for answer, right in pairs if right and answer.strip()))[:keep]
 
 
 def answered(question: Question, answer: str) -> Conversation:
-    """The question's conversation with an answer in the reference's place, word for word as the model gave it."""
+    """Return the question's conversation with the model's verbatim answer in place of the reference."""
     return Conversation([*question.messages, {"role": "assistant", "content": answer}], question.tools, question.source)

@@ -1,4 +1,4 @@
-"""Held-out loss by role: does a model predict reasoning better, and at what price for boilerplate?
+"""Held-out loss by role, to show if a model predicts reasoning better, and at what cost for boilerplate.
 
 Shapes: T tokens of a sample.
 """
@@ -10,8 +10,8 @@ import numpy as np
 from torch import nn
 
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval, paired_interval
 from rolewise.data.render import RenderedSample
-from rolewise.evaluation.statistics import Interval, paired_interval
 from rolewise.labelling.scoring import batch_losses, collate, plan_shards
 
 GROUPS = (Role.REASONING, Role.BOILERPLATE)
@@ -19,7 +19,7 @@ GROUPS = (Role.REASONING, Role.BOILERPLATE)
 
 @dataclass(frozen=True)
 class RoleLosses:
-    """Mean loss per sample and group, in nats per token; NaN where a sample has no such token.
+    """Mean loss per sample and group, in nats per token; NaN if a sample has no such token.
 
     Attributes:
         by_sample: group → one mean per sample, in the order of the samples.
@@ -33,7 +33,7 @@ class RoleLosses:
 def token_losses(
     model: nn.Module, samples: Sequence[RenderedSample], *, batch_tokens: int = 2048, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Loss of every token (float32 nats, shape (T,) per sample), NaN where it carries none."""
+    """Return the loss of every token (float32 nats, shape (T,) per sample), NaN for tokens without loss."""
     head = model.get_output_embeddings()
     losses = [np.full(len(sample.input_ids), np.nan, dtype=np.float32) for sample in samples]
     for shard in plan_shards(samples, [0] * len(samples), batch_tokens, batch_tokens):
@@ -49,7 +49,7 @@ def token_losses(
 
 
 def losses_by_role(losses: Sequence[np.ndarray], roles: Sequence[np.ndarray]) -> RoleLosses:
-    """Average token losses over the roles given by the truth or by a labeller (uint8, shape (T,) per sample)."""
+    """Average token losses over roles from the ground truth or a labeller (uint8, shape (T,) per sample)."""
     by_sample: dict[Role, np.ndarray] = {}
     by_token: dict[Role, float] = {}
     for group in GROUPS:
@@ -65,6 +65,6 @@ def losses_by_role(losses: Sequence[np.ndarray], roles: Sequence[np.ndarray]) ->
 
 
 def paired_difference(first: RoleLosses, second: RoleLosses, group: Role) -> Interval:
-    """Mean over samples of second − first loss of a group, with interval; samples without the group are left out."""
+    """Return the mean over samples of second − first loss of a group, with interval; skip samples without the group."""
     differences = second.by_sample[group] - first.by_sample[group]
     return paired_interval(differences[~np.isnan(differences)])

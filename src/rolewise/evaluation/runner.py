@@ -1,4 +1,4 @@
-"""Plays a suite's examples on an engine, many at once, and hands over each as it ends."""
+"""Play a suite's examples on an engine, many at once, and yield each as it ends."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,18 +8,19 @@ import numpy as np
 
 from rolewise.core.errors import InputError
 from rolewise.engines.base import Completion, Engine, Sampling
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.prompting import Prompter, check_messages
-from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, Verdict, failing_in_one_line
+from rolewise.evaluation.suite import Answer, Ask, Play, Suite, failing_in_one_line
 
 
 @dataclass(frozen=True)
 class Played:
-    """An example that was played to its end.
+    """A finished example.
 
     Attributes:
         example: the task.
-        verdict: how it ended.
-        asked: what the model was asked and what it said, step by step, as JSON values.
+        verdict: outcome.
+        asked: requests and answers of the model, step by step, as JSON values.
     """
 
     example: Example
@@ -38,13 +39,14 @@ class _Underway:
 
 
 class Runner:
-    """Plays examples on an engine.
+    """Runner that plays examples on an engine.
 
     Args:
-        engine: answers.
-        prompter: writes the prompts; its notes tell what the template has no place for.
-        sampling: for every answer; `n`, `stop`, `stop_token_ids` and, unless given here, the length are the ask's.
-        max_new_tokens: for every answer, whatever the suite asks for; None leaves it to the suite.
+        engine: engine that answers.
+        prompter: writer of the prompts; its notes list content that the template can't express.
+        sampling: sampling settings of every answer; `n`, `stop`, `stop_token_ids` and, without `max_new_tokens`, the
+            length come from the ask.
+        max_new_tokens: maximum tokens of every answer, whatever the suite asks for; None leaves it to the suite.
     """
 
     def __init__(
@@ -56,12 +58,12 @@ class Runner:
         self._max_new_tokens = max_new_tokens
 
     def play(self, suite: Suite, examples: Iterable[Example]) -> Iterator[Played]:
-        """Play the examples, as many at once as the engine takes; each is yielded when it ends, in any order.
+        """Play the examples, as many at once as the engine takes, and yield each when it ends, in any order.
 
         Raises:
-            EngineError: if the engine can't go on.
-            InputError: if the template refuses a question, or what the suite stands on (a judge, say) is gone.
-            RolewiseError: if the suite fails, or a play yields or returns what it must not.
+            EngineError: if the engine can't continue.
+            InputError: if the template refuses a question, or a dependency of the suite (such as a judge) is gone.
+            RolewiseError: if the suite fails, or a play yields or returns an invalid value.
         """
         waiting = iter(examples)
         underway: dict[int, _Underway] = {}
@@ -108,7 +110,7 @@ class Runner:
         self._engine.submit(number, ids, sampling)
 
     def _go_on(self, number: int, state: _Underway, completion: Completion) -> Verdict | None:
-        """Give the answer to the play; its verdict if it ended, else None with its next question handed in."""
+        """Pass the answer to the play; return its verdict, or submit its next question and return None."""
         texts = [self._prompter.answer_text(sample, state.ask.stop) for sample in completion.samples]
         state.asked[-1] |= {
             "answers": texts,
@@ -127,7 +129,7 @@ class Runner:
 
 
 def _next_step(suite: str, example: Example, play: Play, answer: Answer | None) -> Ask | Verdict:
-    """What a play does next, or at first, where there is no answer yet."""
+    """Return a play's next step, or its first one if there is no answer yet."""
     what = f"suite {suite}: example {example.id}"
     step: Any
     with failing_in_one_line(what):
@@ -139,18 +141,18 @@ def _next_step(suite: str, example: Example, play: Play, answer: Answer | None) 
             if not isinstance(step, Ask):
                 raise InputError(f"{what} yields {step!r:.80}; a play must yield an Ask")
             return step
-    # NaN is in no range.
+    # NaN fails every comparison.
     if not isinstance(step, Verdict) or not isinstance(step.score, (int, float)) or not 0 <= step.score <= 1:
         raise InputError(f"{what} ends with {step!r:.80}; a play must return a Verdict with a score from 0 to 1")
     return step
 
 
 def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """At most `limit` examples, spread over the categories by their sizes, in their order; all for None.
+    """Draw at most `limit` examples, spread over the categories by their sizes, in their order; all for None.
 
-    Every category gets its share of `limit`, rounded so that the total fits, and at least one example where there are
-    as many places as categories. Within a category the draw is random but for the seed, and a larger one holds the
-    smaller: runs with different limits can be compared.
+    Every category gets its share of `limit`, rounded so that the total fits, and at least one example if `limit` is at
+    least the number of categories. Within a category the draw is random, fixed by the seed, and a larger draw contains
+    the smaller: runs with different limits can be compared.
     """
     if limit is None or limit >= len(examples):
         return list(examples)
@@ -168,9 +170,9 @@ def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Exam
 
 
 def _shares(sizes: Sequence[int], total: int) -> list[int]:
-    """Whole numbers that sum to `total` (below the sum of sizes), in proportion to sizes, none above its size.
+    """Return integers that sum to `total` (below the sum of sizes), in proportion to sizes, none above its size.
 
-    Place by place, to whoever is furthest below its exact share.
+    Places are assigned one by one to the category that is furthest below its exact share.
     """
     counts = [1 if total >= len(sizes) else 0] * len(sizes)
     exact = [size * total / sum(sizes) for size in sizes]

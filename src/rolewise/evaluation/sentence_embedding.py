@@ -1,4 +1,4 @@
-"""How alike texts are in meaning, by a sentence-embedding model."""
+"""Semantic similarity of texts by a sentence-embedding model."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,10 +14,10 @@ _BATCH = 32
 
 
 class Similarity(Protocol):
-    """Tells how alike texts are."""
+    """A measure of the similarity of texts."""
 
     def cosines(self, first: Sequence[str], second: Sequence[str]) -> Floats:
-        """Cosine of every text of the one list with every text of the other.
+        """Return the cosine of every text of one list with every text of the other.
 
         Args:
             first, second: N and M texts.
@@ -27,7 +27,7 @@ class Similarity(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the model, as JSON values."""
+        """Return the identity of the model, as JSON values."""
 
 
 class SentenceEmbedding:
@@ -37,10 +37,10 @@ class SentenceEmbedding:
     Args:
         name: model directory or hub id, in Transformers' format.
         revision: commit on the hub.
-        max_tokens: longer texts are cut.
+        max_tokens: maximum number of tokens; longer texts are truncated.
 
     Raises:
-        OSError, ValueError: if the model can't be had or loaded.
+        OSError, ValueError: if the model can't be found or loaded.
     """
 
     def __init__(self, name: str, revision: str | None = None, max_tokens: int = 384) -> None:
@@ -59,7 +59,7 @@ class SentenceEmbedding:
         return {"model": self._name, "revision": self._revision}
 
     def _embedded(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors, [N, D]."""
+        """Return unit vectors, [N, D]."""
         rows = []
         for start in range(0, len(texts), _BATCH):
             batch = self._tokenizer(

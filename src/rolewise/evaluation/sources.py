@@ -1,6 +1,6 @@
-"""Data files of benchmarks: a local copy, or a pinned download that is checked before anyone reads it.
+"""Data files of benchmarks: a local copy, or a pinned download that is verified before use.
 
-Git and the hub pin a file by commit and address; the SHA-256 besides says that what arrived is that file.
+Git and the hub pin a file by commit and address; in addition, the SHA-256 confirms that the download is that file.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from typing import Any, Literal
 from rolewise.core.errors import InputError
 from rolewise.core.files import atomic_path
 from rolewise.core.limits import MAX_FILE_BYTES, TooLarge, one_line, read_text, write_limited
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.evaluation.suite import SuiteSettings
 
 UNKNOWN_FILE = "not a file that is known"
-"""In `FoundFile.identity`, of a local copy that is not what is pinned."""
+"""Mark in `FoundFile.identity` for a local copy that differs from the pinned file."""
 
 _TIMEOUT = 60.0
-"""Seconds without a byte after which a download is given up."""
+"""Seconds without data after which a download is aborted."""
 
 _CHUNK = 1 << 20
 
@@ -34,16 +34,16 @@ _HUB_DATASET = re.compile(r"https://huggingface\.co/datasets/([^/]+/[^/]+)/resol
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of a benchmark at its source.
+    """A benchmark's file at its source.
 
     Attributes:
-        name: its name in the cache.
-        url: where it can be downloaded, pinned to a commit. A data set's file on the Hugging Face hub,
-            `https://huggingface.co/datasets/OWNER/NAME/resolve/COMMIT/PATH`, is fetched by huggingface_hub, which knows
-            the user's token, mirror and offline mode.
-        sha256: of what is there, as 64 hex digits; None if it is pinned by the commit alone.
-        local: where a copy is looked for, relative to `SuiteSettings.data`.
-        local_sha256: of the usual local copy, where that is the same data in another form (JSON Lines of a list, say).
+        name: name in the cache.
+        url: download address, pinned to a commit. A data set's file on the Hugging Face hub,
+            `https://huggingface.co/datasets/OWNER/NAME/resolve/COMMIT/PATH`, is fetched by huggingface_hub, which
+            respects the user's token, mirror and offline mode.
+        sha256: SHA-256 of the file at the address, as 64 hex digits; None if the commit alone pins it.
+        local: path of a local copy, relative to `SuiteSettings.data`.
+        local_sha256: SHA-256 of the usual local copy, if that is the same data in another form (such as JSON Lines).
     """
 
     name: str
@@ -58,10 +58,10 @@ class FoundFile:
     """A data file on this machine.
 
     Attributes:
-        path: where it lies.
-        sha256: of its bytes, as 64 hex digits.
-        origin: whether it is the user's local copy, was downloaded before, or just now.
-        known_as: the source's digest, if this is the same data; None if it is not known to be.
+        path: path of the file.
+        sha256: SHA-256 of its bytes, as 64 hex digits.
+        origin: origin of the file: the user's local copy, an earlier download, or a new download.
+        known_as: digest at the source, if this is the same data; None if that is unknown.
     """
 
     path: Path
@@ -71,23 +71,23 @@ class FoundFile:
 
     @property
     def identity(self) -> str:
-        """Which data this is, for records of a run: the same for a known file wherever it was found."""
+        """Identity of the data for a run's records: the same for a known file wherever it was found."""
         return self.known_as or f"{self.sha256} ({UNKNOWN_FILE})"
 
 
 def find_file(file: DataFile, settings: SuiteSettings) -> FoundFile:
-    """The user's copy of a data file, else the one in the cache, else a download.
+    """Return the user's copy of a data file, else the one in the cache, else a download.
 
-    A local copy may have any content, `FoundFile.known_as` says whether it is known; a download must fit its digest.
+    A local copy may have any content; `FoundFile.known_as` is set if it is known. A download must match its digest.
 
     Raises:
-        InputError: if the file is nowhere, can't be downloaded or read, or is not what is pinned.
+        InputError: if the file is missing, can't be downloaded or read, or differs from the pinned file.
     """
     if settings.data is not None and (copy := settings.data / file.local).is_file():
         sha256 = _sha256(copy)
         known = sha256 in (file.sha256, file.local_sha256)
         return FoundFile(copy, sha256, "local", (file.sha256 or sha256) if known else None)
-    # A file without a known digest is told from its other versions by its address, which holds the commit.
+    # For a file without a known digest, the address distinguishes versions, because it holds the commit.
     cached = settings.cache / "data" / (file.sha256 or hashlib.sha256(file.url.encode()).hexdigest()) / file.name
     if cached.is_file() and (sha256 := _sha256(cached)) == (file.sha256 or sha256):
         return FoundFile(cached, sha256, "cache", file.sha256)
@@ -95,7 +95,7 @@ def find_file(file: DataFile, settings: SuiteSettings) -> FoundFile:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list or of JSON Lines, whichever the file holds.
+    """Read the objects of a JSON list or of JSON Lines, whichever the file holds.
 
     Raises:
         InputError: naming file and line (or record), for a file that can't be read, broken JSON, or anything but
@@ -122,14 +122,14 @@ def _parse(text: str, path: Path, first_line: int) -> Any:
         return read_json(text)
     except json.JSONDecodeError as error:
         place = f"{path}:{first_line + error.lineno - 1}"
-        raise InputError(f"{place}: broken JSON: {error.msg} (column {error.colno}); mend the file") from error
+        raise InputError(f"{place}: broken JSON: {error.msg} (column {error.colno}); fix the file") from error
     except ValueError as error:
-        raise InputError(f"{path}:{first_line}: JSON that can't be read: {error}; mend the file") from error
+        raise InputError(f"{path}:{first_line}: JSON that can't be read: {error}; fix the file") from error
 
 
 def _as_object(value: Any, source: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"{source}: expected a JSON object, found {type(value).__name__}; mend the file")
+        raise InputError(f"{source}: expected a JSON object, found {type(value).__name__}; fix the file")
     return value
 
 
@@ -145,7 +145,7 @@ def _sha256(path: Path) -> str:
 
 
 def _download(file: DataFile, path: Path) -> str:
-    """Fetch a file to `path`, whole or not at all, and return its SHA-256."""
+    """Fetch a file to `path` atomically and return its SHA-256."""
     try:
         with atomic_path(path) as temporary:
             hub = _HUB_DATASET.fullmatch(file.url)
@@ -161,11 +161,11 @@ def _download(file: DataFile, path: Path) -> str:
             sha256 = _sha256(temporary)
             if file.sha256 not in (None, sha256):
                 raise InputError(
-                    f"{file.url}: the download has SHA-256 {sha256}, expected {file.sha256}; it broke on the way or "
-                    f"the source has changed: try again, or put a copy that you trust at {_place(file)}"
+                    f"{file.url}: the download has SHA-256 {sha256}, expected {file.sha256}; it broke in transit or "
+                    f"the source has changed: try again, or put a trusted copy at {_place(file)}"
                 )
     except InputError:
-        with suppress(OSError):  # it holds other files, or was never made
+        with suppress(OSError):  # the folder holds other files, or was never created
             path.parent.rmdir()
         raise
     return sha256
@@ -179,7 +179,7 @@ def _fetch(url: str, path: Path) -> None:
 def _fetch_from_hub(repository: str, revision: str, name: str, path: Path) -> None:
     from huggingface_hub import hf_hub_download
 
-    # By way of the hub's own cache: what lies there is found without a network too.
+    # Through the hub's own cache, whose files are found without a network too.
     shutil.copyfile(hf_hub_download(repository, name, repo_type="dataset", revision=revision), path)
 
 

@@ -1,8 +1,8 @@
-"""What a benchmark suite is: examples, each played as a conversation with the model and ended by a verdict.
+"""The interface of a benchmark suite: examples, each played as a conversation with the model and ended by a verdict.
 
-A play is a generator. It yields what to ask the model (`Ask`), is sent the model's `Answer`, and returns a `Verdict`.
-Most ask once; an agent's task asks after every result of a tool. The runner plays many at once and keeps the engine
-busy with whatever they ask next.
+A play is a generator. It yields questions to the model (`Ask`), receives the model's `Answer`, and returns a
+`Verdict`. Most plays ask once; an agent's task asks after every result of a tool. The runner plays many at once and
+keeps the engine busy with their next questions.
 """
 
 from abc import ABC, abstractmethod
@@ -15,23 +15,9 @@ from typing import Any
 from rolewise.core import errors
 from rolewise.engines.base import Sample
 from rolewise.evaluation.accuracy import Score, mean_scores
+from rolewise.evaluation.examples import Example, Verdict
 
 Messages = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Example:
-    """One task of a suite.
-
-    Attributes:
-        id: unique within the suite.
-        category: what it is counted under; `--limit` draws over categories.
-        data: what the suite needs to play it.
-    """
-
-    id: str
-    category: str
-    data: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +27,10 @@ class Ask:
     Attributes:
         messages: the conversation so far, in TRL's conversational format.
         tools: schemas of the tools, in OpenAI's format, for the chat template; None for none.
-        max_new_tokens: for this answer, unless the user says otherwise.
+        max_new_tokens: maximum tokens of this answer, unless the user sets another number.
         stop: texts that end the answer.
-        n: samples wanted.
-        temperature: for this answer; None takes the run's.
+        n: number of samples.
+        temperature: temperature of this answer; None takes the run's.
     """
 
     messages: Messages
@@ -60,10 +46,10 @@ class Answer:
     """The model's answer.
 
     Attributes:
-        texts: of each sample, with the special tokens in it but without the one that ended it; empty if the engine
-            could not answer.
-        samples: as the engine gave them.
-        error: why there is no answer, e.g. a prompt longer than the model's context, or why samples are missing.
+        texts: text of each sample, with special tokens except the one that ended it; empty if the engine could not
+            answer.
+        samples: samples as the engine returned them.
+        error: reason for a missing answer, e.g. a prompt longer than the model's context, or for missing samples.
     """
 
     texts: list[str]
@@ -72,23 +58,8 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The first sample's text; empty if there is none."""
+        """Text of the first sample; empty if there is none."""
         return self.texts[0] if self.texts else ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an example ended.
-
-    Attributes:
-        score: in [0, 1]; 1 is right, 0 wrong, between them the share of samples that are right.
-        reason: why, for people: e.g. the checker's message.
-        detail: what else is to be kept, as JSON values.
-    """
-
-    score: float
-    reason: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
 
 
 Play = Generator[Ask, Answer, Verdict]
@@ -96,14 +67,14 @@ Play = Generator[Ask, Answer, Verdict]
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteSettings:
-    """What the user chose that a suite may read.
+    """User settings that a suite may read.
 
     Attributes:
-        data: folder with local copies of data sets, from `ROLEWISE_DATA`; None where there is none.
-        cache: folder for what is downloaded.
-        native_tools: give tools through the chat template and read calls in the model's own format, instead of
-            writing both into the prompt.
-        samples: answers per question, for pass@k and maj@k.
+        data: folder with local copies of data sets, from `ROLEWISE_DATA`; None if there is none.
+        cache: folder for downloads.
+        native_tools: True to pass tools through the chat template and read calls in the model's own format, False to
+            write both into the prompt.
+        samples: number of answers per question, for pass@k and maj@k.
         judge: settings of a judge model on a server (see `stable_toolbench`), by option name.
     """
 
@@ -118,10 +89,10 @@ class Suite(ABC):
     """A benchmark.
 
     Attributes:
-        name: as on the command line.
-        title: as in tables.
-        untested: whether it has only been run on made-up data so far; reports say so.
-        takes_samples: whether it asks for `SuiteSettings.samples` answers per question; else more than one is refused.
+        name: name on the command line.
+        title: title in tables.
+        untested: True if the suite has been run on made-up data only so far; reports say so.
+        takes_samples: True if it asks for `SuiteSettings.samples` answers per question; else more than one is refused.
     """
 
     name: str
@@ -131,36 +102,36 @@ class Suite(ABC):
 
     @abstractmethod
     def examples(self) -> Sequence[Example]:
-        """All tasks, in a fixed order.
+        """Return all tasks, in a fixed order.
 
         Raises:
-            InputError: if the data can't be had or read.
+            InputError: if the data can't be found or read.
         """
 
     @abstractmethod
     def play(self, example: Example) -> Play:
-        """Play one task; see the module's text. Whatever the model answers, this ends in a verdict."""
+        """Play one task; see the module's docstring. Whatever the model answers, the play ends in a verdict."""
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of the tasks beside their scores, a line each; asked after `examples`."""
+        """Return notes for readers on the tasks, a line each; called after `examples`."""
         return []
 
     def version(self) -> dict[str, Any]:
-        """What identifies the tasks and the rule: digests of data files, versions of checkers; JSON values."""
+        """Return the identity of the tasks and the rule: digests of data files, versions of checkers; JSON values."""
         return {}
 
     def summarise(self, results: Sequence[tuple[Example, Verdict]]) -> list[Score]:
-        """Scores to report, the overall one first. By default the mean over all, and over each category."""
+        """Return the scores to report, the overall one first. Default: the mean over all, and over each category."""
         return mean_scores(results)
 
     def write_official(self, results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:  # noqa: B027
-        """Write the files that the suite's own tools read, where there are such; by default none."""
+        """Write the files that the suite's own tools read, if there are such tools. Default: none."""
 
     def close(self) -> None:  # noqa: B027, most suites start nothing
-        """End whatever the suite started."""
+        """Stop everything that the suite started."""
 
 
 def failing_in_one_line(what: str) -> AbstractContextManager[None]:
-    """What a suite raises, told in one line: it may be a user's program."""
-    return errors.failing_in_one_line(what, "mend the suite")
+    """Return a context that reports a suite's exceptions in one line, because a suite may be a user's program."""
+    return errors.failing_in_one_line(what, "fix the suite")

@@ -1,1 +1,1 @@
-"""What each command does, from files to files: one module per command, callable from Python."""
+"""The job of each command, from files to files: one module per command, callable from Python."""

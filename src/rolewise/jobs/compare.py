@@ -1,20 +1,20 @@
-"""Two labellings of the same conversations."""
+"""Comparison of two labellings of the same conversations."""
 
 import numpy as np
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledData
-from rolewise.evaluation.agreement import confusion_matrix
+from rolewise.evaluation.kappa import confusion_matrix
 
 BATCH_ROWS = 1000
 
 
 def compare_labellings(first: LabelledData, second: LabelledData) -> np.ndarray:
-    """Confusion matrix of all tokens that carry loss, int64, shape (roles, roles); rows are `first`'s roles.
+    """Compute the confusion matrix of all tokens with loss, int64, shape (roles, roles); rows are `first`'s roles.
 
     Raises:
-        InputError: if the two do not hold the same tokens, naming the first row that differs.
+        InputError: if the two have different tokens, naming the first row that differs.
     """
     if first.info.tokenizer != second.info.tokenizer:
         raise InputError(
@@ -37,7 +37,7 @@ def compare_labellings(first: LabelledData, second: LabelledData) -> np.ndarray:
             for name, what in (("input_ids", "tokens"), ("labels", "loss mask")):
                 if not np.array_equal(batch_a[name][number], batch_b[name][number]):
                     raise InputError(
-                        f"{second.path}: row {row} ({source}) has other {what} than in {first.path}; "
+                        f"{second.path}: row {row} ({source}) differs in {what} from {first.path}; "
                         "compare labellings of the same conversations, rendered the same way"
                     )
             carries_loss_T = batch_a["labels"][number] != -100

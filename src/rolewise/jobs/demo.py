@@ -1,4 +1,4 @@
-"""The main job on a small real model, start to end, on data whose truth is known. What `rolewise demo` runs."""
+"""The job of `rolewise demo`: the main pipeline on a small real model, start to finish, on data with known roles."""
 
 import gc
 import json
@@ -14,19 +14,20 @@ from rich.progress import Progress
 
 from rolewise.core.files import write_json
 from rolewise.core.role import Role
-from rolewise.data.generator import generate
 from rolewise.data.labelled import load_labelled
 from rolewise.data.readers import write_conversations
 from rolewise.data.render import RenderedSample, Renderer
 from rolewise.evaluation.role_losses import RoleLosses, losses_by_role, paired_difference, token_losses
+from rolewise.generator import generate
 from rolewise.jobs.demo_model import fetch_demo_model
 from rolewise.jobs.label import label
 from rolewise.jobs.label_result import LabelResult
-from rolewise.jobs.options import DemoOptions, LabelOptions, SFTOptions
 from rolewise.jobs.sft import fine_tune
-from rolewise.jobs.sft_report import LOSS_NAMES, log_series
-from rolewise.jobs.trainer_settings import doubled
+from rolewise.jobs.sft_report import LOSS_NAMES
+from rolewise.jobs.training_report import log_series
 from rolewise.jobs.training_run import TrainingResult
+from rolewise.options.labelling import DemoOptions, LabelOptions
+from rolewise.options.training import SFTOptions
 from rolewise.reporting.html import Chart, Generation, Table, write_report
 from rolewise.reporting.views import checks_table, roles_table, sample_views
 from rolewise.training.generation import generate_texts
@@ -36,12 +37,12 @@ from rolewise.weighting import RFT
 
 REPORT_FILE = "report.html"
 ARMS = {"SFT": "none", "RFT": "rft"}
-"""Name in the table → weighting. Both see the same samples in the same order."""
+"""Name in the table → weighting. Both train on the same samples in the same order."""
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much data; a CPU gets what it can do in minutes."""
+    """Amount of data; a CPU gets as much as it can process in minutes."""
 
     train: int
     held_out: int
@@ -58,7 +59,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: the summary tables, and where its report lies."""
+    """Results of the demo: the summary tables and the path of the report."""
 
     path: Path
     tables: list[Table]
@@ -75,10 +76,10 @@ class _HeldOut:
 def demo(options: DemoOptions, progress: Progress) -> DemoResult:
     """Label, fine-tune with SFT and with RFT on equal budgets, compare on held-out data, write the report.
 
-    Every stage keeps its result under `options.output`, so a demo that was stopped goes on.
+    Every stage keeps its result under `options.output`, so an interrupted demo can be resumed.
 
     Raises:
-        InputError: if the model can't be had, or the output holds a demo with other settings.
+        InputError: if the model is unavailable, or the output holds a demo with other settings.
     """
     start = time.perf_counter()
     output = Path(options.output)
@@ -94,7 +95,7 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
     write_conversations(held_out, held_out_file)
 
     labelled = label(_label_options(options, model, train_file, size), progress)
-    runs = {name: _tune(_sft_options(options, model, name, labelled), options, size, device, progress) for name in ARMS}
+    runs = {name: _tune(options, model, name, labelled, size, device, progress) for name in ARMS}
     tokenizer = load_tokenizer(model)
     samples = [sample for conversation in held_out for sample in Renderer(tokenizer).render(conversation)]
     models = {"base": None, **{name: run.path for name, run in runs.items()}}
@@ -108,15 +109,15 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
         subtitle=f"{Path(model).name if options.model else 'SmolLM2-135M-Instruct'}, {size.train} conversations, "
         f"{device}, {seconds / 60:.1f} minutes in this run",
         summary=tables,
-        samples=sample_views(list(load_labelled(labelled.path).samples()), RFT(options.inv_tau)),
+        samples=sample_views(list(load_labelled(labelled.path).samples()), RFT()),
         curves=_curves(runs),
         generations=_generations(measured, samples),
         notes=[
-            "The conversations are made up by the generator, which knows each character's true role. Phrases, tools "
+            "The generator makes up the conversations and knows each character's true role. Phrases, tools "
             "and values of the held-out conversations do not occur in training.",
             "SFT is plain fine-tuning: the mean loss over all tokens. RFT averages per sample and per role, then "
-            "weights the roles; same samples, order, steps and seed.",
-            f"So few steps show that the path works and what it does to each role's loss; they prove nothing about "
+            "weights the roles. Both use the same samples, order, steps and seed.",
+            f"So few steps show that the pipeline works and how it changes each role's loss; they prove nothing about "
             f"which method is better. Seed {options.seed}.",
         ],
     )
@@ -128,27 +129,26 @@ def _label_options(options: DemoOptions, model: str, data: Path, size: DemoSize)
         model=model,
         data=str(data),
         output=str(Path(options.output) / "labelled"),
-        min_pairs=size.pairs,
-        epochs=2,
-        seed=options.seed,
+        method_args={"min_pairs": size.pairs, "epochs": 2, "seed": options.seed},
     )
 
 
-def _sft_options(options: DemoOptions, model: str, name: str, labelled: LabelResult) -> SFTOptions:
-    return SFTOptions(
-        model=model,
-        data=str(labelled.path),
-        output=str(Path(options.output) / name.lower()),
-        weighting=ARMS[name],
-        inv_tau=options.inv_tau,
-        generations=0,
+def _tune(
+    options: DemoOptions,
+    model: str,
+    name: str,
+    labelled: LabelResult,
+    size: DemoSize,
+    device: str,
+    progress: Progress,
+) -> TrainingResult:
+    tuning = SFTOptions(
+        model=model, data=str(labelled.path), output=str(Path(options.output) / name.lower()), generations=0
     )
-
-
-def _tune(tuning: SFTOptions, options: DemoOptions, size: DemoSize, device: str, progress: Progress) -> TrainingResult:
     training = WeightedSFTConfig(
-        **doubled(tuning, WeightedSFTConfig),
         output_dir="",
+        weighting=ARMS[name],
+        max_length=None,
         learning_rate=1e-3,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=0.05,
@@ -175,7 +175,7 @@ def _measure(
     device: str,
     progress: Progress,
 ) -> _HeldOut:
-    """Losses and three answers of every model; what `path` holds already is not computed again."""
+    """Measure losses and generate three answers with every model; results already in `path` are not computed again."""
     held_out = _HeldOut(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _HeldOut()
     prompts = [sample.input_ids[: sample.turns[0].start].tolist() for sample in samples[:3]]
     task = progress.add_task("measure on held-out data", total=len(adapters))
@@ -183,7 +183,7 @@ def _measure(
         if name not in held_out.losses:
             loaded: Any = load_model(model, device=device)
             if adapter is not None:
-                # Merged, so that each model is measured by the same arithmetic.
+                # Merged, so that each model is measured with the same arithmetic.
                 loaded = PeftModel.from_pretrained(loaded, str(adapter)).merge_and_unload()
             losses = token_losses(loaded, samples, device=device)
             held_out.losses[name] = [[None if np.isnan(x) else round(float(x), 5) for x in row] for row in losses]
@@ -213,7 +213,7 @@ def _comparison(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> Table:
         "Held-out loss by true role (nats per token)",
         ["model", "all tokens", "reasoning", "boilerplate"],
         rows,
-        note="RFT − SFT: mean over samples of the difference, with its 95 % interval.",
+        note="RFT − SFT: mean difference over samples, with its 95 % interval.",
     )
 
 

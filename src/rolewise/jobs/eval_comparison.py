@@ -1,4 +1,4 @@
-"""Two evaluations side by side: what differs between them besides the model, and the difference in their scores."""
+"""Comparison of two evaluations: their differences besides the model, and the difference in their scores."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     from rolewise.jobs.evaluate import EvalResult
 
 _TASKS = ("data", "queries", "files", "tables")
-"""Entries of a suite's version that tell which tasks it has."""
+"""Entries of a suite's version that identify its tasks."""
 _IMPLIED = ("sha256", "tools")
-"""Entries that follow from others: a checker's digest from its version, the place of the tools from `native_tools`."""
+"""Entries implied by others: a checker's digest by its version, the place of the tools by `native_tools`."""
 _ASKED = ("native_tools", "tool_format", "chat_template", "max_new_tokens", "temperature", "top_p", "samples")
-"""Settings that change what the model is asked, or how it answers."""
+"""Settings that change the model's prompts or its answers."""
 _SHOWN_CHARACTERS = 60
 
 
 def check_comparable(first: "EvalResult", suites: Sequence[str]) -> None:
-    """See before anything is played whether a run of these suites can be compared with another.
+    """Check, before playing anything, that a run of these suites can be compared with another.
 
     Raises:
         InputError: if the other has none of them.
     """
     if not any(suite in first.scores for suite in suites):
         raise InputError(
-            f"against: {first.path} has {', '.join(first.scores)}, and none of {', '.join(suites)} to compare with"
+            f"against: {first.path} has {', '.join(first.scores)}, but none of {', '.join(suites)} to compare with"
         )
 
 
 def comparison_notes(first: "EvalResult", second: "EvalResult") -> list[str]:
-    """What differs between two runs besides the model, a line each, of the suites that both have."""
+    """List the differences between two runs besides the model, one line each, for the suites that both have."""
     notes = [
         f"{name} is {_short(first.settings[name])} in {first.path} and {_short(second.settings[name])} in {second.path}"
         for name in _ASKED
@@ -41,7 +41,7 @@ def comparison_notes(first: "EvalResult", second: "EvalResult") -> list[str]:
     for suite in _shared_suites(first, second):
         a, b = first.versions[suite], second.versions[suite]
         if _other_tasks(a, b):
-            notes.append(f"{suite}: not compared, for {first.path} and {second.path} were played on different data")
+            notes.append(f"{suite}: not compared, since {first.path} and {second.path} were played on different data")
             continue
         for name, one, other in _differences(a, b):
             if name.split()[0] not in (*_TASKS, *_IMPLIED):
@@ -50,8 +50,8 @@ def comparison_notes(first: "EvalResult", second: "EvalResult") -> list[str]:
 
 
 def comparison_table(first: "EvalResult", second: "EvalResult") -> Table:
-    """The second run less the first, suite by suite, on the examples that both played; without suites whose data are
-    not the same, for then an id stands for two examples.
+    """Compare the second run with the first, suite by suite, on the examples that both played. Suites with different
+    data are left out, since there an id stands for two examples.
 
     Raises:
         InputError: if they share no example.
@@ -78,7 +78,7 @@ def comparison_table(first: "EvalResult", second: "EvalResult") -> Table:
             f"{first.path} and {second.path} share no example; compare runs of the same suites on the same data"
         )
     columns = ["suite", first.path.name, second.path.name, "difference, 95 %", "p", "examples"]
-    return Table("Compared on the examples of both", columns, rows)
+    return Table("Comparison on shared examples", columns, rows)
 
 
 def _shared_suites(first: "EvalResult", second: "EvalResult") -> list[str]:
@@ -86,15 +86,14 @@ def _shared_suites(first: "EvalResult", second: "EvalResult") -> list[str]:
 
 
 def _other_tasks(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two versions of a suite hold other tasks, in a file that both have."""
+    """Return True if two versions of a suite have different tasks in a file that both contain."""
     return any(
         name.split()[0] in _TASKS and one is not None and other is not None for name, one, other in _differences(a, b)
     )
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each entry, also within entries, that is not the same in both: its name and both values, None for one that is
-    not there."""
+    """Yield each entry, nested ones included, that differs between the two: its name and both values (None: absent)."""
     for key in dict.fromkeys([*a, *b]):
         one, other = a.get(key), b.get(key)
         if isinstance(one, dict) and isinstance(other, dict):

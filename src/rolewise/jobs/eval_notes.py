@@ -1,4 +1,4 @@
-"""What a reader must know of a suite's answers before its scores: why the numbers may say little of the model."""
+"""Notes on a suite's answers to read before its scores: reasons why the scores may say little about the model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from rolewise.evaluation.sources import UNKNOWN_FILE
 
 
 def suite_notes(name: str, records: Sequence[Mapping[str, Any]], version: Mapping[str, Any]) -> list[str]:
-    """Notes on one suite.
+    """Return the notes on one suite.
 
     Args:
-        name: the suite's.
+        name: name of the suite.
         records: its played examples, as `PlayedLog` keeps them.
-        version: of its data and rules, as `Suite.version` gives it.
+        version: version of its data and rules, as `Suite.version` returns it.
     """
     steps = [(record["id"], step) for record in records for step in record["asked"]]
     errors = {example: step["error"] for example, step in reversed(steps) if step.get("error")}
@@ -25,9 +25,9 @@ def suite_notes(name: str, records: Sequence[Mapping[str, Any]], version: Mappin
     if empty:
         notes.append(f"{_of(empty, records)} got an empty answer")
     if cut:
-        notes.append(f"{_of(cut, records)} got an answer that was cut off at its greatest length (max_new_tokens)")
+        notes.append(f"{_of(cut, records)} got an answer that was cut off at the maximum length (max_new_tokens)")
     if UNKNOWN_FILE in json.dumps(version):
-        notes.append("played on a local copy that is not the pinned file; its digest is in summary.json")
+        notes.append("played on a local copy that differs from the pinned file; its digest is in summary.json")
     return [f"{name}: {note}" for note in notes]
 
 

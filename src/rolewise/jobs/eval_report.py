@@ -1,4 +1,4 @@
-"""Tables and the page of an evaluation."""
+"""Tables and report page of an evaluation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from rolewise.evaluation.accuracy import Score
 from rolewise.reporting.html import Generation, Table, write_report
 
 SHOWN_EXAMPLES = 8
-"""Answers of each suite on the page; all of them are in the folder of answers."""
+"""Number of examples per suite whose answers the page shows; the answers folder has all of them."""
 SHOWN_CHARACTERS = 4000
 UNTESTED = "untested on real data"
 
 
 def scores_table(title: str, scores: Sequence[Score], *, untested: bool = False) -> Table:
-    """A suite's scores with their 95 % intervals."""
+    """Return a table of a suite's scores with their 95 % intervals."""
     rows: list[list[str | float]] = [
         [score.name, _percent(score.value), _ends(score), score.count, score.note] for score in scores
     ]
@@ -25,7 +25,7 @@ def scores_table(title: str, scores: Sequence[Score], *, untested: bool = False)
 def write_eval_report(
     path: Path, name: str, summary: Mapping[str, Any], records: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> None:
-    """Write the page: scores of each suite, what a reader must know, and the first answers."""
+    """Write the page: scores of each suite, notes for the reader, and the first answers."""
     tables, generations = [], []
     for suite, entry in summary["suites"].items():
         scores = [Score.from_json(line) for line in entry["scores"]]
@@ -44,7 +44,7 @@ def write_eval_report(
 
 
 def _written(asked: Sequence[Mapping[str, Any]]) -> str:
-    """A conversation of several questions, without the answer to the last."""
+    """Format a conversation of several questions, without the answer to the last."""
     messages = [message for step in asked for message in step["messages"]]
     return "\n\n".join(
         f"[{message['role']}] {message.get('content') or message.get('tool_calls')}" for message in messages

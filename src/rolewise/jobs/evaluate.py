@@ -1,4 +1,4 @@
-"""The evaluation job: suites played by a model, with raw answers, verdicts and a summary. What `rolewise eval` runs."""
+"""The job of `rolewise eval`: a model plays suites, with raw answers, verdicts and a summary as the result."""
 
 import json
 import os
@@ -21,16 +21,17 @@ from rolewise.core.run_directory import CONFIG_FILE, RunDirectory
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.engines.base import Sampling
 from rolewise.evaluation.accuracy import Score
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.played_log import PlayedLog
 from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.runner import Runner, draw
-from rolewise.evaluation.suite import Example, Suite, SuiteSettings, Verdict, failing_in_one_line
+from rolewise.evaluation.suite import Suite, SuiteSettings, failing_in_one_line
 from rolewise.evaluation.suites import make_suite
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
 from rolewise.jobs.eval_notes import suite_notes
-from rolewise.jobs.eval_options import EvalOptions
 from rolewise.jobs.eval_report import write_eval_report
-from rolewise.jobs.served import check_finished, check_resumed
+from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.options.answers import EvalOptions
 
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
@@ -43,8 +44,8 @@ ELSEWHERE = {
     *("model", "output", "against", "server", "served_model", "api_key", "concurrency"),
     *("data_dir", "cache_dir", "batch_size", "plugin", "judge"),
 }
-"""Options that say where things lie, who is compared with and how fast it goes: they change nothing in the answers, or
-in the case of `served_model` what is served is looked at itself."""
+"""Options for locations, the compared run and speed: they do not affect the answers. For `served_model`, the served
+model itself is checked."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ class EvalResult:
     """A finished evaluation.
 
     Attributes:
-        path: its directory.
-        scores: of each suite, its summary.
-        examples: of each suite, every example's score by its id.
-        titles: of each suite, what a table calls it.
+        path: output directory.
+        scores: suite → its summary.
+        examples: suite → score of every example by id.
+        titles: suite → its title in tables.
         untested: suites that have only been run on made-up data.
-        versions: of each suite, what identifies its tasks and its rule.
+        versions: suite → identification of its tasks and its rule.
         settings: the run's options.
-        notes: what a reader must know, e.g. what the chat template has no place for.
-        was_finished: whether nothing was left to do.
+        notes: notes for the reader, e.g. on input that the chat template can't represent.
+        was_finished: True if the evaluation had already been finished.
     """
 
     path: Path
@@ -75,11 +76,11 @@ class EvalResult:
 
 
 def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResult:
-    """Play suites and write the result to `options.output`, whole or not at all; a killed run loses no example.
+    """Play suites and write the result atomically to `options.output`; a killed run loses no finished example.
 
     Args:
-        options: what to play, with which model.
-        progress: where to show it; None shows nothing.
+        options: the suites, the model and their settings.
+        progress: progress display; None shows nothing.
 
     Raises:
         InputError: for a suite, model, data or judge that can't be used, or an output that holds something else.
@@ -88,7 +89,7 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
     load_plugins(split_list(options.plugin or ""))
     names = split_list(options.suite)
     if len(set(names)) < len(names):
-        raise InputError(f"suite {options.suite!r} names one twice; each is played once")
+        raise InputError(f"suite {options.suite!r} names a suite twice; name each once")
     tokenizer = open_tokenizer(options)
     prompter = Prompter(tokenizer, options.chat_template, options.tool_format)
     settings = suite_settings(options)
@@ -110,7 +111,7 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
 
 
 def _check_samples(samples: int, suites: Mapping[str, Suite]) -> None:
-    """Refuse several answers per question where a suite asks for one.
+    """Check that no suite that takes one answer per question gets several.
 
     Raises:
         InputError: naming the suites.
@@ -119,7 +120,7 @@ def _check_samples(samples: int, suites: Mapping[str, Suite]) -> None:
     if samples > 1 and single:
         raise InputError(
             f"samples is {samples}, but {', '.join(single)} takes one answer per question; leave samples out there, "
-            "and run the suites of mathematics in a command of their own"
+            "and run the mathematics suites in a separate command"
         )
 
 
@@ -131,19 +132,19 @@ def _examples(name: str, suite: Suite) -> list[Example]:
         raise InputError(f"suite {name} has no examples")
     [(most, count)] = ids.most_common(1)
     if count > 1:
-        raise InputError(f"suite {name} has {count} examples with the id {most!r}; each needs one of its own")
+        raise InputError(f"suite {name} has {count} examples with the id {most!r}; each needs a unique id")
     return examples
 
 
 def _version(name: str, suite: Suite) -> dict[str, Any]:
     with failing_in_one_line(f"suite {name}: its version"):
         version = suite.version()
-        json.dumps(version)  # it goes into the summary, and had better fail before the work
+        json.dumps(version)  # it goes into the summary, so fail before the work starts
     return version
 
 
 def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
-    """The result in a directory that `evaluate` wrote.
+    """Read the result from a directory that `evaluate` wrote.
 
     Raises:
         InputError: if there is none.
@@ -169,18 +170,20 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
 
 
 def suite_settings(options: EvalOptions) -> SuiteSettings:
-    """What the suites may read of the options and of the environment.
+    """Return the settings that suites may read, from the options and the environment.
 
     Raises:
-        InputError: for a judge that is not written as `name=value,…`, or a data folder that is not there.
+        InputError: for a judge that is not written as `name=value,…`, or a data folder that does not exist.
     """
     data = options.data_dir or os.environ.get("ROLEWISE_DATA")
     if data is not None and not Path(data).is_dir():
-        raise InputError(f"{data}: no such folder; it is to hold local copies of data sets (data_dir, ROLEWISE_DATA)")
+        raise InputError(
+            f"{data}: no such folder; local copies of data sets are expected there (data_dir, ROLEWISE_DATA)"
+        )
     default_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rolewise"
     return SuiteSettings(
         data=None if data is None else Path(data),
-        # Suites may start processes that work in another folder.
+        # Suites may start processes with another working directory.
         cache=Path(options.cache_dir or os.environ.get("ROLEWISE_CACHE") or default_cache).absolute(),
         native_tools=options.native_tools,
         samples=options.samples,
@@ -209,7 +212,7 @@ def _play(
             for name, suite in suites.items():
                 with run.timed(name), logs[name] as log:
                     _play_suite(name, suite, drawn[name], runner, log, progress)
-                # Those of an earlier start, too: what is said depends on what was asked.
+                # Includes the notes of earlier starts, since they depend on the questions asked.
                 engine_facts = engine.describe()
                 notes = [*_kept(run.work / NOTES_FILE, []), *prompter.notes, *engine.notes]
                 write_json(run.work / NOTES_FILE, list(dict.fromkeys(notes)))
@@ -244,7 +247,7 @@ def _write_results(
     summary: dict[str, Any] = {"suites": {}, "notes": list(notes)}
     shown: dict[str, list[dict[str, Any]]] = {}
     for name, suite in suites.items():
-        # In the suite's order whatever the order in which they ended, so that equal runs give equal files.
+        # In the suite's order, not in the order of completion, so that equal runs give equal files.
         by_id = {record["id"]: record for record in logs[name].records()}
         records = [by_id[example.id] for example in drawn[name]]
         results = [
@@ -278,7 +281,7 @@ def _write_results(
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[Path]:
-    """A folder that is gone again if nothing was put into it."""
+    """Provide a folder that is removed again if it stays empty."""
     folder.mkdir(parents=True)
     yield folder
     for path in (folder, folder.parent):
@@ -287,8 +290,8 @@ def _owned(folder: Path) -> Iterator[Path]:
 
 
 def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> RunDirectory:
-    settings = asdict(options) | {"suite": ",".join(suites)}  # in one form, however the list was written
-    # Where judge and simulator are, and with whose key, changes nothing in what they say.
+    settings = asdict(options) | {"suite": ",".join(suites)}  # in one form, regardless of how the list was written
+    # The address and key of judge and simulator do not affect their replies.
     judge = {key: value for key, value in _mapping(options.judge).items() if not key.endswith(("url", "key"))}
     identity = {
         "model": engine_fingerprint(options),
@@ -307,10 +310,10 @@ def _kept(path: Path, otherwise: Any) -> Any:
 
 
 def _mapping(text: str | None) -> dict[str, str]:
-    """`a=1,b=2`, or a mapping as JSON, as a YAML file gives it.
+    """Read `a=1,b=2`, or a mapping as JSON, which is how a YAML file's mapping arrives.
 
     Raises:
-        InputError: for another form.
+        InputError: for any other form.
     """
     if not text:
         return {}
@@ -331,7 +334,7 @@ def _verdict_file(path: Path, name: str) -> Path:
 
 
 def _file_name(suite: str) -> str:
-    """A suite's name as a file name: parts after a colon may be many, so a digest stands for what is long."""
+    """Convert a suite's name to a file name; a digest replaces a long part, since many parts may follow the colon."""
     base, colon, parts = suite.partition(":")
     base = base if len(base) <= 60 else f"{base[:40]}-{digest(base)}"
     if not colon:

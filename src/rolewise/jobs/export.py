@@ -1,7 +1,7 @@
-"""A labelled data set as weights for other trainers. What `rolewise export` runs.
+"""The job of `rolewise export`: a labelled data set as weights for other trainers.
 
-Left out on purpose: ms-swift's regular expressions for loss scales (they know a text, not a sample's roles), and
-Axolotl's `train_detail` character spans (its tokenized format says the same, exactly).
+Intentionally unsupported: ms-swift's regular expressions for loss scales (they see a text, not a sample's roles), and
+Axolotl's `train_detail` character spans (its tokenized format expresses exactly the same).
 """
 
 import json
@@ -23,20 +23,20 @@ from rolewise.core.plugins import load_plugins
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledData, LabelledSample, load_labelled
 from rolewise.data.origin import read_origin
-from rolewise.jobs.options import ExportOptions
+from rolewise.options.labelling import ExportOptions
 from rolewise.reporting.views import weights_before_training
-from rolewise.weighting import Weighting, make_weighting
+from rolewise.weighting import AlphaFT, ConstantWeights, Weighting, make_weighting
 
 BY_LOSS = ("rft", "dft")
-"""Weightings that follow the losses of the model in training."""
+"""Weightings that depend on the losses of the model in training."""
 ROWS_AT_ONCE = 256
-"""Rows held in memory, and a Parquet row group."""
+"""Rows held in memory, and rows per Parquet row group."""
 
 Row = dict[str, Any]
 
 
 class ExportResult(NamedTuple):
-    """What was written, and what the user should know of it."""
+    """The written file and notes for the user."""
 
     path: Path
     rows: int
@@ -52,12 +52,12 @@ class _Weighted(NamedTuple):
 
 
 def export(options: ExportOptions) -> ExportResult:
-    """Write a labelled data set for another trainer, whole or not at all.
+    """Write a labelled data set for another trainer, atomically.
 
     `weights` (float32, one per token) are scaled to a mean of 1 over the loss tokens of the whole data set and are 0
-    elsewhere, so that mean(weights · loss) over loss tokens is Rolewise's loss, whichever the scheme averages over;
-    DFT's, which are probabilities, have a smaller mean. RFT's and DFT's weights depend on the losses of the model in
-    training; exported are those at the stored base losses, which is where training starts.
+    elsewhere, so that mean(weights · loss) over loss tokens is Rolewise's loss, whatever the scheme averages over;
+    DFT's weights, which are probabilities, have a smaller mean. RFT's and DFT's weights depend on the losses of the
+    model in training; the exported ones use the stored base losses, that is, the start of training.
 
     Formats:
         parquet: `input_ids`, `labels`, `weights`, `token_roles`, `base_loss`, `char_start`, `char_end`, `text`,
@@ -68,14 +68,12 @@ def export(options: ExportOptions) -> ExportResult:
         ms-swift: its messages format, JSON Lines of `messages` and `tools`; a turn without loss has `"loss": false`.
 
     Raises:
-        InputError: if there is no such data set, the output exists or can't be written, the weights need losses or
-            conversations that are not there, or the format can't express them.
+        InputError: if there is no such data set, the output exists or can't be written, required losses or
+            conversations are missing, or the format can't express the weights.
     """
     load_plugins(split_list(options.plugin or ""))
-    weighting = make_weighting(
-        options.weighting, inv_tau=options.inv_tau, alpha=options.alpha, format_weight=options.format_weight
-    )
-    _check_expressible(options)
+    weighting = make_weighting(options.weighting, options.weighting_args)
+    _check_expressible(options, weighting)
     labelled = load_labelled(options.data)
     path = Path(options.output)
     if path.exists():
@@ -87,20 +85,20 @@ def export(options: ExportOptions) -> ExportResult:
     return ExportResult(path, len(labelled.rows), _notes(options))
 
 
-def _check_expressible(options: ExportOptions) -> None:
+def _check_expressible(options: ExportOptions, weighting: Weighting) -> None:
     is_binary = (
         options.weighting in ("none", "rho")
-        or (options.weighting == "alpha" and options.alpha in (0, 1))
-        or (options.weighting == "regex" and options.format_weight in (0, 1))
+        or (isinstance(weighting, AlphaFT) and weighting.alpha in (0, 1))
+        or (isinstance(weighting, ConstantWeights) and weighting.format_weight in (0, 1))
     )
     if options.to == "axolotl" and not is_binary:
         raise InputError(
-            f"Axolotl's data switches tokens on and off; weights of {options.weighting} are neither. Take --weighting "
+            f"Axolotl's data switches tokens on or off; weights of {options.weighting} are neither. Use --weighting "
             "alpha --alpha 0 (reasoning only), --weighting none, or another --to"
         )
     if options.to == "ms-swift" and options.weighting != "none":
         raise InputError(
-            f"ms-swift's data switches whole turns on and off; weights of {options.weighting} are per token. Take "
+            f"ms-swift's data switches whole turns on or off; weights of {options.weighting} are per token. Use "
             "--weighting none, or another --to"
         )
 
@@ -109,24 +107,24 @@ def _notes(options: ExportOptions) -> list[str]:
     notes = []
     if options.weighting in BY_LOSS:
         name = options.weighting.upper()
-        notes.append(
-            f"{name}'s weights are those at the stored base losses; in training they would follow the model's."
-        )
+        notes.append(f"{name}'s weights use the stored base losses; in training they would follow the model's losses.")
     if options.to == "trl" and options.weighting != "none":
         notes.append(
-            "TRL's SFTTrainer drops the column `weights`: read it in a collator and a loss of your own (with "
+            "TRL's SFTTrainer drops the column `weights`: read it in your own collator and loss (with "
             "remove_unused_columns=False), or train with rolewise.WeightedSFTTrainer on the labelled data set."
         )
     if options.to == "axolotl" and options.weighting == "alpha":
-        notes.append("Axolotl averages over tokens, not per sample and role: long samples count more than they would.")
+        notes.append(
+            "Axolotl averages over tokens, not per sample and role, so long samples count more than in Rolewise."
+        )
     return notes
 
 
 def _weighted(labelled: LabelledData, weighting: Weighting, name: str) -> Iterator[_Weighted]:
-    """Samples with their weights, scaled as `export` says."""
+    """Yield samples with their weights, scaled as described in `export`."""
     rows = _numpy_rows(labelled, ["labels", "token_roles"])
     tokens, units = zip(*(_units(row["labels"] != -100, row["token_roles"], weighting) for row in rows), strict=True)
-    # Alone, a sample is a whole batch, whose weights are divided by its own units; they belong divided by all units.
+    # A sample alone is a whole batch, whose weights are divided by its own units; they must be divided by all units.
     scale = sum(tokens) / (sum(units) or 1.0)
     for sample, row, own in zip(labelled.samples(), _numpy_rows(labelled, ["input_ids"]), units, strict=True):
         _check_losses(sample, name)
@@ -137,7 +135,7 @@ def _weighted(labelled: LabelledData, weighting: Weighting, name: str) -> Iterat
 
 
 def _units(mask_T: np.ndarray, roles_T: np.ndarray, weighting: Weighting) -> tuple[int, float]:
-    """A sample's loss tokens, and what it counts in the mean that the scheme takes."""
+    """Return the number of a sample's loss tokens, and its count in the mean that the scheme takes."""
     mask = torch.from_numpy(np.append(False, mask_T[1:]))  # nothing predicts the first token
     if weighting.unit == "token":
         return int(mask.sum()), float(weighting.counts(torch.from_numpy(roles_T), mask).sum())
@@ -155,8 +153,8 @@ def _check_losses(sample: LabelledSample, weighting: str) -> None:
     grouped_T = sample.mask_T & (sample.roles_T != Role.PLAIN)
     if np.isnan(sample.base_loss_T[grouped_T]).any():
         raise InputError(
-            f"{sample.source}: {weighting} weighs by base losses, and not every token has one (the regex measures "
-            "none, few survive a transfer); take --weighting alpha, or label with SHAD"
+            f"{sample.source}: {weighting} weights by base losses, but not every token has one (the regex measures "
+            "none; few survive a transfer); use --weighting alpha, or label with SHAD"
         )
 
 
@@ -189,11 +187,11 @@ def _switched(weighted: _Weighted) -> np.ndarray:
 
 
 def _ms_swift_row(weighted: _Weighted) -> Row:
-    """Calls become messages of role `tool_call`, as ms-swift wants them; `tools` is JSON text."""
+    """Convert a sample: calls become messages of role `tool_call`, as ms-swift expects; `tools` is JSON text."""
     sample = weighted.sample
     if sample.origin is None:
         raise InputError(
-            f"{sample.source}: the data set holds no conversations, and ms-swift reads no tokens; label the data again"
+            f"{sample.source}: the data set has no conversations, but ms-swift reads no tokens; label the data again"
         )
     origin = read_origin(sample.origin, sample.source)
     trained = {turn.number for turn in origin.turns if turn.end <= len(sample.text)}

@@ -1,4 +1,4 @@
-"""What `rolewise grpo` reads: prompts as the policy's chat template writes them, with their references."""
+"""Data of `rolewise grpo`: prompts rendered with the policy's chat template, and their references."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from rolewise.core.plugins import load_plugins
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.tool_prompts import ToolPrompts, read_tool_prompts
 from rolewise.evaluation.prompting import Prompter
-from rolewise.jobs.grpo_options import GRPOOptions
+from rolewise.options.training import GRPOOptions
+from rolewise.training.grpo_config import WeightedGRPOConfig
 from rolewise.training.models import load_tokenizer
 
 
 @dataclass(frozen=True)
 class PromptData:
-    """Prompts to train on and to measure on.
+    """Prompts for training and for evaluation.
 
     Attributes:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         train: columns `prompt` (the template's whole output), `reference` (see `read_reference`) and `source`.
         eval: the same, or None.
         stop_token_ids: tokens that end a turn in this template.
-        digest: of train and eval.
-        notes: for the user.
-        rejected: records that were left out.
+        digest: digest of train and eval.
+        notes: notes for the user.
+        rejected: skipped records.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -40,19 +41,24 @@ class PromptData:
     rejected: list[Rejected]
 
 
-def load_prompts(options: GRPOOptions) -> PromptData:
+def call_format(training: WeightedGRPOConfig) -> str:
+    """Return the call format of prompts, references and rewards: rlla if the trainer's settings leave it open."""
+    return training.call_format or "rlla"
+
+
+def load_prompts(options: GRPOOptions, training: WeightedGRPOConfig) -> PromptData:
     """Read and render the prompts.
 
     Raises:
-        InputError: for data that can't be used, or if no prompt is short enough.
+        InputError: for unusable data, or if no prompt is short enough.
     """
     load_plugins(split_list(options.plugin or ""))
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    tool_format = options.tool_format or ("rlla" if options.call_format == "rlla" else None)
+    tool_format = options.tool_format or ("rlla" if call_format(training) == "rlla" else None)
     prompter = Prompter(tokenizer, options.chat_template, tool_format)
-    read = [_read(path, options) for path in (options.data, options.eval_data) if path]
+    read = [_read(path, options, call_format(training)) for path in (options.data, options.eval_data) if path]
     notes: dict[str, None] = {}
     sets = [_rows(path, prompts, prompter, options, notes) for path, prompts in zip(_paths(options), read, strict=True)]
     rejected = [entry for prompts in read for entry in prompts.rejected]
@@ -67,10 +73,10 @@ def _paths(options: GRPOOptions) -> Iterable[str]:
     return [path for path in (options.data, options.eval_data) if path]
 
 
-def _read(path: str, options: GRPOOptions) -> ToolPrompts:
+def _read(path: str, options: GRPOOptions, calls: str) -> ToolPrompts:
     return read_tool_prompts(
         path,
-        call_format=options.call_format,
+        call_format=calls,
         format=options.format,
         limit=options.limit,
         skip_invalid=options.skip_invalid,
@@ -97,7 +103,7 @@ def _rows(path: str, prompts: ToolPrompts, prompter: Prompter, options: GRPOOpti
     if too_long:
         notes[
             f"{path}: {too_long} of {len(prompts.prompts)} prompts are longer than max_prompt_length "
-            f"{options.max_prompt_length} tokens and left out; the longest has {longest}."
+            f"{options.max_prompt_length} tokens and skipped; the longest has {longest}."
         ] = None
     if not columns["prompt"]:
         raise InputError(

@@ -1,8 +1,8 @@
-"""The labelling job: conversations in, a labelled data set out. What `rolewise label` runs."""
+"""The job of `rolewise label`: labels conversations and writes a labelled data set."""
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -21,49 +21,65 @@ from rolewise.data.labelled import LabelledInfo, TokenLabels, load_labelled, sav
 from rolewise.data.prepare import PreparedData, prepare
 from rolewise.data.readers import Rejected, write_rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
-from rolewise.jobs.label_methods import Measured, plan_measuring
+from rolewise.jobs.label_methods import Measured, make_labeller, plan_measuring, settings_of
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.options import LabelOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.checks import Checks, unfit_model
 from rolewise.labelling.cost import estimate_cost
-from rolewise.labelling.labellers import PLANNED, LabellingContext, checked, find_labeller
+from rolewise.labelling.labellers import Labeller, LabellingContext, checked
+from rolewise.labelling.settings.base import TunedLossesConfig
+from rolewise.options.labelling import LabelOptions
 from rolewise.reporting.html import Table
 from rolewise.training import processes
 from rolewise.training.functional_tokens import add_to_tokenizer
 from rolewise.training.models import count_parameters, load_tokenizer, model_fingerprint
 
 INPUTS = ("model", "data", "general", "chat_template", "plugin", "output", "preferences", "reward_model", "behaviours")
-"""Options that say where something lies. What is read there counts, by its hash, not its place."""
+"""Options that hold locations. The hash of their content identifies a run, not the location."""
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """What a labelling job would do; `measured` is None for the regex and other labellers that only read, `behaviours`
-    for all but `functional`."""
+    """Plan of a labelling job.
+
+    Attributes:
+        labeller: a labeller that only reads, such as the regex; None for one that measures.
+        measured: a labeller that measures losses; None for the others.
+        behaviours: behaviours for `functional`; None for all others.
+    """
 
     data: PreparedData
     renderer: Renderer
     tokenizer: Any
+    labeller: Labeller | None
     measured: Measured | None
     behaviours: BehaviourSet | None = None
 
     @property
     def rejected(self) -> list[Rejected]:
-        """Conversations and preference pairs that are left out."""
+        """Skipped conversations and preference pairs."""
         return [*self.data.rejected, *(self.measured.rejected if self.measured else [])]
+
+    @property
+    def shortage(self) -> str | None:
+        """Note for the user if the data provides fewer examples to tune on than the settings request."""
+        if self.measured is None:
+            return None
+        config, work = self.measured.labeller.settings, self.measured.plan
+        asked: int = getattr(config, "min_pairs", getattr(config, "min_references", 0))
+        drawn = min(work.examples, default=asked)
+        return f"{drawn} {work.kind} instead of the requested {asked}: the data has no more" if drawn < asked else None
 
 
 def plan_labelling(options: LabelOptions) -> LabelPlan:
     """Read, render and plan, without loading the model.
 
     Raises:
-        InputError: for data, a template or options that can't be used.
+        InputError: for unusable data, an unusable template or unusable options.
     """
-    processes.start()  # they meet before the long work, and what depends on their number comes after
+    processes.start()  # they meet before the long work and before anything that depends on their number
     load_plugins(split_list(options.plugin or ""))
-    if options.method not in PLANNED:
-        find_labeller(options.method)  # an unknown name is told before anything is read
+    labeller = make_labeller(options)  # reports an unknown name before anything is read
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     behaviours = behaviours_of(options.model, options.behaviours) if options.method == "functional" else None
     added = [] if behaviours is None else add_to_tokenizer(tokenizer, behaviours)
@@ -83,23 +99,25 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         general=options.general,
         general_share=options.general_share,
     )
-    measured = plan_measuring(options, tokenizer, renderer, data.samples) if options.method in PLANNED else None
+    measured = None
+    if isinstance(labeller, TunedLossesConfig):
+        measured, labeller = plan_measuring(options, labeller, tokenizer, renderer, data.samples), None
     if added:
-        note = f"{len(added)} functional tokens were added to the tokenizer: tune with rolewise sft --behaviours too."
+        note = f"{len(added)} functional tokens were added to the tokenizer: use --behaviours with rolewise sft too."
         data = replace(data, notes=[*data.notes, note])
-    return LabelPlan(data, renderer, tokenizer, measured, behaviours)
+    return LabelPlan(data, renderer, tokenizer, labeller, measured, behaviours)
 
 
 def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPlan | None = None) -> LabelResult:
-    """Label a data set and write it to `options.output`, whole or not at all; a killed run goes on where it was.
+    """Label a data set and write it atomically to `options.output`; a killed run can be resumed.
 
     Raises:
-        InputError: as `plan_labelling`, or if the output can't be written or holds something else.
+        InputError: as for `plan_labelling`, or if the output can't be written or holds something else.
     """
     processes.start()
     plan = plan or plan_labelling(options)
     progress = progress or Progress(disable=True)
-    settings = {name: value for name, value in asdict(options).items() if name != "plan"}
+    settings = settings_of(options)
     choices = {name: value for name, value in settings.items() if name not in INPUTS}
     trust = options.trust_remote_code
     model_hash = model_fingerprint(options.model, trust_remote_code=trust) if plan.measured else ""
@@ -109,7 +127,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         "rendering": plan.renderer.fingerprint(),
         "plugins": plugin_digests(split_list(options.plugin or "")),
         "rewards": plan.measured.inputs if plan.measured else "",
-        # What defaults came to as well: they may depend on the machine, and differ in another version.
+        # Resolved defaults included: they may depend on the machine, and differ in another version.
         "settings": {**choices, **_settled(plan)},
         "version": __version__,
     }
@@ -120,7 +138,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         processes.wait()  # for the directories
         with run.timed("label"):
             labels, excluded, warnings = _label(options, plan, run.work, progress)
-        checks: Checks = (None, None)  # what several processes find, the main one tells
+        checks: Checks = (None, None)  # the main process reports what several processes find
         if processes.is_main():
             info = LabelledInfo(
                 method=options.method,
@@ -128,8 +146,8 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 model_hash=model_hash,
                 tokenizer=tokenizer_fingerprint(plan.tokenizer),
                 rendering=plan.renderer.fingerprint(),
-                threshold=options.threshold if options.method == "shad" else None,
-                format_quantile=options.format_quantile if options.method == "shad" else None,
+                threshold=settings.get("threshold"),
+                format_quantile=settings.get("format_quantile"),
                 counts={},
                 settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
                 versions=package_versions(),
@@ -151,7 +169,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
 def _label(
     options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress
 ) -> tuple[Iterable[TokenLabels], Iterable[bool], list[str]]:
-    """Labels of all samples, general chat last; which of them the reported metrics must leave out; warnings."""
+    """Return the labels of all samples, general chat last; those that the reported metrics must exclude; warnings."""
     samples, general = plan.data.samples, plan.data.general
     labels: Iterable[TokenLabels]
     excluded: Iterable[bool]
@@ -162,13 +180,14 @@ def _label(
             warnings = unfit_model(labels, len(plan.tokenizer))
     else:
         context = LabellingContext(options.model, options.trust_remote_code, work, progress, plan.behaviours or RFTT)
-        labels = checked(find_labeller(options.method)(samples, context), samples, options.method)
+        assert plan.labeller is not None
+        labels = checked(plan.labeller(samples, context), samples, options.method)
         excluded = repeat(False, len(samples))
     return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general))), warnings
 
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:
-    """Settings whose defaults depended on the data or the machine, or that a file said, as they were in the end."""
+    """Return the final values of settings whose defaults depend on the data or machine, or that came from a file."""
     if plan.behaviours is not None:
         return {"behaviours": plan.behaviours.as_record()}
     if plan.measured is None:
@@ -183,7 +202,7 @@ def _settled(plan: LabelPlan) -> dict[str, Any]:
 
 
 def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
-    """What the job would do and cost, without doing it."""
+    """Return a table of the planned work and its cost, without doing it."""
     data = plan.data
     rows: list[list[str | float]] = [
         ["conversations", data.conversations],
@@ -192,7 +211,7 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
         ["left out", len(data.rejected)],
         ["format of the data", data.format],
         ["tokens", data.tokens],
-        ["of them with loss", data.loss_tokens],
+        ["tokens with loss", data.loss_tokens],
     ]
     if plan.measured is not None:
         work = plan.measured.plan
@@ -205,8 +224,8 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
             ["tokens to tune on", work.tokens_to_tune],
             ["tokens to score, twice", work.tokens_to_score],
             ["device", work.device],
-            ["time, roughly", f"{max(0.1, cost.seconds / 60):.1f} min"],
-            ["memory, roughly", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],
+            ["approximate time", f"{max(0.1, cost.seconds / 60):.1f} min"],
+            ["approximate memory", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],
         ]
     return Table("Plan", ["", "value"], rows)
 

@@ -1,22 +1,25 @@
-"""The labellers that measure losses, made from the options of `rolewise label`."""
+"""Labellers that measure losses, created from the options of `rolewise label`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.data.preferences import read_preferences
 from rolewise.data.readers import Rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
-from rolewise.jobs.options import LabelOptions
-from rolewise.labelling.reward import Reward, RewardConfig
-from rolewise.labelling.rho import Rho, RhoConfig
-from rolewise.labelling.shad import SHAD, SHADConfig
-from rolewise.labelling.tuned_losses import TunedLossesConfig, TunedLossesPlan, TuningLabeller
+from rolewise.labelling.registry import LABELLERS
+from rolewise.labelling.reward import Reward
+from rolewise.labelling.rho import Rho
+from rolewise.labelling.settings.base import TunedLossesConfig
+from rolewise.labelling.settings.reward import RewardConfig
+from rolewise.labelling.settings.rho import RhoConfig
+from rolewise.labelling.settings.shad import SHADConfig
+from rolewise.labelling.shad import SHAD
+from rolewise.labelling.tuned_losses import TunedLossesPlan, TuningLabeller
+from rolewise.options.labelling import LabelOptions
 from rolewise.training.models import load_tokenizer, model_fingerprint
-
-Config = TypeVar("Config", bound=TunedLossesConfig)
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Measured:
     """A labeller with its plan for the data.
 
     Attributes:
-        inputs: hash of what it reads besides model and data.
-        rejected: preference pairs that were left out.
+        inputs: hash of its inputs besides model and data.
+        rejected: skipped preference pairs.
     """
 
     labeller: TuningLabeller
@@ -34,75 +37,84 @@ class Measured:
     rejected: list[Rejected]
 
 
-def plan_measuring(
-    options: LabelOptions, tokenizer: Any, renderer: Renderer, samples: Sequence[RenderedSample]
-) -> Measured:
-    """The labeller that `options.method` names, and what it would do.
+def settings_of(options: LabelOptions) -> dict[str, Any]:
+    """Return all config-file settings of a labelling: the command's options and the settings of the method.
 
     Raises:
-        InputError: for options, preference pairs or a reward model that can't be used.
+        InputError: for an unknown method, or settings that do not fit it.
+    """
+    own = {name: value for name, value in asdict(options).items() if name not in ("plan", "method_args")}
+    return {**own, **LABELLERS.complete(options.method, options.method_args)}
+
+
+def make_labeller(options: LabelOptions) -> Any:
+    """Return the labeller that `options.method` names, or its settings if it measures losses (`TunedLossesConfig`).
+
+    Raises:
+        InputError: for an unknown method, or settings that do not fit it.
+    """
+    labeller = LABELLERS.make(options.method, options.method_args)
+    if isinstance(labeller, RewardConfig) and (labeller.preferences is None) == (labeller.reward_model is None):
+        raise InputError("method reward needs either preferences, to tune on by DPO, or a tuned reward_model")
+    return labeller
+
+
+def plan_measuring(
+    options: LabelOptions,
+    config: TunedLossesConfig,
+    tokenizer: Any,
+    renderer: Renderer,
+    samples: Sequence[RenderedSample],
+) -> Measured:
+    """Return the labeller of these settings, with its plan.
+
+    Raises:
+        InputError: for unusable preference pairs or an unusable reward model.
     """
     common: dict[str, Any] = {"max_length": options.max_length, "trust_remote_code": options.trust_remote_code}
     labeller: TuningLabeller
     inputs = ""
     rejected: list[Rejected] = []
-    match options.method:
-        case "shad":
-            labeller = SHAD(options.model, _config(SHADConfig, options), **common)
-        case "rho":
-            labeller = Rho(options.model, _config(RhoConfig, options), **common)
+    match config:
+        case SHADConfig():
+            labeller = SHAD(options.model, config, **common)
+        case RhoConfig():
+            labeller = Rho(options.model, config, **common)
+        case RewardConfig():
+            labeller, inputs, rejected = _reward(options, config, tokenizer, renderer, common)
         case _:
-            labeller, inputs, rejected = _reward(options, tokenizer, renderer, common)
+            raise TypeError(f"no labeller has settings of type {type(config).__name__}")
     return Measured(labeller, labeller.plan(samples), inputs, rejected)
 
 
 def _reward(
-    options: LabelOptions, tokenizer: Any, renderer: Renderer, common: dict[str, Any]
+    options: LabelOptions, config: RewardConfig, tokenizer: Any, renderer: Renderer, common: dict[str, Any]
 ) -> tuple[Reward, str, list[Rejected]]:
-    config = _config(RewardConfig, options)
-    if options.preferences is None:
-        fingerprint = _reward_model_fingerprint(options, tokenizer)
-        return (
-            Reward(options.model, tokenizer, reward_model=options.reward_model, config=config, **common),
-            fingerprint,
-            [],
-        )
-    preferences = read_preferences(options.preferences, skip_invalid=options.skip_invalid)
-    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)  # one to change
+    if config.reward_model is not None:
+        fingerprint = _reward_model_fingerprint(options, config.reward_model, tokenizer)
+        reward = Reward(options.model, tokenizer, reward_model=config.reward_model, config=config, **common)
+        return reward, fingerprint, []
+    assert config.preferences is not None  # ensured by `make_labeller`
+    preferences = read_preferences(config.preferences, skip_invalid=options.skip_invalid)
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)  # a copy, to be modified
     tokenizer.chat_template = renderer.given_template or tokenizer.chat_template
     reward = Reward(options.model, tokenizer, preferences=preferences, config=config, **common)
     return reward, preferences.sha256, preferences.rejected
 
 
-def check_method(options: LabelOptions) -> None:
-    """Check the options of a method that measures losses, without reading anything.
-
-    Raises:
-        InputError: opening with the option's name.
-    """
-    configs: dict[str, type[TunedLossesConfig]] = {"shad": SHADConfig, "rho": RhoConfig, "reward": RewardConfig}
-    _config(configs[options.method], options)
-
-
-def _config(kind: type[Config], options: LabelOptions) -> Config:
-    names = {field.name for field in fields(kind)} & options.__dataclass_fields__.keys()
-    return kind(**{name: getattr(options, name) for name in names})
-
-
-def _reward_model_fingerprint(options: LabelOptions, tokenizer: Any) -> str:
-    """Of the reward model's files, after a look at whether it goes with the model."""
-    assert options.reward_model is not None
-    directory = Path(options.reward_model)
+def _reward_model_fingerprint(options: LabelOptions, reward_model: str, tokenizer: Any) -> str:
+    """Check that the reward model fits the model, and return the fingerprint of its files."""
+    directory = Path(reward_model)
     if (directory / "adapter_config.json").is_file():
-        return model_fingerprint(options.reward_model)
+        return model_fingerprint(reward_model)
     if not (directory / "config.json").is_file():
         raise InputError(
-            f"{directory}: holds neither an adapter (adapter_config.json) nor a model (config.json); give the "
+            f"{directory}: contains neither an adapter (adapter_config.json) nor a model (config.json); give the "
             "directory of a model tuned by DPO"
         )
     trust = options.trust_remote_code
     if tokenizer_fingerprint(load_tokenizer(str(directory), trust_remote_code=trust)) != tokenizer_fingerprint(
         tokenizer
     ):
-        raise InputError(f"{directory}: has another tokenizer than {options.model}, whose tokens it can't judge")
-    return model_fingerprint(options.reward_model, trust_remote_code=trust)
+        raise InputError(f"{directory}: has a different tokenizer than {options.model}, so it can't judge its tokens")
+    return model_fingerprint(reward_model, trust_remote_code=trust)

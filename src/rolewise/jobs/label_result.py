@@ -1,4 +1,4 @@
-"""What a labelling job hands back."""
+"""Result of a labelling job."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from rolewise.labelling.checks import Checks, FormatCheck, TruthCheck, check_lab
 
 @dataclass(frozen=True)
 class LabelResult:
-    """A finished labelling: where it lies, and what it says of itself."""
+    """A finished labelling: its location, its metadata and its checks."""
 
     path: Path
     info: LabelledInfo
@@ -19,5 +19,5 @@ class LabelResult:
 
 
 def read_result(labelled: LabelledData, *, was_finished: bool, checks: Checks | None = None) -> LabelResult:
-    """A labelled data set with its checks, which are made unless they are given."""
+    """Return a labelled data set with its checks, which are computed unless given."""
     return LabelResult(labelled.path, labelled.info, *(checks or check_labels(labelled)), was_finished)

@@ -1,4 +1,4 @@
-"""A labelled data set on the Hugging Face hub, with its card. What `rolewise push` runs."""
+"""The job of `rolewise push`: a labelled data set and its card on the Hugging Face hub."""
 
 import re
 import shutil
@@ -13,29 +13,29 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Offl
 from rolewise.core.errors import InputError
 from rolewise.core.files import open_to_umask, unwritable, write_json, write_text
 from rolewise.data.labelled import INFO_FILE, LabelledData, LabelledInfo, load_labelled
-from rolewise.jobs.options import PushOptions
 from rolewise.labelling.checks import check_labels
+from rolewise.options.labelling import PushOptions
 from rolewise.reporting.card import dataset_card, public_name
 from rolewise.reporting.views import checks_table
 
 CARD_FILE = "README.md"
 DATA_FILES = "data/train-*.parquet"
 SHARD_BYTES = 500_000_000
-"""As `datasets` cuts what it pushes."""
+"""Shard size that `datasets` uses for pushing."""
 HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
-"""Of the HTTP library that this version of the hub's client uses; a connection that fails is one, too."""
+"""Error type of the HTTP library that this version of the hub's client uses; failed connections raise it, too."""
 _REPO_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def push(options: PushOptions) -> str:
-    """Push the data set as Parquet, `rolewise.json` and a card, in one commit; return where it lies.
+    """Push the data set as Parquet, `rolewise.json` and a card, in one commit; return its URL.
 
-    Files of the same names are replaced; others in the repository stay. With `dry_run` the same files are written to
-    that directory, which must not be there, and its path is returned.
+    Files of the same names are replaced; others in the repository stay. With `dry_run`, the same files are written to
+    that directory, which must not exist yet, and its path is returned.
 
     Raises:
         InputError: for a name that is not `user/name`, if there is no such data set, the directory exists or can't be
-            written, or the hub can't be reached or refuses (no token, no permission).
+            written, or the hub can't be reached or refuses access (no token, no permission).
     """
     if not _REPO_NAME.fullmatch(options.repo):
         raise InputError(f"repo is {options.repo!r}; give user/name")
@@ -78,12 +78,12 @@ def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
 
 
 def _public_info(info: LabelledInfo) -> LabelledInfo:
-    """The facts without the folders of this machine: of a model that is a directory, its name."""
+    """Return the metadata without this machine's folders: a model directory is reduced to its name."""
     return replace(info, model=public_name(info.model), settings=_public_settings(info.settings))
 
 
 def _public_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without folders, those of what the labels were transferred from with them."""
+    """Return the settings without folders, also those of the labels' origin if they were transferred."""
     public: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -106,10 +106,10 @@ def _upload(folder: Path, options: PushOptions) -> str:
     except LocalTokenNotFoundError as error:
         raise InputError(f"{options.repo}: no token for the hub; log in (hf auth login) or set HF_TOKEN") from error
     except HfHubHTTPError as error:
-        raise InputError(f"{options.repo}: the hub refuses: {_refusal(error)}") from error
+        raise InputError(f"{options.repo}: the hub refuses access: {_refusal(error)}") from error
     except (OfflineModeIsEnabled, HTTP_ERROR, ConnectionError) as error:
         raise InputError(
-            f"{options.repo}: the hub can't be reached ({error}); check the network, or look at it with --dry-run"
+            f"{options.repo}: the hub can't be reached ({error}); check the network, or use --dry-run"
         ) from error
     return f"https://huggingface.co/datasets/{options.repo}"
 
@@ -119,5 +119,5 @@ def _refusal(error: HfHubHTTPError) -> str:
     if status == 401:
         return "no valid token; log in (hf auth login) or set HF_TOKEN"
     if status == 403:
-        return "the token may not write there; take one with write permission, or your own name before the slash"
+        return "the token may not write there; use one with write permission, or put your own name before the slash"
     return f"{error.server_message or str(error).splitlines()[0]} (status {status})"

@@ -1,4 +1,4 @@
-"""The questions that searches take: with or without answers, out of files of questions or of conversations."""
+"""Questions for searches, with or without answers, from question files or conversations."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ ANSWER_KEYS = ("reference", "final_answer", "answer", "solution", "response")
 ID_KEYS = ("id", "question_id", "unique_id", "problem_id")
 _CONVERSATION_KEYS = ("messages", "conversations", "completion", "instruction")
 _LONGEST_BARE_ANSWER = 100
-"""Characters; what is longer and marks no answer is an explanation."""
+"""Maximum characters of a bare answer; a longer text that marks no answer is an explanation."""
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What was read.
+    """Questions that were read.
 
     Attributes:
-        questions: each with an id of its own.
-        unanswered: how many of them have no reference.
-        rejected: records that were left out.
+        questions: the questions, each with a unique id.
+        unanswered: number of them without a reference.
+        rejected: skipped records.
     """
 
     questions: list[Question]
@@ -42,20 +42,20 @@ class Questions:
 def read_questions(
     data: str, *, format: str | None = None, skip_invalid: bool = False, limit: int | None = None
 ) -> Questions:
-    """Questions of files of questions (JSON Lines) or of sources of conversations, as for `rolewise label`.
+    """Read questions from question files (JSON Lines) or from sources of conversations, as for `rolewise label`.
 
-    A record of a file of questions has its text under one of `TEXT_KEYS`, perhaps a reference under one of
-    `ANSWER_KEYS`, and perhaps an id. Of a conversation the user's words are the question and the assistant's turn has
+    A record of a question file has its text under one of `TEXT_KEYS`, and optionally a reference under one of
+    `ANSWER_KEYS` and an id. In a conversation, the user's words are the question and the assistant's turn contains
     the reference.
 
     Args:
         data: sources, `a.jsonl,b.jsonl`.
-        format: of conversations; None finds out.
-        skip_invalid: leave out records that can't be used instead of refusing.
-        limit: only the first so many.
+        format: format of conversations; None detects it.
+        skip_invalid: skip unusable records instead of stopping.
+        limit: read only this many, from the start.
 
     Raises:
-        InputError: naming file and record, for what can't be read, an id that is used twice, or no question at all.
+        InputError: naming file and record, for unreadable data, an id that is used twice, or if there is no question.
     """
     read: list[Question] = []
     rejected: list[Rejected] = []
@@ -64,7 +64,7 @@ def read_questions(
         names = Counter(Path(source.location).name for source in sources)
         for number, source in enumerate(sources, start=1):
             path = Path(source.location)
-            # As `SourceMix.lasting_source`: where files lie must not matter.
+            # As in `SourceMix.lasting_source`: the location of files must not matter.
             name = path.name if names[path.name] == 1 else f"{number}/{path.name}"
             read += islice(_of_file(path, name, skip_invalid, rejected), limit)
         read = read[:limit]
@@ -79,18 +79,18 @@ def read_questions(
                 rejected.append(Rejected(conversation.source, str(error)))
         rejected += mix.rejected
     if not read:
-        raise InputError(f"{data}: holds no question; give records with a text under one of {', '.join(TEXT_KEYS)}")
+        raise InputError(f"{data}: contains no question; give records with a text under one of {', '.join(TEXT_KEYS)}")
     [(most, count)] = Counter(question.id for question in read).most_common(1)
     if count > 1:
-        raise InputError(f"{data}: {count} questions have the id {most!r}; give each its own")
+        raise InputError(f"{data}: {count} questions have the id {most!r}; give each a unique id")
     return Questions(read, sum(question.reference is None for question in read), rejected)
 
 
 def question_of(conversation: Conversation, id: str) -> Question:
-    """The question of a conversation, which is all that is said before the last assistant turn.
+    """Return the question of a conversation: everything before the last assistant turn.
 
     Raises:
-        InputError: if more than users' and system's words stand there.
+        InputError: if that contains more than user and system messages.
     """
     turns = [i for i, message in enumerate(conversation.messages) if message["role"] == "assistant"]
     before = conversation.messages[: turns[-1]]
@@ -103,7 +103,7 @@ def question_of(conversation: Conversation, id: str) -> Question:
 
 
 def reference_in(text: str) -> str | None:
-    """The answer that a solution ends with (see `final_answer`), or the text itself where it is no more than one."""
+    """Return the answer at the end of a solution (see `final_answer`), or the text itself if it is just an answer."""
     marked = final_answer(text)
     if marked is not None:
         return marked
@@ -112,7 +112,7 @@ def reference_in(text: str) -> str | None:
 
 
 def _holds_questions(location: str) -> bool:
-    """Whether a file's first record is a question on its own, not a conversation."""
+    """Return True if a file's first record is a bare question, not a conversation."""
     path = Path(location)
     if path.suffix not in (".jsonl", ".json") or not path.is_file():
         return False
@@ -120,7 +120,7 @@ def _holds_questions(location: str) -> bool:
         with path.open("rb") as stream:
             lines = (line.data for line in limited_lines(stream) if line.data is None or line.data.strip())
             record = parse_json(next(lines, None) or b"")
-    except (OSError, ValueError):  # the readers of conversations say it better
+    except (OSError, ValueError):  # the conversation readers give a better message
         return False
     if not isinstance(record, dict) or any(key in record for key in _CONVERSATION_KEYS):
         return False

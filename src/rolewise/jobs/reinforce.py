@@ -1,10 +1,9 @@
-"""The second phase of RFTT: a model with functional tokens in, questions with answers in, a better model out."""
+"""The second phase of RFTT: improves a model with functional tokens on questions with answers."""
 
 import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import partial
 from typing import Any
 
 from rich.progress import Progress
@@ -13,37 +12,33 @@ from transformers import TrainerCallback, TrainingArguments
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.core.run_directory import RunDirectory
-from rolewise.data.chat_template import template_text
-from rolewise.jobs.grpo import check_grpo_trainer
+from rolewise.jobs.path_judges import check_values, open_values, values_identity
+from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
 from rolewise.jobs.reinforce_data import QuestionData, load_questions
-from rolewise.jobs.reinforce_options import ReinforceOptions
-from rolewise.jobs.reinforce_report import REPORT_FILE, behaviours_table, numbers_table, write_reinforce_report
+from rolewise.jobs.reinforce_report import behaviours_table, curves, numbers_table
 from rolewise.jobs.reinforce_rollouts import make_rollouts, search_settings
-from rolewise.jobs.trainer_settings import refuse_differing
 from rolewise.jobs.training_run import (
-    Generations,
-    Log,
+    TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
     told_by_libraries,
     without_printing,
 )
-from rolewise.jobs.values import check_values, open_values, values_identity
+from rolewise.options.training import ReinforceOptions
 from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values
 from rolewise.training import processes
-from rolewise.training.models import load_trainable, lora_config
+from rolewise.training.models import lora_config
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer, check_reinforce
 from rolewise.training.trl_grpo_adapter import GRPOSeams
 
 _DIGITS = re.compile(r"[\d,]+")
 SERVER_NOTE = (
-    "The server's weights stay as they are while the model trains: its paths grow older with every step. Train a few "
-    "steps, serve the result, and go on from there."
+    "The server's weights stay fixed while the model trains, so its paths become staler with every step. Train a few "
+    "steps, serve the result, and continue from there."
 )
 
 
@@ -54,37 +49,29 @@ def reinforce(
     data: QuestionData | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> TrainingResult:
-    """Train and write the result to `options.output`, whole or not at all; a killed run goes on from a checkpoint.
+    """Train and write the result atomically to `options.output`; a killed run resumes from a checkpoint.
 
-    `training.output_dir` is ignored: checkpoints lie in the run's working directory until it is done.
+    `training.output_dir` is ignored: checkpoints stay in the run's working directory until it is done.
 
     Args:
-        options: what to train, on what, and how.
+        options: model, data and method of the training.
         training: settings of the trainer.
-        progress: where to show it; None shows nothing.
-        data: of `load_questions`, where it has been called already.
-        say: takes what the user should know while it runs.
+        progress: progress display; None shows nothing.
+        data: result of `load_questions`, if it has already been called.
+        say: receives notes for the user during the run.
 
     Raises:
-        InputError: for data, model or options that can't be used, or an output that holds something else.
+        InputError: for unusable data, model or options, or an output that holds something else.
         EngineError: if a server goes away.
     """
     load_plugins(split_list(options.plugin or ""))
-    refuse_differing(options, training)
     check_options(options, training)
     processes.start()
     data = data or load_questions(options)
-    per_rollout = training.generation_batch_size // training.num_generations
-    if len(data.train) < per_rollout:
-        raise InputError(
-            f"{options.data}: {len(data.train)} questions, but a rollout takes {per_rollout}; give more data, or lower "
-            "steps_per_generation or per_device_train_batch_size"
-        )
+    check_fills_a_rollout(options.data, len(data.train), training)
     if options.server is not None:
         say(SERVER_NOTE)
     progress = progress or Progress(disable=True)
-    prompts = (data.eval if data.eval is not None else data.train)["prompt"][: options.generations]
-    tokenizer = data.tokenizer
     told = _Notes(say)
     with ExitStack() as stack:
         job = TrainingRun(
@@ -93,11 +80,12 @@ def reinforce(
             training=training,
             data=data,
             make_trainer=lambda training: _trainer(options, training, data, told, stack, progress),
-            prompts=[(prompt, tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts],
+            prompts=prompts_of(data, options.generations),
             answer_tokens=training.max_completion_length,
             logged=("reward", "eval_reward"),
-            finish=partial(_finish, options, data, told),
-            tables=lambda log: [numbers_table(log), behaviours_table(log)],
+            job=JOB,
+            subtitle=f"{options.model} trained on {options.data} with rollouts from {options.rollouts_from}",
+            notes=lambda: [*data.notes, *([SERVER_NOTE] if options.server else []), *told.notes()],
             identity={"behaviours": data.behaviours.as_record(), **values_identity(options)},
             behaviours=data.behaviours if data.functional else None,
         )
@@ -105,7 +93,7 @@ def reinforce(
 
 
 def check_options(options: ReinforceOptions, training: ReinforceConfig) -> None:
-    """Check what would fail late, or train nothing without a word.
+    """Check for settings that would fail late or silently train nothing.
 
     Raises:
         InputError: naming the option.
@@ -117,17 +105,17 @@ def check_options(options: ReinforceOptions, training: ReinforceConfig) -> None:
     check_values(options)
     if training.mask_truncated_completions and options.rollouts_from == "tree":
         raise InputError(
-            "mask_truncated_completions would leave out every path of a tree: they end without an end token"
+            "mask_truncated_completions would exclude every path of a tree, since paths end without an end token"
         )
     if training.use_vllm and options.rollouts_from != "grpo":
-        raise InputError("use_vllm is of rollouts from grpo; for tree and samples a vLLM server is given as server")
+        raise InputError("use_vllm applies to rollouts from grpo; for tree and samples, give a vLLM server as server")
 
 
 class _Notes(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Says what judges and rollouts note as soon as they note it; a note of which only numbers grow is not said again.
+    """Reports notes of judges and rollouts as they arise; a note in which only numbers grow is not repeated.
 
     Attributes:
-        sources: whose notes.
+        sources: objects with notes.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -136,7 +124,7 @@ class _Notes(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         self._said: set[str] = set()
 
     def notes(self) -> list[str]:
-        """All notes, as they are now."""
+        """Return all current notes."""
         return [note for source in self.sources for note in source.notes]
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
@@ -155,19 +143,14 @@ def _trainer(
     stack: ExitStack,
     progress: Progress,
 ) -> GRPOSeams:
-    """REINFORCE++ on rollouts, or TRL's GRPO; `stack` closes what judges and rolls out."""
+    """Make the trainer: REINFORCE++ on rollouts, or TRL's GRPO; `stack` closes judges and rollouts."""
     values = stack.enter_context(closing(open_values(options)))
     rollouts = None
     if options.rollouts_from != "grpo":
         rollouts = stack.enter_context(closing(make_rollouts(options, training, data, values)))
     told.sources += [values, *([] if rollouts is None else [rollouts])]
-    model = load_trainable(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    own = model.generation_config.eos_token_id
-    ends = [*data.stop_token_ids, *(own if isinstance(own, list) else [own]), data.tokenizer.eos_token_id]
-    ends = list(dict.fromkeys(end for end in ends if end is not None))
-    model.generation_config.eos_token_id = ends
-    if options.chat_template is not None:
-        data.tokenizer.chat_template = template_text(data.tokenizer, options.chat_template)  # saved with the model
+    model = load_policy(options, data.tokenizer, data.stop_token_ids)
+    ends = model.generation_config.eos_token_id
     behaviours = tuple(data.functional)
     bar = RichProgressCallback(progress, f"reinforce, {options.rollouts_from}", shown="reward")
     common: dict[str, Any] = {
@@ -188,21 +171,17 @@ def _trainer(
             trainer.rendered_prompts = True
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and rollouts is not None:
         raise InputError(
-            "weights that are spread over processes can't be sampled from here; start without FSDP and DeepSpeed, or "
-            "take rollouts from grpo with use_vllm"
+            "weights that are sharded over processes can't be sampled from here; start without FSDP and DeepSpeed, or "
+            "use rollouts from grpo with use_vllm"
         )
     without_printing(trainer)
     return trainer
 
 
-def _finish(
-    options: ReinforceOptions,
-    data: QuestionData,
-    told: _Notes,
-    run: RunDirectory,
-    log: Log,
-    generations: Generations,
-) -> None:
-    """Write what is beside the model, the log and the answers."""
-    notes = [*data.notes, *([SERVER_NOTE] if options.server else []), *told.notes()]
-    write_reinforce_report(run.results / REPORT_FILE, options, log, generations, notes)
+JOB = TrainingJob(
+    check=check_options,
+    load=lambda options, training: load_questions(options),
+    train=reinforce,
+    tables=lambda log: [numbers_table(log), behaviours_table(log)],
+    curves=curves,
+)

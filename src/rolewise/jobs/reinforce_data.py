@@ -1,4 +1,4 @@
-"""What `rolewise reinforce` reads: questions as the policy's chat template writes them, with their answers."""
+"""Data of `rolewise reinforce`: questions rendered with the policy's chat template, and their answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from rolewise.core.plugins import load_plugins
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.evaluation.prompting import Prompter
 from rolewise.jobs.questions import read_questions
-from rolewise.jobs.reinforce_options import ReinforceOptions
+from rolewise.options.training import ReinforceOptions
 from rolewise.training.functional_tokens import functional_token_ids
 from rolewise.training.models import load_tokenizer
 
 
 @dataclass(frozen=True)
 class QuestionData:
-    """Questions to train on and to measure on.
+    """Questions for training and for evaluation.
 
     Attributes:
-        tokenizer: the model's.
-        behaviours: that the policy may have tokens for.
-        functional: opening and closing token of each behaviour, by its name; empty for a model without them.
+        tokenizer: the model's tokenizer.
+        behaviours: behaviours that the policy may have tokens for.
+        functional: opening and closing token of each behaviour, by name; empty for a model without them.
         train: columns `id`, `prompt` (the template's whole output), `question` and `reference`; no two rows with the
             same prompt.
         eval: the same, or None.
         stop_token_ids: tokens that end a turn in this template.
-        digest: of train and eval.
-        notes: for the user.
-        rejected: records that were left out.
+        digest: digest of train and eval.
+        notes: notes for the user.
+        rejected: skipped records.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -51,8 +51,8 @@ def load_questions(options: ReinforceOptions) -> QuestionData:
     """Read and render the questions.
 
     Raises:
-        InputError: for data that can't be used, a model without functional tokens where a tree is to be searched, or if
-            no question is left.
+        InputError: for unusable data, a model without functional tokens if trees are to be searched, or if no question
+            is left.
     """
     load_plugins(split_list(options.plugin or ""))
     behaviours = behaviours_of(options.model, options.behaviours)
@@ -83,15 +83,15 @@ def _functional(
         return functional_token_ids(tokenizer, behaviours)
     except InputError as error:
         if options.rollouts_from == "tree":
-            raise InputError(f"{options.model}: {error}, or take --rollouts-from samples") from error
-        notes.append(f"{options.model} has no functional tokens; its answers count as one step each.")
+            raise InputError(f"{options.model}: {error}, or use --rollouts-from samples") from error
+        notes.append(f"{options.model} has no functional tokens; each of its answers counts as one step.")
         return {}
 
 
 def _rows(
     path: str, prompter: Prompter, options: ReinforceOptions, notes: list[str], rejected: list[Rejected]
 ) -> Dataset:
-    """Questions of a source, each once; counts of those that are left out go to `notes`."""
+    """Return the questions of a source, each once; counts of skipped ones go to `notes`."""
     columns: dict[str, list[str | None]] = {"id": [], "prompt": [], "question": [], "reference": []}
     needs_answer = options.value == "math" and options.process_reward is None
     seen: set[str] = set()
@@ -118,12 +118,14 @@ def _rows(
             for column, value in zip(columns.values(), row, strict=True):
                 column.append(value)
     left_out = {
-        "are there twice and taken once": twice,
-        "have no answer to compare with and are left out": without_answer,
-        f"are longer than max_prompt_length {options.max_prompt_length} tokens and left out": too_long,
+        "are duplicates and are used once": twice,
+        "have no answer to compare with and are skipped": without_answer,
+        f"are longer than max_prompt_length {options.max_prompt_length} tokens and are skipped": too_long,
     }
     told = [f"{count} questions {what}" for what, count in left_out.items() if count]
     if not columns["id"]:
-        raise InputError(f"{path}: holds no question to train on ({'; '.join(told) or 'it is empty'}); give others")
+        raise InputError(
+            f"{path}: contains no question to train on ({'; '.join(told) or 'it is empty'}); give other data"
+        )
     notes += [f"{path}: {text}." for text in told]
     return Dataset.from_dict(columns)

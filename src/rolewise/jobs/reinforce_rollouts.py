@@ -1,4 +1,4 @@
-"""Where the paths of `rolewise reinforce` come from, by its options."""
+"""Rollouts of `rolewise reinforce`, from its options."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -6,7 +6,7 @@ from rolewise.engines.base import Sampling
 from rolewise.engines.transformers_engine import TransformersEngine
 from rolewise.jobs.engines import open_engine
 from rolewise.jobs.reinforce_data import QuestionData
-from rolewise.jobs.reinforce_options import ReinforceOptions
+from rolewise.options.training import ReinforceOptions
 from rolewise.search.policies import TokenPolicy
 from rolewise.search.sampled_rollouts import OpenEngine, SampledRollouts
 from rolewise.search.settings import SearchSettings
@@ -16,7 +16,7 @@ from rolewise.training.reinforce import ReinforceConfig
 
 
 def search_settings(options: ReinforceOptions, training: ReinforceConfig) -> SearchSettings:
-    """Settings of the search; how it samples is TRL's `temperature`, `top_p` and `top_k`.
+    """Return the settings of the search; sampling uses TRL's `temperature`, `top_p` and `top_k`.
 
     Raises:
         InputError: for a setting out of range.
@@ -28,15 +28,15 @@ def search_settings(options: ReinforceOptions, training: ReinforceConfig) -> Sea
         step_tokens=options.step_tokens,
         temperature=training.temperature,
         top_p=training.top_p,
-        top_k=max(training.top_k, 0),  # TRL has -1 for all in some versions
+        top_k=max(training.top_k, 0),  # in some versions, TRL uses -1 for all
     )
 
 
 def make_rollouts(
     options: ReinforceOptions, training: ReinforceConfig, data: QuestionData, values: Values
 ) -> TreeRollouts | SampledRollouts:
-    """Rollouts by tree search or plain sampling, with an engine over the model in training or a server; whoever makes
-    them closes them.
+    """Make rollouts by tree search or plain sampling, with an engine over the model in training or a server; the caller
+    closes them.
 
     Raises:
         InputError: for settings out of range.
@@ -46,7 +46,7 @@ def make_rollouts(
     if options.rollouts_from == "tree":
         policy = TokenPolicy(data.tokenizer, data.behaviours, options.chat_template)
         settings = search_settings(options, training)
-        return TreeRollouts(engine, policy, values, settings, options.paths)  # type: ignore[arg-type]  # checked there
+        return TreeRollouts(engine, policy, values, settings, options.paths)
     sampling = Sampling(
         max_new_tokens=training.max_completion_length,
         temperature=training.temperature,
@@ -59,7 +59,7 @@ def make_rollouts(
 
 def _engine(options: ReinforceOptions, tokenizer: PreTrainedTokenizerBase) -> OpenEngine:
     if options.server is not None:
-        server = open_engine(options, tokenizer)  # now, so that one that is not there is known before anything is done
+        server = open_engine(options, tokenizer)  # now, so that a missing server is reported before any work
         return lambda model: server
     batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     return lambda model: TransformersEngine(model, tokenizer, **batch_size)

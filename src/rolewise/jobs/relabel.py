@@ -1,4 +1,4 @@
-"""Other roles for the same tokens, without a model: by another threshold, or by hand. `rolewise relabel`."""
+"""The job of `rolewise relabel`: new roles for the same tokens without a model, by another threshold or by hand."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -21,10 +21,11 @@ from rolewise.data.labelled import (
 )
 from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.options import KEEP
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.calibration import threshold_by_format_error
-from rolewise.labelling.classify import LossLabels, check_classification
+from rolewise.labelling.classify import LossLabels
+from rolewise.labelling.settings.shad import check_classification
+from rolewise.options.labelling import KEEP
 
 
 def relabel(
@@ -36,36 +37,32 @@ def relabel(
     format_quantile: float | str | None = KEEP,
     patches: Sequence[str | Path] = (),
 ) -> LabelResult:
-    """Classify a data set's stored losses anew, apply corrections made by hand, and write the result whole or not.
+    """Reclassify a data set's stored losses, apply manual corrections, and write the result atomically.
 
-    Corrections that were applied before are applied again, then the new ones in order: a correction outlives every
-    threshold.
+    Earlier corrections are applied again, then the new ones in order: a correction survives every threshold.
 
     Args:
-        path: a labelled data set; it stays as it is. Without losses, as the regex leaves it, its roles stand and only
+        path: a labelled data set, which is not modified. Without losses, as with the regex, its roles stay and only
             patches can be applied.
-        output: directory to make, of the same kind.
-        threshold: LD above it is reasoning, in nats; None: the data set's own.
-        format_error: instead of it: the lowest threshold from 0 on that calls at most this share of the sure format
-            tokens reasoning; see `labelling.calibration`.
-        format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
-            split; "keep": the data set's own.
-        patches: files as `rolewise.data.patch` describes.
+        output: directory to create, of the same kind.
+        threshold: tokens with an LD above it are reasoning, in nats; None: the data set's own.
+        format_error: alternative to `threshold`: the lowest threshold from 0 that labels at most this share of the
+            sure format tokens as reasoning; see `labelling.calibration`.
+        format_quantile: boilerplate with a base loss below this quantile of boilerplate's base losses is FORMAT; None
+            for no split; "keep": the data set's own.
+        patches: files as described in `rolewise.data.patch`.
 
     Raises:
-        InputError: if there is no such data set or it holds no losses to classify, for a threshold, share or quantile
-            that is no finite number in its range, two ways to say the threshold, data without sure format tokens where
-            they are to decide it, a patch that does not fit, or an output that can't be written or holds something
-            else.
+        InputError: if there is no such data set or it has no losses to classify, for a threshold, share or quantile
+            that is not a finite number in its range, both a threshold and a share, data without the sure format tokens
+            that a share needs, a patch that does not fit, or an output that can't be written or holds something else.
     """
     labelled = load_labelled(path)
     has_losses = labelled.info.threshold is not None
     asked_anew = threshold is not None or format_error is not None or format_quantile != KEEP
     if not has_losses and (asked_anew or not patches):
         lacks = "has no threshold to move" if labelled.info.model_hash else "measures no losses"
-        raise InputError(
-            f"{path}: labelled by {labelled.info.method}, which {lacks}; there is nothing to classify anew"
-        )
+        raise InputError(f"{path}: labelled by {labelled.info.method}, which {lacks}; there is nothing to reclassify")
     choices: dict[str, Any] = {
         "threshold": _threshold(labelled, threshold, format_error),
         "format_quantile": labelled.info.format_quantile if format_quantile == KEEP else format_quantile,
@@ -110,11 +107,11 @@ def relabel(
 
 
 def _threshold(labelled: LabelledData, threshold: float | None, format_error: float | None) -> float | None:
-    """The threshold that is asked for, one way or the other, or the data set's own."""
+    """Return the requested threshold, given directly or as a share, or the data set's own."""
     if format_error is None:
         return labelled.info.threshold if threshold is None else threshold
     if threshold is not None:
-        raise InputError("give threshold or format_error, not both: the share decides the threshold")
+        raise InputError("give threshold or format_error, not both: the share determines the threshold")
     try:
         return threshold_by_format_error(labelled.samples(), format_error)
     except InputError as error:
@@ -122,7 +119,7 @@ def _threshold(labelled: LabelledData, threshold: float | None, format_error: fl
 
 
 def _settings(info: LabelledInfo, choices: dict[str, Any], calibrated: dict[str, Any]) -> dict[str, Any]:
-    """The data set's settings with those that were chosen; a share goes with the threshold that it gave."""
+    """Return the data set's settings with the chosen ones; a share is recorded with the resulting threshold."""
     settings = {**info.settings, **choices, **calibrated}
     if not calibrated and choices["threshold"] != info.threshold:
         settings.pop("format_error", None)
@@ -130,7 +127,7 @@ def _settings(info: LabelledInfo, choices: dict[str, Any], calibrated: dict[str,
 
 
 def _as_options(choices: dict[str, Any], format_error: float | None) -> dict[str, Any]:
-    """The settings as the command takes them; a data set without losses has none."""
+    """Return the settings as the command accepts them; a data set without losses has none."""
     if choices["threshold"] is None:
         return {}
     quantile = choices["format_quantile"]

@@ -1,6 +1,6 @@
 """Rejection sampling for RSFT: a model answers each question several times, right answers become conversations.
 
-What `rolewise sample` runs. The result is read by `rolewise label` and `rolewise sft` like any conversations.
+This is the job of `rolewise sample`. `rolewise label` and `rolewise sft` read the result like any conversations.
 """
 
 import json
@@ -28,8 +28,8 @@ from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.rejection_sampling import RejectionSampling, answered, right_answers
 from rolewise.evaluation.runner import Runner
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.sample_options import SampleOptions
-from rolewise.jobs.served import check_finished, check_resumed
+from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.options.answers import SampleOptions
 from rolewise.reporting.html import Table
 
 CONVERSATIONS_FILE = "conversations.jsonl"
@@ -39,20 +39,20 @@ LOG_FILE = "log.jsonl"
 ENGINE_FILE = "engine.json"
 NOTES_FILE = "notes.json"
 ELSEWHERE = {"model", "data", "output", "server", "served_model", "api_key", "concurrency", "batch_size", "plugin"}
-"""Options that say where things lie and how fast it goes: they change nothing in the answers, or in the case of
-`served_model` what is served is looked at itself."""
+"""Options for locations and speed: they do not affect the answers. For `served_model`, the served model itself is
+checked."""
 
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What came of it.
+    """Numbers of a sampling run.
 
     Attributes:
-        questions: that were asked, `unchecked` more were not, since nothing in them can be checked.
-        answers: to them, and how many of these are right.
-        without: questions to which no answer is right.
+        questions: questions asked; `unchecked` others were not, since they contain nothing to check.
+        answers: answers to them, of which `right` are right.
+        without: questions without a right answer.
         kept: conversations written.
-        notes: what a reader must know, e.g. what the chat template has no place for.
+        notes: notes for the reader, e.g. on input that the chat template can't represent.
     """
 
     questions: int
@@ -66,8 +66,8 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """A finished sampling: where it lies, `conversations` to train on, what it says of itself, and what the user must
-    know of one that was finished before."""
+    """A finished sampling run: its path, the `conversations` to train on, its summary, and notes for the user if it had
+    been finished before."""
 
     path: Path
     conversations: Path
@@ -77,10 +77,10 @@ class SampleResult:
 
 
 def sample(options: SampleOptions, progress: Progress | None = None) -> SampleResult:
-    """Sample, check and write to `options.output`, whole or not at all; a killed run loses no question that was done.
+    """Sample, check and write atomically to `options.output`; a killed run loses no finished question.
 
     Raises:
-        InputError: for data, a model, a checker or options that can't be used, or an output that holds something else.
+        InputError: for unusable data, model, checker or options, or an output that holds something else.
         EngineError: if the server goes away.
     """
     load_plugins(split_list(options.plugin or ""))
@@ -97,7 +97,7 @@ def sample(options: SampleOptions, progress: Progress | None = None) -> SampleRe
             conversations, checker, samples=options.samples, max_new_tokens=options.max_new_tokens
         )
         if not suite.examples():
-            raise InputError(f"{options.data}: holds no reference that check {options.check} can read; give another")
+            raise InputError(f"{options.data}: has no reference that check {options.check} can read; give another")
         settings = asdict(options)
         identity = {
             "model": engine_fingerprint(options),
@@ -145,7 +145,7 @@ def _play(
         for played in Runner(engine, prompter, sampling).play(suite, left):
             notes = list(dict.fromkeys([*earlier_notes, *prompter.notes, *engine.notes]))
             if notes != said:
-                write_json(run.work / NOTES_FILE, said := notes)  # before the answer: it is not asked for again
+                write_json(run.work / NOTES_FILE, said := notes)  # before the answer, which is not requested again
             log.add(played)
             total, count = total + played.verdict.score, count + 1
             progress.update(task, completed=count, description=f"sample · {total / count:.1%} right")
@@ -153,7 +153,7 @@ def _play(
 
 def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Rejected], run: RunDirectory) -> None:
     by_id = {record["id"]: record for record in PlayedLog(run.work / LOG_FILE).records()}
-    # In the data's order whatever the order in which they ended, so that equal runs give equal files.
+    # In the data's order, not in the order of completion, so that equal runs give equal files.
     details = [(example.data, by_id[example.id]) for example in suite.examples()]
     kept = [
         answered(question, answer)
@@ -180,7 +180,7 @@ def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Reje
 
 
 def _notes(run: RunDirectory) -> list[str]:
-    """What was noted so far, in earlier starts too."""
+    """Return the notes so far, including those of earlier starts."""
     path = run.work / NOTES_FILE
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
@@ -191,11 +191,11 @@ def _read(path: Path, *, was_finished: bool) -> SampleResult:
 
 
 def summary_table(summary: SampleSummary) -> Table:
-    """The summary for people."""
+    """Return the summary as a table."""
     share = summary.right / summary.answers if summary.answers else 0.0
     rows: list[list[str | float]] = [
         ["questions", summary.questions],
-        ["left out, nothing to check by", summary.unchecked],
+        ["skipped, nothing to check", summary.unchecked],
         ["answers", summary.answers],
         ["right", f"{summary.right:,} ({share:.1%})"],
         ["questions without a right answer", summary.without],

@@ -1,4 +1,4 @@
-"""Tree search over questions: what `rolewise search` runs, and what `rolewise solve` builds on."""
+"""Tree search over questions: the job of `rolewise search` and the basis of `rolewise solve`."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
 from rolewise.core.run_directory import RunDirectory
+from rolewise.core.statistics import wilson
 from rolewise.data.chat_template import template_text
 from rolewise.data.readers import describe_rejects, write_rejected
 from rolewise.data.render import tokenizer_fingerprint
-from rolewise.evaluation.statistics import wilson
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.path_judges import check_values, open_values, values_identity
 from rolewise.jobs.questions import Questions, read_questions
-from rolewise.jobs.search_options import SearchOptions
-from rolewise.jobs.served import check_finished, check_resumed
-from rolewise.jobs.values import check_values, open_values, values_identity
+from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.options.answers import SearchOptions
 from rolewise.reporting.content import Table
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
@@ -53,10 +53,10 @@ ELSEWHERE = {
     "trees",
     "vote",
 }
-"""Options that change nothing in the trees: where things lie, how fast it goes, what is made of them."""
-GUIDED = "The references guided the search; how good answers are without them, rolewise solve tells."
+"""Options that do not affect the trees: locations, speed, further use of the trees."""
+GUIDED = "The references guided the search; rolewise solve measures the answers without them."
 NODES_ON_PAGE = 100_000
-"""Of trees in the report; `rolewise view` shows others."""
+"""Maximum number of nodes, over all trees, in the report; `rolewise view` shows more."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class SearchResult:
     Attributes:
         path: its directory, with `trees.jsonl`.
         summary: the numbers of `summary.json`.
-        notes: what a reader must know.
-        was_finished: whether nothing was left to do.
+        notes: notes for the reader.
+        was_finished: True if the search had already been finished.
     """
 
     path: Path
@@ -78,7 +78,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A search that can begin: what its options name has been read and looked at."""
+    """A search that is ready to start: the inputs that its options name have been read and checked."""
 
     tokenizer: PreTrainedTokenizerBase
     policy: Policy
@@ -88,14 +88,13 @@ class Prepared:
 
 
 def search_trees(options: SearchOptions, progress: Progress | None = None) -> SearchResult:
-    """Search a tree for each question and write to `options.output`, whole or not at all.
+    """Search a tree for each question and write the result atomically to `options.output`.
 
-    A killed run loses no rollout that had ended; one rollout at a time in a tree given, its results are those of an
-    undisturbed run, up to the rounding of the model's arithmetic.
+    A killed run loses no finished rollout. With one rollout at a time per tree, its results equal those of an
+    uninterrupted run, up to the rounding of the model's arithmetic.
 
     Raises:
-        InputError: for questions, a model, a value or options that can't be used, or an output that holds something
-            else.
+        InputError: for unusable questions, model, value or options, or an output that holds something else.
         EngineError: if the server goes away.
     """
     prepared = prepare(options)
@@ -116,20 +115,20 @@ def search_trees(options: SearchOptions, progress: Progress | None = None) -> Se
 
 
 def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepared:
-    """Read what the options name, all but the model.
+    """Read the inputs that the options name, except the model.
 
     Args:
-        options: of the search.
-        questions: instead of those of `options.data`.
+        options: options of the search.
+        questions: questions to use instead of those in `options.data`.
 
     Raises:
-        InputError: for what can't be used.
+        InputError: for an unusable input.
     """
     load_plugins(split_list(options.plugin or ""))
     tokenizer = open_tokenizer(options)
     behaviours = behaviours_of(options.model, options.behaviours)
     policy, notes = _policy(options, tokenizer, behaviours)
-    check_values(options)  # an unknown name is said before any work
+    check_values(options)  # reports an unknown name before any work
     if questions is None:
         questions = read_questions(
             options.data, format=options.format, skip_invalid=options.skip_invalid, limit=options.limit
@@ -152,12 +151,12 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
 def grow(
     options: SearchOptions, prepared: Prepared, run: RunDirectory, progress: Progress, *, blind: bool = False
 ) -> list[Tree]:
-    """The trees in the order of the questions, those of an earlier start gone on with.
+    """Return the trees in the order of the questions, continuing those of an earlier start.
 
-    The engine's description is left in the run's working directory, and notes are (`notes_of`).
+    The engine's description and the notes (`notes_of`) are written to the run's working directory.
 
     Args:
-        blind: the questions have no references, and nothing is to be said of that.
+        blind: the questions have no references; do not report that.
     """
     questions = prepared.questions.questions
     keeper = _Keeper(run.work / KEPT_TREES, questions)
@@ -177,7 +176,7 @@ def grow(
             notes = _Notes(run.work / NOTES_FILE, lambda: [*trees.notes, *values.notes, *engine.notes])
 
             def after_rollout(tree: Tree) -> None:
-                notes.keep()  # before the tree: one that has ended is not looked at again
+                notes.keep()  # before the tree: a finished tree is not processed again
                 keeper.keep(tree)
                 bar.rollout(tree)
 
@@ -194,12 +193,12 @@ def grow(
 
 
 def notes_of(prepared: Prepared, run: RunDirectory) -> list[str]:
-    """What a reader must know of the trees that `grow` gave, of all starts of the run."""
+    """Return the notes for the reader on the trees from `grow`, over all starts of the run."""
     return list(dict.fromkeys([*prepared.notes, *_kept(run.work / NOTES_FILE, [])]))
 
 
 def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
-    """The numbers that tell a search: how many trees, how large, how often right."""
+    """Return the numbers that describe a search: how many trees, how large, how often right."""
     known = [tree for tree in trees if tree.question.reference is not None]
     leaves = [(tree, tree.nodes[number]) for tree in trees for number in dict.fromkeys(tree.rollouts)]
     ended: dict[str, int] = {}
@@ -224,13 +223,13 @@ def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
 
 
 def summary_table(summary: dict[str, Any], note: str = GUIDED) -> Table:
-    """The summary for people; shares with Wilson's 95 % intervals over questions."""
+    """Return the summary as a table; shares have Wilson's 95 % intervals over questions."""
     rows: list[list[str | float]] = [
-        ["questions, and those with a reference", f"{summary['questions']:,}, {summary['with_reference']:,}"],
+        ["questions, of which with a reference", f"{summary['questions']:,}, {summary['with_reference']:,}"],
         ["rollouts", f"{summary['rollouts']:,}"],
         ["steps in the trees", f"{summary['nodes']:,}"],
-        ["paths, and those with an answer", f"{summary['paths']:,}, {summary['paths_with_answer']:,}"],
-        ["steps of a path", f"{summary['mean_depth']:.1f}"],
+        ["paths, of which with an answer", f"{summary['paths']:,}, {summary['paths_with_answer']:,}"],
+        ["steps per path", f"{summary['mean_depth']:.1f}"],
         ["tokens generated", f"{summary['generated_tokens']:,}"],
         ["ended by", ", ".join(f"{name} {count:,}" for name, count in sorted(summary["ended"].items()))],
     ]
@@ -240,7 +239,7 @@ def summary_table(summary: dict[str, Any], note: str = GUIDED) -> Table:
 
 
 def write_report(path: Path, trees: Sequence[Tree], title: str, tables: Sequence[Table], notes: Sequence[str]) -> None:
-    """The page of the first trees, as many as a browser opens without a pause."""
+    """Write the page of the first trees, as many as a browser opens without delay."""
     shown: list[Tree] = []
     nodes = 0
     for tree in trees:
@@ -255,19 +254,18 @@ def write_report(path: Path, trees: Sequence[Tree], title: str, tables: Sequence
 def _policy(
     options: SearchOptions, tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet
 ) -> tuple[Policy, list[str]]:
-    """How steps are asked for, and what is to be said of the choice."""
+    """Return the policy that requests steps, and a note on the choice."""
     if options.policy == "prompts":
         return PromptPolicy(tokenizer, behaviours, options.chat_template), []
     has_them = set(behaviours.tokens) <= set(tokenizer.get_vocab())
     if options.policy == "tokens" or has_them:
         return TokenPolicy(tokenizer, behaviours, options.chat_template), []
-    said = "The model has no functional tokens: it is asked for each kind of step by a prompt (policy prompts)"
+    said = "The model has no functional tokens: it is prompted for each kind of step (policy prompts)"
     return PromptPolicy(tokenizer, behaviours, options.chat_template), [said]
 
 
 class _Keeper:
-    """Keeps each tree in a file of its own after every rollout, so that a kill costs no more than the rollouts under
-    way."""
+    """Saves each tree to its own file after every rollout, so that a kill loses only the rollouts in progress."""
 
     def __init__(self, folder: Path, questions: Sequence[Question]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,11 +273,11 @@ class _Keeper:
         self._places = {question.id: place for place, question in enumerate(questions)}
 
     def keep(self, tree: Tree) -> None:
-        """Write the tree as it is now."""
+        """Write the current state of the tree."""
         write_text(self._path(tree.question.id), json.dumps(tree.as_record(), ensure_ascii=False))
 
     def trees(self) -> dict[str, Tree]:
-        """What was kept, by the questions' ids."""
+        """Return the saved trees, by question id."""
         kept = {}
         for name in self._places:
             path = self._path(name)
@@ -287,7 +285,7 @@ class _Keeper:
                 try:
                     kept[name] = tree_from(json.loads(path.read_bytes()))
                 except (ValueError, InputError) as error:
-                    raise InputError(f"{path}: {error}; remove it to search this question anew") from error
+                    raise InputError(f"{path}: {error}; remove it to search this question again") from error
         return kept
 
     def _path(self, question: str) -> Path:
@@ -295,14 +293,14 @@ class _Keeper:
 
 
 class _Notes:
-    """Keeps what is to be said, with what earlier starts of the run had to say."""
+    """Saves notes, together with those of earlier starts of the run."""
 
     def __init__(self, path: Path, said: Callable[[], list[str]]) -> None:
         self._path, self._said = path, said
         self._earlier = self._latest = list(_kept(path, []))
 
     def keep(self) -> None:
-        """Write down what is to be said by now."""
+        """Write the notes so far."""
         notes = [*self._earlier, *self._said()]
         if notes != self._latest:
             write_json(self._path, notes)
@@ -310,7 +308,7 @@ class _Notes:
 
 
 class _Bar:
-    """Rollouts done, and of the questions done how many found a right answer, unless the search is blind."""
+    """Progress bar of rollouts; unless the search is blind, also counts finished questions with a right answer."""
 
     def __init__(
         self, progress: Progress, questions: int, rollouts: int, begun: dict[str, Tree], *, blind: bool
@@ -324,14 +322,14 @@ class _Bar:
         self._task = progress.add_task("search", total=questions * rollouts, completed=completed)
 
     def rollout(self, tree: Tree) -> None:
-        """A rollout has ended, and perhaps its tree."""
+        """Count a finished rollout, and its tree if that has ended."""
         self._counted[tree.question.id] = self._counted.get(tree.question.id, 0) + 1
         if tree.ended is not None:
-            self.ended(tree)  # first: the line of the last rollout tells of its tree, too
+            self.ended(tree)  # first, so that the line of the last rollout includes its tree
         self._progress.advance(self._task)
 
     def ended(self, tree: Tree) -> None:
-        """A tree has ended; said twice it counts once."""
+        """Count a finished tree; a repeated call counts once."""
         if tree.question.id in self._ended:
             return
         self._ended.add(tree.question.id)
@@ -340,7 +338,7 @@ class _Bar:
         if not self._blind:
             said += f", {self._right} with a right answer"
         self._progress.update(self._task, description=said)
-        # What a tree that ended early leaves out is done, too.
+        # Rollouts that a tree skips by ending early count as done, too.
         self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))
 
 

@@ -1,4 +1,4 @@
-"""The fine-tuning job: labelled data in, a model or adapter out. What `rolewise sft` runs."""
+"""The job of `rolewise sft`: fine-tunes a model or adapter on labelled data."""
 
 import copy
 
@@ -10,11 +10,11 @@ from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.jobs.options import MAX_LENGTH, SFTOptions
 from rolewise.jobs.sft_data import TrainingData, load_training_data
-from rolewise.jobs.sft_report import REPORT_FILE, roles_table, write_sft_report
-from rolewise.jobs.trainer_settings import check_trainer, refuse_differing
+from rolewise.jobs.sft_report import curves, roles_table
+from rolewise.jobs.trainer_settings import check_trainer
 from rolewise.jobs.training_run import (
+    TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
@@ -22,6 +22,7 @@ from rolewise.jobs.training_run import (
     told_by_libraries,
     without_printing,
 )
+from rolewise.options.training import SFTOptions
 from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import stop_at_turn_ends
 from rolewise.training.labelled_rows import token_counts
@@ -31,6 +32,7 @@ from rolewise.training.models import (
     lora_config,
 )
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.settings import MAX_LENGTH
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
 from rolewise.weighting import Weighting, make_weighting
 
@@ -41,31 +43,30 @@ def fine_tune(
     progress: Progress | None = None,
     data: TrainingData | None = None,
 ) -> TrainingResult:
-    """Fine-tune and write the result to `options.output`, whole or not at all; a killed run goes on from a checkpoint.
+    """Fine-tune and write the result atomically to `options.output`; a killed run resumes from a checkpoint.
 
-    `training.output_dir` is ignored: checkpoints lie in the run's working directory until it is done.
+    `training.output_dir` is ignored: checkpoints stay in the run's working directory until it is done.
 
     Args:
-        options: what to tune, on what, and how.
+        options: model, data and method of the fine-tuning.
         training: settings of the trainer.
-        progress: where to show it; None shows nothing.
-        data: of `load_training_data`, where it has been called already.
+        progress: progress display; None shows nothing.
+        data: result of `load_training_data`, if it has already been called.
 
     Raises:
-        InputError: for data, model or options that can't be used, or an output that holds something else.
+        InputError: for unusable data, model or options, or an output that holds something else.
     """
     check_training(training)
-    refuse_differing(options, training)
     load_plugins(split_list(options.plugin or ""))
     start_processes(options)
-    weighting = make_weighting(
-        options.weighting, inv_tau=options.inv_tau, alpha=options.alpha, format_weight=options.format_weight
-    )
-    data = data or load_training_data(options)
+    weighting = make_weighting(training.weighting, training.weighting_args)
+    data = data or load_training_data(options, training)
     if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
-        raise InputError("eval_strategy needs data to measure on; give eval_data or eval_share")
+        raise InputError("eval_strategy needs evaluation data; give eval_data or eval_share")
     if training.eval_strategy == IntervalStrategy.NO and data.eval is not None:
-        raise InputError("eval_strategy no never measures; leave eval_data and eval_share out, or give another one")
+        raise InputError(
+            "eval_strategy no never evaluates; leave eval_data and eval_share out, or choose another strategy"
+        )
     progress = progress or Progress(disable=True)
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
@@ -78,10 +79,9 @@ def fine_tune(
         prompts=[(str(data.tokenizer.decode(ids)), ids) for ids in prompts],
         answer_tokens=options.generation_tokens,
         logged=("loss", "eval_loss"),
-        finish=lambda run, log, generations: write_sft_report(
-            run.results / REPORT_FILE, options, log, generations, data.notes
-        ),
-        tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
+        job=JOB,
+        subtitle=f"{options.model} tuned on {options.data} with weighting {training.weighting}",
+        notes=lambda: data.notes,
         identity={"behaviours": None if behaviours is None else behaviours.as_record()},
         behaviours=behaviours or taught_behaviours(options.model),
     )
@@ -95,8 +95,8 @@ def _trainer(
     data: TrainingData,
     progress: Progress,
 ) -> WeightedSFTTrainer:
-    if options.max_length is None and training.max_length == MAX_LENGTH:
-        # Nobody asked for a cut: labelled samples stay as long as they were labelled.
+    if training.max_length is None:
+        # No cut was requested: labelled samples keep their full length.
         training = copy.copy(training)
         training.max_length = max(MAX_LENGTH, *(int(token_counts(r).max()) for r in (data.train, data.eval) if r))
     model = load_trainable(
@@ -107,11 +107,11 @@ def _trainer(
     )
     peft_config = lora_config(options.rank) if options.lora else None
     if options.behaviours is not None:
-        # As the model came with it: the data's tokenizer has these tokens already, and their rows would count as known.
+        # The model's original tokenizer: the data's already has these tokens, so their rows would count as known.
         tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
         model, _, peft_config = prepare_functional(model, tokenizer, find_behaviours(options.behaviours), peft_config)
     stop_at_turn_ends(model, data.tokenizer, data.train)
-    bar = RichProgressCallback(progress, f"train, {options.weighting}")
+    bar = RichProgressCallback(progress, f"train, {training.weighting}")
     with told_by_libraries():
         trainer = WeightedSFTTrainer(
             model=model,
@@ -128,19 +128,30 @@ def _trainer(
 
 
 def check_training(training: WeightedSFTConfig) -> None:
-    """Check what would fail late and in a library's words, or train nothing without a word.
+    """Check for settings that would fail late with a library's message, or silently train nothing.
 
     Raises:
         InputError: naming the option.
     """
     check_trainer(training)
     check_weighted(training)
+    if training.max_length is not None and training.max_length < 2:
+        raise InputError(f"max_length is {training.max_length}; it must be at least 2")
 
 
 def _prompts(rows: Dataset, count: int) -> list[list[int]]:
-    """Everything before the first assistant turn, of the first `count` rows."""
+    """Return everything before the first assistant turn, for the first `count` rows."""
     prompts = []
     for row in rows.select(range(min(count, len(rows)))):
         start = next(i for i, label in enumerate(row["labels"]) if label != -100)
         prompts.append(row["input_ids"][:start])
     return [prompt for prompt in prompts if prompt]
+
+
+JOB = TrainingJob(
+    check=lambda options, training: check_training(training),
+    load=load_training_data,
+    train=lambda options, training, progress, data, say: fine_tune(options, training, progress, data),
+    tables=lambda log: [roles_table(log), roles_table(log, "eval_")],
+    curves=curves,
+)

@@ -1,4 +1,4 @@
-"""What a fine-tuning reads: labelled data sets or plain conversations, as rows for the trainer."""
+"""Data of a fine-tuning: labelled data sets or plain conversations, as rows for the trainer."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,29 +18,31 @@ from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.data.sources import parse_sources
-from rolewise.jobs.options import MAX_LENGTH, WEIGHTINGS, SFTOptions
-from rolewise.labelling.labellers import PLANNED
+from rolewise.labelling.registry import LABELLERS
+from rolewise.options.training import SFTOptions
 from rolewise.roles.functional import functional_roles
 from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
 from rolewise.training.labelled_rows import cut_rows, whole_rows
 from rolewise.training.models import load_tokenizer
-from rolewise.weighting import make_weighting
+from rolewise.training.settings import MAX_LENGTH
+from rolewise.training.sft import WeightedSFTConfig
+from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
 
 FOR_CONVERSATIONS = ("format", "chat_template", "tool_format")
-"""Options that say how conversations are read; what is labelled has been read."""
+"""Options for reading conversations; labelled data has already been read."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows to train on and to measure on.
+    """Rows for training and for evaluation.
 
     Attributes:
-        tokenizer: the model's, with the chat template that the rows were written with, and with the functional tokens
-            of the behaviours that the options name.
-        digest: of train and eval.
-        chat_template: that the rows were written with, where it is not the tokenizer's own.
-        notes: about the rows, for the user.
-        rejected: conversations that were left out.
+        tokenizer: the model's tokenizer, with the chat template of the rows, and with the functional tokens of the
+            behaviours that the options name.
+        digest: digest of train and eval.
+        chat_template: template of the rows, if it is not the tokenizer's own.
+        notes: notes on the rows, for the user.
+        rejected: skipped conversations.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -52,31 +54,31 @@ class TrainingData:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def load_training_data(options: SFTOptions) -> TrainingData:
-    """Labelled data sets, or conversations; their tokens are all PLAIN, or have roles by the behaviours that the
+def load_training_data(options: SFTOptions, training: WeightedSFTConfig) -> TrainingData:
+    """Load labelled data sets, or conversations, whose tokens are all PLAIN or have roles by the behaviours that the
     options name (see `roles.functional`).
 
     Raises:
-        InputError: as `load_labelled` and `prepare`; for conversations with a weighting that needs roles; for two
-            data sets that do not go together.
+        InputError: as for `load_labelled` and `prepare`; for conversations with a weighting that needs roles; for two
+            incompatible data sets.
     """
     load_plugins(split_list(options.plugin or ""))
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     paths = [options.data, *([options.eval_data] if options.eval_data else [])]
     ignored = [name for name in FOR_CONVERSATIONS if getattr(options, name) is not None]
     if ignored and all(map(is_labelled, paths)):
-        raise InputError(f"{options.data}: is labelled, so {ignored[0]} would change nothing; leave it out")
+        raise InputError(f"{options.data}: is already labelled, so {ignored[0]} would change nothing; leave it out")
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
     notes = [] if behaviours is None else _add_tokens(tokenizer, behaviours)
-    data = _rows(options.data, options, tokenizer, behaviours)
+    data = _rows(options.data, options, training, tokenizer, behaviours)
     data = replace(data, notes=[*notes, *data.notes])
     if options.eval_data:
-        held_out = _rows(options.eval_data, options, tokenizer, behaviours)
+        held_out = _rows(options.eval_data, options, training, tokenizer, behaviours)
         own = tokenizer.chat_template
         if (held_out.chat_template or own) != (data.chat_template or own):
             raise InputError(
-                f"{options.eval_data}: written with another chat template than {options.data}; label it again with "
-                "the same --chat-template"
+                f"{options.eval_data}: rendered with a different chat template than {options.data}; label it again "
+                "with the same --chat-template"
             )
         data = replace(
             data,
@@ -87,12 +89,12 @@ def load_training_data(options: SFTOptions) -> TrainingData:
     elif options.eval_share:
         data = _split(data, options.eval_share)
     if data.chat_template is not None:
-        tokenizer.chat_template = data.chat_template  # saved with the model, which learns to answer in it
+        tokenizer.chat_template = data.chat_template  # saved with the model, which learns to answer in this template
     return data
 
 
 def _split(data: TrainingData, share: float) -> TrainingData:
-    """Hold conversations out: the samples of one are all on the same side."""
+    """Hold out conversations; all samples of a conversation stay on the same side."""
     sources = data.train["source"][:]
     names = list(dict.fromkeys(sources))
     count = round(len(names) * share)
@@ -101,51 +103,55 @@ def _split(data: TrainingData, share: float) -> TrainingData:
     held_out = {names[i] for i in np.random.default_rng(0).permutation(len(names))[:count]}
     parts = [[i for i, source in enumerate(sources) if (source in held_out) == wanted] for wanted in (False, True)]
     # In memory: otherwise the split is written as a cache file into the user's data set. `train_test_split` can't do
-    # that for a data set that lies on disk.
+    # that for a data set on disk.
     train, evaluation = (data.train.select(part, keep_in_memory=True) for part in parts)
     return replace(data, train=train, eval=evaluation)
 
 
 def _add_tokens(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet) -> list[str]:
-    """Add functional tokens to the tokenizer; returns what the user should know of it."""
+    """Add functional tokens to the tokenizer; return notes for the user."""
     wanted = len(behaviours.tokens)
     reused = wanted - len(add_to_tokenizer(tokenizer, behaviours))
-    return [f"{reused} of {wanted} functional tokens are in the model already and are used as they are."] * bool(reused)
+    return [f"{reused} of {wanted} functional tokens already exist in the model and are used unchanged."] * bool(reused)
 
 
 def _rows(
-    path: str, options: SFTOptions, tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet | None
+    path: str,
+    options: SFTOptions,
+    training: WeightedSFTConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    behaviours: BehaviourSet | None,
 ) -> TrainingData:
-    weighting = make_weighting(options.weighting)
+    weighting = make_weighting(training.weighting, training.weighting_args)
     needs_labels = (weighting.needs_roles and behaviours is None) or weighting.needs_scores
     locations = [source.location for source in parse_sources(path)]
     if len(locations) > 1 and any(map(is_labelled, locations)):
-        raise InputError(f"{path}: fine-tuning takes one labelled data set; mix the sources when you label them")
+        raise InputError(f"{path}: fine-tuning takes one labelled data set; mix the sources when labelling")
     if is_labelled(path) or (needs_labels and Path(path).is_dir()):
         labelled = load_labelled(path)
         info = labelled.info
         if behaviours is None and "behaviours" in info.settings and info.tokenizer != tokenizer_fingerprint(tokenizer):
             raise InputError(
-                f"{path}: labelled with functional tokens that the model has not; give the same --behaviours (rftt or "
+                f"{path}: labelled with functional tokens that the model lacks; give the same --behaviours (rftt or "
                 "a file)"
             )
         labelled = load_labelled(path, tokenizer_fingerprint=tokenizer_fingerprint(tokenizer))
         if weighting.needs_scores:
-            _check_scores(path, labelled, options)
-        rows, rejected, cuts = _cut(path, labelled.rows, options)
-        notes = [*info.notes, *_notes_on_roles(path, info, options), *cuts]
+            _check_scores(path, labelled, training.weighting)
+        rows, rejected, cuts = _cut(path, labelled.rows, training.max_length, options)
+        notes = [*info.notes, *_notes_on_roles(path, info, training.weighting, weighting), *cuts]
         return TrainingData(tokenizer, rows, None, digest(asdict(info)), info.chat_template, notes, rejected)
     if needs_labels:
         if not Path(path).exists():
             raise InputError(f"{path}: no such directory")
         raise InputError(
-            f"{path}: weighting {options.weighting} needs a labelled data set (a directory); make one: rolewise label"
+            f"{path}: weighting {training.weighting} needs a labelled data set (a directory); make one: rolewise label"
         )
     renderer = Renderer(
         tokenizer,
         chat_template=options.chat_template,
         tool_format=options.tool_format,
-        max_length=options.max_length or MAX_LENGTH,
+        max_length=training.max_length or MAX_LENGTH,
     )
     data = prepare(path, renderer, format=options.format, skip_invalid=options.skip_invalid, skip_cut=options.skip_cut)
     roles = [np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT) for sample in data.samples]
@@ -162,14 +168,15 @@ def _rows(
     contents = digest([data.sha256, renderer.fingerprint()])
     notes = [*data.notes, *describe_rejects(data.rejected)]
     if silent:
-        notes.append(f"{path}: no functional token stands in these conversations, so none is learnt from them")
+        notes.append(f"{path}: these conversations contain no functional token, so none is learned from them")
     rows = Dataset.from_dict(columns)
     return TrainingData(tokenizer, rows, None, contents, renderer.given_template, notes, data.rejected)
 
 
-def _cut(path: str, rows: Dataset, options: SFTOptions) -> tuple[Dataset, list[Rejected], list[str]]:
-    """Labelled rows cut to `max_length`, or those alone that it does not cut; what is left out; notes of either."""
-    length = options.max_length
+def _cut(
+    path: str, rows: Dataset, length: int | None, options: SFTOptions
+) -> tuple[Dataset, list[Rejected], list[str]]:
+    """Cut labelled rows to `max_length`, or skip those it would cut; return rows, skipped samples and notes."""
     if length is None:
         return rows, [], []
     if options.skip_cut:
@@ -183,39 +190,39 @@ def _cut(path: str, rows: Dataset, options: SFTOptions) -> tuple[Dataset, list[R
         return rows, [], []
     note = (
         f"{path}: max_length {length} cuts {len(lost):,} of {len(rows):,} samples: {sum(lost):,} tokens with loss are "
-        "lost, the ends of these answers with them. Raise it, or leave such samples out with --skip-cut."
+        "lost, including the ends of these answers. Raise it, or skip such samples with --skip-cut."
     )
     return rows, [], [note]
 
 
-def _check_scores(path: str, labelled: LabelledData, options: SFTOptions) -> None:
-    """Refuse losses that nobody measured, or that mean something else to a weighting of ours.
+def _check_scores(path: str, labelled: LabelledData, weighting: str) -> None:
+    """Reject losses that were not measured, or that mean something else to one of our weightings.
 
-    A plugin's weighting may read the losses of any method, SHAD's too.
+    A plugin's weighting may read the losses of any method, including SHAD's.
     """
-    method, weighting = labelled.info.method, options.weighting
+    method = labelled.info.method
     losses = labelled.rows.select_columns("tuned_loss").with_format("numpy")
     measured = not all(np.isnan(row["tuned_loss"]).all() for row in losses)
-    if weighting not in WEIGHTINGS:
+    if weighting not in WEIGHTINGS.own_names:
         if not measured:
             raise InputError(
                 f"{path}: labelled by {method}, which measures no losses, but weighting {weighting} reads them; label "
                 "with --method shad, rho or reward"
             )
         return
-    other = method in (*PLANNED, "regex", "transfer") and method != weighting
+    other = method in (*LABELLERS.own_names, "transfer") and method != weighting
     if other or not measured:
         raise InputError(
-            f"{path}: labelled by {method}, which gives no token rewards for weighting {weighting}; label with "
+            f"{path}: labelled by {method}, which provides no token rewards for weighting {weighting}; label with "
             "--method reward"
         )
 
 
-def _notes_on_roles(path: str, info: LabelledInfo, options: SFTOptions) -> list[str]:
-    """What about the labels makes the weighting idle."""
-    if not make_weighting(options.weighting).needs_roles:
+def _notes_on_roles(path: str, info: LabelledInfo, name: str, weighting: Weighting) -> list[str]:
+    """Return notes on labels that leave the weighting without effect."""
+    if not weighting.needs_roles:
         return []
     counts = {"reasoning": info.counts.get(Role.REASONING.label, 0)}
     counts["boilerplate"] = sum(info.counts.get(role.label, 0) for role in BOILERPLATE_ROLES)
     missing = [name for name, tokens in counts.items() if not tokens]
-    return [f"{path}: no token is {name}, so {options.weighting} changes little or nothing" for name in missing]
+    return [f"{path}: no token is {role}, so {name} changes little or nothing" for role in missing]

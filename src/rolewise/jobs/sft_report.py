@@ -1,36 +1,13 @@
-"""Tables, curves and the page of a fine-tuning run."""
+"""Tables and curves of a fine-tuning run."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from rolewise.jobs.training_report import Log, log_chart
+from rolewise.reporting.html import Chart, Table
 
-from rolewise.jobs.options import SFTOptions
-from rolewise.reporting.html import Chart, Generation, Series, Table, write_report
-
-REPORT_FILE = "report.html"
-Log = Sequence[dict[str, Any]]
 LOSS_NAMES = ("token_mean", "reasoning", "boilerplate", "plain")
 
 
-def write_sft_report(
-    path: Path, options: SFTOptions, log: Log, generations: Sequence[dict[str, str]], notes: Sequence[str] = ()
-) -> None:
-    """Write the run's page: final numbers, curves of loss and weight by role, answers before and after,
-    and the `notes` about the data."""
-    write_report(
-        path,
-        title=Path(options.output).name,
-        subtitle=f"{options.model} tuned on {options.data} with weighting {options.weighting}",
-        summary=[table for table in (roles_table(log), roles_table(log, "eval_")) if table is not None],
-        samples=[],
-        curves=curves(log),
-        generations=[Generation(g["prompt"], [("before", g["before"]), ("after", g["after"])]) for g in generations],
-        notes=notes,
-    )
-
-
 def roles_table(log: Log, prefix: str = "") -> Table | None:
-    """First and last loss, share of tokens and share of weight per role; None without such log lines."""
+    """Return first and last loss, share of tokens and share of weight per role; None without such log lines."""
     lines = [entry for entry in log if f"{prefix}loss_token_mean" in entry]
     if not lines:
         return None
@@ -52,24 +29,13 @@ def roles_table(log: Log, prefix: str = "") -> Table | None:
 
 
 def curves(log: Log) -> list[Chart]:
-    """Loss and weight by role over the optimizer steps."""
-    charts = []
+    """Chart loss and weight by role over the optimizer steps."""
     everything, *roles = LOSS_NAMES
-    in_order = [*roles, everything]  # colours go by place: a role has the same one in every chart
+    charts = []
     for prefix, title in (("", "Training loss by role"), ("eval_", "Held-out loss by role")):
-        series = [
-            log_series(log, f"{prefix}loss_{name}", name.replace("token_mean", "all tokens")) for name in in_order
-        ]
-        present = [line for line in series if len(line.xs) > 1]
-        if present:
-            charts.append(Chart(title, "optimizer step", "nats per token", present))
-    weights = [line for role in roles if len((line := log_series(log, f"weight_{role}", role)).xs) > 1]
-    if weights:
-        charts.append(Chart("Share of the weight by role", "optimizer step", "share", weights))
-    return charts
-
-
-def log_series(log: Log, key: str, name: str) -> Series:
-    """The values of `key` over the optimizer steps."""
-    points = [(float(entry["step"]), float(entry[key])) for entry in log if key in entry]
-    return Series(name, [x for x, _ in points], [y for _, y in points])
+        # In this order, since colors go by position: a role has the same color in every chart.
+        names = {f"{prefix}loss_{name}": name for name in roles} | {f"{prefix}loss_{everything}": "all tokens"}
+        charts.append(log_chart(log, title, "nats per token", names))
+    weights = {f"weight_{role}": role for role in roles}
+    charts.append(log_chart(log, "Share of the weight by role", "share", weights))
+    return [chart for chart in charts if chart.series]

@@ -1,4 +1,4 @@
-"""Inference by tree search: questions in, voted answers out. What `rolewise solve` runs."""
+"""The job of `rolewise solve`: answers questions by tree search and voting."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ from rich.progress import Progress
 
 from rolewise.core.files import write_json, write_text
 from rolewise.core.run_directory import RunDirectory
+from rolewise.core.statistics import Interval
 from rolewise.data.readers import write_rejected
-from rolewise.evaluation.statistics import Interval
 from rolewise.jobs.questions import Questions
+from rolewise.jobs.resumed_answers import check_finished
 from rolewise.jobs.search import (
     ENGINE_FILE,
     NOTES_FILE,
@@ -26,9 +27,8 @@ from rolewise.jobs.search import (
     summary_table,
     write_report,
 )
-from rolewise.jobs.search_options import SolveOptions
-from rolewise.jobs.served import check_finished
 from rolewise.jobs.solve_plot import draw_accuracy
+from rolewise.options.answers import SolveOptions
 from rolewise.reporting.content import Table
 from rolewise.search.judges import MathValues
 from rolewise.search.tree import Node, Question, Step, Tree, write_trees
@@ -40,20 +40,20 @@ ANSWERS_FILE = "answers.jsonl"
 CURVE_FILE = "curve.json"
 PLOT_FILE = "accuracy.svg"
 CURVE_ROWS = 8
-"""Of the table that is shown; the file holds every point."""
+"""Maximum rows of the displayed table; the file has every point."""
 
 
 @dataclass(frozen=True)
 class SolveResult:
-    """Questions that were solved.
+    """Result of solving questions.
 
     Attributes:
         path: directory of the results.
         answers: the lines of `answers.jsonl`.
         summary: the numbers of `summary.json`.
-        curve: accuracy over rollouts, where references are known.
-        notes: what a reader must know.
-        was_finished: whether nothing was left to do.
+        curve: accuracy over rollouts, if references are known.
+        notes: notes for the reader.
+        was_finished: True if solving had already been finished.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class SolveResult:
 
 
 def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResult:
-    """Search for each question, vote, and write to `options.output`, whole or not at all.
+    """Search for each question, vote, and write the result atomically to `options.output`.
 
     Raises:
-        InputError: for questions, a model or options that can't be used, or an output that holds something else.
+        InputError: for unusable questions, model or options, or an output that holds something else.
         EngineError: if the server goes away.
     """
     single = None
@@ -76,7 +76,7 @@ def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResul
         single = Questions([Question("question", options.question.strip())], unanswered=1, rejected=[])
     prepared = prepare(options, single)
     references = {question.id: question.reference for question in prepared.questions.questions}
-    # Else the search would be led to the reference, and votes by value would choose it.
+    # Otherwise the reference would guide the search, and votes by value would choose it.
     asked = [replace(question, reference=None) for question in prepared.questions.questions]
     prepared = replace(prepared, questions=replace(prepared.questions, questions=asked))
     identity = {**prepared.identity, "vote": options.vote, "trees": options.trees}
@@ -95,7 +95,7 @@ def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResul
 
 
 def answer_record(tree: Tree, by: Any) -> dict[str, Any]:
-    """A tree's elected answer, with the text of the best path to it."""
+    """Return a tree's elected answer, with the text of the best path to it."""
     elected = vote(tree, by)
     steps = [] if elected.leaf is None else tree.steps(tree.nodes[elected.leaf])
     return {
@@ -113,7 +113,7 @@ def answer_record(tree: Tree, by: Any) -> dict[str, Any]:
 
 
 def _mark(trees: Sequence[Tree], references: Mapping[str, str | None], options: SolveOptions) -> None:
-    """Write down which paths are right, now that the search is over."""
+    """Record which paths are right, now that the search is over."""
     leaves: list[tuple[Node, Leaf]] = []
     for tree in trees:
         tree.question = replace(tree.question, reference=references[tree.question.id])
@@ -121,7 +121,7 @@ def _mark(trees: Sequence[Tree], references: Mapping[str, str | None], options: 
             continue
         for leaf in tree.leaves():
             steps = tuple(tree.steps(leaf))
-            if options.value != MATH:  # the answer is what the function says
+            if options.value != MATH:  # the function determines the answer
                 steps = () if leaf.answer is None else (Step("output", rf"\boxed{{{leaf.answer}}}"),)
             leaves.append((leaf, Leaf(tree.question, steps, cut_off=not leaf.closed)))
     values = MathValues(numeric=options.numeric)
@@ -133,7 +133,7 @@ def _mark(trees: Sequence[Tree], references: Mapping[str, str | None], options: 
 
 
 def _informed(options: SolveOptions) -> list[VoteBy]:
-    """The ways of voting that mean something: values do where something else than the reference gives them."""
+    """Return the meaningful ways of voting: by value only if something other than the reference provides the values."""
     return list(VOTES) if options.process_reward is not None or options.value != MATH else ["majority"]
 
 
@@ -155,7 +155,7 @@ def _write(options: SolveOptions, trees: Sequence[Tree], run: RunDirectory, note
 
 
 def curve_table(curve: Sequence[CurvePoint]) -> Table:
-    """Accuracy over rollouts for people: after 1, 2, 4, … and after the last."""
+    """Return accuracy over rollouts as a table: after 1, 2, 4, … and after the last."""
     shown = [point for point in curve if point.rollouts & (point.rollouts - 1) == 0][: CURVE_ROWS - 1]
     if curve[-1] not in shown:
         shown.append(curve[-1])
@@ -164,7 +164,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
         [str(point.rollouts), *(f"{point.accuracy[by]:.1%}" for by in ways), f"{point.found:.1%}"] for point in shown
     ]
     return Table(
-        "Right answers after so many rollouts",
+        "Right answers by number of rollouts",
         ["rollouts", *(f"by {by}" for by in ways), "on any path"],
         rows,
         note="Shares of the questions with a reference; Wilson's 95 % intervals.",
@@ -172,7 +172,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
 
 
 def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finished: bool = True) -> SolveResult:
-    """The result in a directory that `solve` wrote."""
+    """Read the result from a directory that `solve` wrote."""
     path = Path(path)
     summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
     notes = [*summary.pop("notes"), *more_notes]

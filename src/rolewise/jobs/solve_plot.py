@@ -1,4 +1,4 @@
-"""Accuracy over rollouts as an SVG file, by Matplotlib; equal curves give equal bytes."""
+"""Plot of accuracy over rollouts as an SVG file, drawn by Matplotlib; equal curves give equal bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from rolewise.core.files import atomic_path
-from rolewise.evaluation.statistics import Interval
+from rolewise.core.statistics import Interval
 from rolewise.search.votes import CurvePoint
 
 
 def draw_accuracy(path: Path, curve: Sequence[CurvePoint]) -> None:
-    """A line for each way of voting and one for a right answer on any path, with 95 % intervals."""
-    # Ids in the file are drawn at random and its date is today's, unless told otherwise.
+    """Draw a line for each way of voting and one for a right answer on any path, with 95 % intervals."""
+    # By default, ids in the file are random and its date is today's.
     with matplotlib.rc_context({"svg.hashsalt": "rolewise", "svg.fonttype": "none"}):
         figure = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.subplots()
@@ -23,7 +23,7 @@ def draw_accuracy(path: Path, curve: Sequence[CurvePoint]) -> None:
         lines["on any path"] = [point.found for point in curve]
         for name, intervals in lines.items():
             _plot(axes, rollouts, intervals, name)
-        axes.set(xlabel="rollouts for each question", ylabel="questions answered right", ylim=(0, 1))
+        axes.set(xlabel="rollouts per question", ylabel="questions answered correctly", ylim=(0, 1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
         with atomic_path(path) as temporary:

@@ -1,4 +1,4 @@
-"""The frame of every command that trains: answers before and after, checkpoints, log, report; whole or not at all."""
+"""The frame of every training command: answers before and after, checkpoints, log, report; written atomically."""
 
 import copy
 import gc
@@ -20,9 +20,10 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.readers import write_rejected
-from rolewise.jobs.model_card import write_model_cards
+from rolewise.jobs.card_contents import write_model_cards
 from rolewise.jobs.trainer_settings import written_settings
-from rolewise.reporting.content import Table
+from rolewise.jobs.training_report import REPORT_FILE, write_training_report
+from rolewise.reporting.content import Chart, Table
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.generation import generate_texts
@@ -35,9 +36,9 @@ ELSEWHERE = (
     *("model", "data", "eval_data", "output", "plugin", "report_to"),
     *("behaviours", "shad_model", "process_reward"),
 )
-"""Options that say where inputs and outputs lie, whose content counts, and who is told of the progress."""
+"""Options for the location of inputs and outputs, whose content counts, and for progress reporting."""
 HOW_FAST = ("batch_size", "concurrency", "server", "api_key", "process_reward_key")
-"""Options that say who generates and how much at once, which changes nothing in the result up to rounding."""
+"""Options for who generates and how much at once, which affects the result only by rounding."""
 
 Log = list[dict[str, Any]]
 Generations = list[dict[str, str]]
@@ -45,7 +46,7 @@ Generations = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished run: where it lies, its log lines and its answers before and after."""
+    """A finished run: its path, its log lines and its answers before and after."""
 
     path: Path
     log: Log
@@ -54,22 +55,43 @@ class TrainingResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRun:
-    """What a command trains, and what is its own about it.
+class TrainingJob:
+    """The functions of a training command, which take its options and its trainer's config.
 
     Attributes:
-        command: its name.
+        check: (options, training): rejects settings that would fail late.
+        load: (options, training) → the data, with `notes` for the user.
+        train: (options, training, progress, data, say) → the result.
+        tables: log → tables for the terminal, the report and the model's card; None for a table without numbers.
+        curves: log → charts for the report.
+    """
+
+    check: Callable[[Any, Any], None]
+    load: Callable[[Any, Any], Any]
+    train: Callable[[Any, Any, Progress, Any, Callable[[str], None]], TrainingResult]
+    tables: Callable[[Log], Sequence[Table | None]]
+    curves: Callable[[Log], Sequence[Chart]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """The parts of a training run that depend on the command.
+
+    Attributes:
+        command: name of the command.
         options: its options; `model`, `output`, `plugin`, `merge`, `dtype` and `trust_remote_code` are read.
-        training: settings of the trainer, which stay as they are.
-        data: with `tokenizer`, `eval`, `digest` and `rejected`.
-        make_trainer: the trainer with these settings, whose `output_dir` is set.
-        prompts: (text, ids) of what is answered before and after.
-        answer_tokens: tokens of an answer at most.
-        logged: a log line with one of these keys is kept.
-        finish: writes the report, and what else belongs to the results, from the log and the answers.
-        tables: of the log, for the model's card.
-        identity: what else makes it this run and no other, as JSON values.
-        behaviours: whose functional tokens the model has when it is trained, given now or before; None if it has none.
+        training: settings of the trainer, which are not modified.
+        data: object with `tokenizer`, `eval`, `digest` and `rejected`.
+        make_trainer: returns the trainer with these settings, whose `output_dir` is set.
+        prompts: (text, ids) of the prompts to answer before and after.
+        answer_tokens: maximum tokens per answer.
+        logged: log lines with one of these keys are kept.
+        job: provides the tables and curves of the log.
+        subtitle: subtitle of the report.
+        notes: returns notes for the report, called when it is written.
+        finish: writes any other results.
+        identity: further values that identify the run, as JSON values.
+        behaviours: set whose functional tokens the trained model has, added now or before; None if it has none.
     """
 
     command: str
@@ -80,8 +102,10 @@ class TrainingRun:
     prompts: Sequence[tuple[str, list[int]]]
     answer_tokens: int
     logged: tuple[str, ...]
-    finish: Callable[[RunDirectory, Log, Generations], None]
-    tables: Callable[[Log], Sequence[Table | None]]
+    job: TrainingJob
+    subtitle: str
+    notes: Callable[[], Sequence[str]]
+    finish: Callable[[RunDirectory], None] = lambda run: None
     identity: Mapping[str, Any] = field(default_factory=dict)
     behaviours: BehaviourSet | None = None
 
@@ -90,18 +114,18 @@ def start_processes(options: Any) -> None:
     """Join the processes that were started together.
 
     Raises:
-        InputError: for options that fit one process only.
+        InputError: for options that work only in a single process.
     """
     processes.start()
     if options.load_in_4bit and processes.count() > 1:
-        raise InputError("load_in_4bit spreads the model over the devices that it finds; start one process")
+        raise InputError("load_in_4bit spreads the model over all available devices; start one process")
 
 
 def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
-    """Train and write the result to the output, unless it is there; a killed run goes on from its last checkpoint.
+    """Train and write the result to the output, unless it exists; a killed run resumes from its last checkpoint.
 
     Raises:
-        InputError: for a model or settings that can't be used, or an output that holds something else.
+        InputError: for an unusable model or unusable settings, or an output that holds something else.
     """
     run = _run_directory(job)
     if run.finished():
@@ -115,10 +139,10 @@ def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
 
 @contextmanager
 def told_by_libraries() -> Iterator[None]:
-    """TRL's and Transformers' words for settings that do not go together, as our error.
+    """Convert TRL's and Transformers' errors about incompatible settings to our error.
 
     Raises:
-        InputError: with these words.
+        InputError: with the library's message.
     """
     try:
         yield
@@ -127,16 +151,16 @@ def told_by_libraries() -> Iterator[None]:
 
 
 def without_printing(trainer: Any) -> None:
-    """Take the trainer's own lines and bars from the terminal."""
+    """Remove the trainer's own lines and bars from the terminal."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
 
 
 def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     checkpoint = last_checkpoint(run.work / CHECKPOINTS, processes.count())
-    training = copy.copy(job.training)  # the caller's stays as it is
+    training = copy.copy(job.training)  # the caller's copy is not modified
     training.output_dir = str(run.work / CHECKPOINTS)
-    # Once, at the start of it all: a resumed run has that line already.
+    # Once, at the very start: a resumed run already has that line.
     training.eval_on_start = job.data.eval is not None and checkpoint is None
     set_seed(training.seed)
     trainer = job.make_trainer(training)
@@ -148,13 +172,13 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     with run.timed("train"):
         try:
             train_to_end(trainer, checkpoint)
-        except ImportError as error:  # an optimizer, say, of a library that is not installed
+        except ImportError as error:  # e.g. an optimizer from a library that is not installed
             raise InputError(str(error)) from error
-    trainer.args.eval_on_start = job.data.eval is not None  # saved with the model, which shall not tell of a kill
-    trainer.save_model(str(run.results))  # every process: sharded weights are gathered for it
+    trainer.args.eval_on_start = job.data.eval is not None  # saved with the model, which must not reveal a kill
+    trainer.save_model(str(run.results))  # in every process: sharded weights are gathered for it
     if not processes.is_main():
         return
-    # Sorted, as a checkpoint's lines are, or a table would tell of a kill by the order of its rows.
+    # Sorted, like a checkpoint's lines, or the order of a table's rows would reveal a kill.
     log = [dict(sorted(e.items())) for e in trainer.state.log_history if any(key in e for key in job.logged)]
     write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
     generations = _generations(job, trainer, run, progress)
@@ -167,15 +191,25 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
         for directory in [run.results, *([run.results / "merged"] if job.options.merge else [])]:
             write_behaviours(job.behaviours, directory)
     write_rejected(job.data.rejected, run.results)
-    job.finish(run, log, generations)
-    write_model_cards(run.results, job.command, job.options, job.training, job.data, job.tables(log))
+    job.finish(run)
+    tables = job.job.tables(log)
+    write_training_report(
+        run.results / REPORT_FILE,
+        title=run.output.name,
+        subtitle=job.subtitle,
+        tables=tables,
+        curves=job.job.curves(log),
+        generations=generations,
+        notes=job.notes(),
+    )
+    write_model_cards(run.results, job.command, job.options, job.training, job.data, tables)
     run.publish({"data": job.data.digest, "model": job.options.model, "processes": processes.count()})
 
 
 def _generations(job: TrainingRun, trainer: Any, run: RunDirectory, progress: Progress) -> Generations:
-    """The answers before and after training, written and returned."""
+    """Write and return the answers before and after training."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        after = ["(not generated: the weights are spread over the processes)"] * len(job.prompts)
+        after = ["(not generated: the weights are sharded over the processes)"] * len(job.prompts)
     else:
         after = _answers(job, trainer.model, progress, "answers after")
     before = json.loads((run.work / GENERATIONS_FILE).read_text(encoding="utf-8"))
@@ -201,16 +235,16 @@ def _merge(options: Any, tokenizer: PreTrainedTokenizerBase, results: Path, stop
 def _run_directory(job: TrainingRun) -> RunDirectory:
     options = job.options
     settings = {**written_settings(job.training), **asdict(options)}
-    settings.pop("generation_batch_size", None)  # follows from steps_per_generation, and TRL takes one of them only
+    settings.pop("generation_batch_size", None)  # implied by steps_per_generation, and TRL accepts only one of them
     left_out = (*ELSEWHERE, *HOW_FAST)
     identity = {
         "model": model_fingerprint(options.model, trust_remote_code=options.trust_remote_code),
         "data": job.data.digest,
-        # A whole number comes back from config.yaml as a float where its option is one.
+        # config.yaml returns a whole number as a float if its option is a float.
         "settings": {k: float(v) if type(v) is int else v for k, v in settings.items() if k not in left_out},
         "plugins": plugin_digests(split_list(options.plugin or "")),
         **job.identity,
-        # As many samples or responses to a step as the processes take together.
+        # Samples or responses per step over all processes.
         "processes": processes.count(),
         "version": __version__,
     }

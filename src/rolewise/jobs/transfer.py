@@ -1,4 +1,4 @@
-"""A labelled data set in another model's tokens. What `rolewise transfer` runs."""
+"""The job of `rolewise transfer`: a labelled data set in another model's tokens."""
 
 from dataclasses import asdict, replace
 from pathlib import PurePath
@@ -35,23 +35,23 @@ from rolewise.data.render import (
 )
 from rolewise.data.transfer import transfer
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.options import TransferOptions
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.options.labelling import TransferOptions
 from rolewise.training.models import load_tokenizer
 
 METHOD = "transfer"
 
 
 def transfer_labels(options: TransferOptions, progress: Progress | None = None) -> LabelResult:
-    """Render a labelled data set's conversations for another model and carry the roles over, character by character.
+    """Render a labelled data set's conversations for another model and transfer the roles, character by character.
 
-    The conversations are those that the data set keeps in its column `conversation`; each is rendered with the other
-    model's own chat template. `rolewise.data.transfer.transfer` says which role a token gets. A row trains the turns
-    that it trained before; where the other template rewrites earlier turns, it becomes one row per turn.
+    The conversations come from the data set's column `conversation`; each is rendered with the other model's own chat
+    template. `rolewise.data.transfer.transfer` documents which role a token gets. A row trains the same turns as
+    before; if the other template rewrites earlier turns, it becomes one row per turn.
 
-    The result's `method` is `transfer`, and its `settings` say where the roles come from. It can't be classified by
-    another threshold, since few of its tokens have losses: relabel first, then transfer. Corrections made by hand are
-    in the roles.
+    The result's `method` is `transfer`, and its `settings` record the origin of the roles. It can't be reclassified
+    with another threshold, since few of its tokens have losses: relabel first, then transfer. Manual corrections are
+    included in the roles.
 
     Raises:
         InputError: if there is no such data set, it holds no conversations, the tokenizer or its template can't be
@@ -110,13 +110,13 @@ def _check_conversations(labelled: LabelledData) -> None:
     column = "conversation"
     if column not in labelled.rows.column_names or None in labelled.rows[column][:1]:
         raise InputError(
-            f"{labelled.path}: holds no conversations (it was written without the column `{column}`), so its labels "
-            "can't travel; label the data again"
+            f"{labelled.path}: contains no conversations (it was written without the column `{column}`), so its labels "
+            "can't be transferred; label the data again"
         )
 
 
 class _Rows(NamedTuple):
-    """What came over, and what was left out."""
+    """Transferred and skipped rows."""
 
     samples: list[RenderedSample]
     labels: list[TokenLabels]
@@ -152,7 +152,7 @@ def _transfer_rows(labelled: LabelledData, renderer: Renderer, options: Transfer
             rows.excluded.append(old.excluded)
     if not rows.samples:
         first = rows.rejected[0]
-        raise InputError(f"{labelled.path}: no row can be transferred; the first: {first.source}: {first.reason}")
+        raise InputError(f"{labelled.path}: no row can be transferred; the first error: {first.source}: {first.reason}")
     rows.notes.extend([*notes, *filter(None, [cut.note(renderer.max_length)]), *describe_rejects(rows.rejected)])
     return rows
 
@@ -168,12 +168,12 @@ def _transfer_row(
         if mask_T.any():
             found.append((_with_mask(new, mask_T), labels))
     if not found:
-        raise NothingLeftError(f"{old.source}: no token that carried loss is left; raise --max-length")
+        raise NothingLeftError(f"{old.source}: no token with loss is left; raise --max-length")
     return origin.conversation, found
 
 
 def _with_mask(sample: RenderedSample, mask_T: np.ndarray) -> RenderedSample:
-    """The sample with loss on `mask_T` (bool, shape (T,)) only, which is part of its own mask."""
+    """Return the sample with loss only on `mask_T` (bool, shape (T,)), a subset of its own mask."""
     turns = []
     for turn in sample.turns:
         inside = np.flatnonzero(mask_T[turn.start : turn.end])
@@ -186,7 +186,7 @@ def _with_mask(sample: RenderedSample, mask_T: np.ndarray) -> RenderedSample:
 
 
 def _carried(labelled: LabelledData, samples: list[RenderedSample], labels: list[TokenLabels]) -> str:
-    """How much came over, for the user."""
+    """Return a note for the user on how many roles were transferred."""
     masks = [sample.loss_mask for sample in samples]
     tokens = sum(int(mask_T.sum()) for mask_T in masks)
     plain = sum(int((label.roles_T == Role.PLAIN).sum()) for label in labels)
@@ -194,6 +194,6 @@ def _carried(labelled: LabelledData, samples: list[RenderedSample], labels: list
     plain_before = before.get("plain", 0) / max(1, before["loss_tokens"])
     model = PurePath(labelled.info.model).name or "another tokenizer"
     return (
-        f"Roles were carried over from tokens of {model}: {plain / tokens:.1%} of the loss tokens have none, before "
-        f"{plain_before:.1%}."
+        f"Roles were transferred from tokens of {model}: {plain / tokens:.1%} of the loss tokens have none, compared "
+        f"with {plain_before:.1%} before."
     )

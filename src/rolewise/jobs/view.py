@@ -1,43 +1,42 @@
-"""One HTML page for a labelled data set or for trees. What `rolewise view` runs."""
+"""The job of `rolewise view`: one HTML page for a labelled data set or for trees."""
 
 import math
 from pathlib import Path
 
+from rolewise.core.components import Arguments
 from rolewise.core.errors import InputError
 from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
 from rolewise.jobs.compare import compare_labellings
-from rolewise.jobs.options import ViewOptions
 from rolewise.labelling.checks import Checks, check_labels
+from rolewise.options.labelling import ViewOptions
 from rolewise.reporting.html import write_report
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
 from rolewise.search.tree import Tree, read_trees
-from rolewise.weighting import RFT
+from rolewise.weighting import WEIGHTINGS
 
 REPORT_FILE = "report.html"
 SAMPLES_IN_REPORT = 200
-"""Samples on the page that labelling writes; `rolewise view` shows more."""
+"""Number of samples on the page that labelling writes; `rolewise view` shows more."""
 TREES_FILE = "trees.jsonl"
-"""What a search writes into its directory."""
+"""File that a search writes to its directory."""
 NODES_ON_PAGE = 200_000
-"""Of trees; with their texts some 100 MB, as much as a browser opens without a pause."""
+"""Maximum number of nodes, over all trees; with texts some 100 MB, as much as a browser opens without delay."""
 
 
 def view(options: ViewOptions) -> Path:
     """Write the page and return its path.
 
     Raises:
-        InputError: if there is no labelled data set and no file of trees, the data set to compare with holds other
+        InputError: if there is no labelled data set and no file of trees, the data set to compare with has other
             tokens, or the page can't be written.
     """
-    if options.samples < 1:
-        raise InputError(f"samples is {options.samples}; it must be at least 1")
     given = Path(options.data)
     trees = given if given.is_file() else given / TREES_FILE
     if trees.is_file():
         return _view_trees(trees, options)
     if options.threshold is not None and not math.isfinite(options.threshold):
-        raise InputError(f"threshold is {options.threshold}; it is a finite number of nats")
+        raise InputError(f"threshold is {options.threshold}; it must be a finite number of nats")
     labelled = load_labelled(options.data)
     path = Path(options.output) if options.output else labelled.path / REPORT_FILE
     write_labelled_report(
@@ -46,17 +45,18 @@ def view(options: ViewOptions) -> Path:
         title=labelled.path.name,
         samples=options.samples,
         threshold=options.threshold,
-        inv_tau=options.inv_tau,
+        weighting=options.weighting,
+        weighting_args=options.weighting_args,
         other=load_labelled(options.compare) if options.compare else None,
     )
     return path
 
 
 def _view_trees(trees_file: Path, options: ViewOptions) -> Path:
-    """The page of a file of trees."""
+    """Write the page of a file of trees."""
     for name in ("compare", "threshold"):
         if getattr(options, name) is not None:
-            raise InputError(f"{trees_file} holds trees, for which there is no {name}; leave it out")
+            raise InputError(f"{trees_file} contains trees, for which there is no {name}; leave it out")
     trees: list[Tree] = []
     left = NODES_ON_PAGE
     there_are_more = False
@@ -67,7 +67,7 @@ def _view_trees(trees_file: Path, options: ViewOptions) -> Path:
         trees.append(tree)
         left -= len(tree.nodes)
     if not trees:
-        raise InputError(f"{trees_file}: no trees in it; let rolewise search write some")
+        raise InputError(f"{trees_file}: contains no trees; create some with rolewise search")
     path = Path(options.output) if options.output else trees_file.with_suffix(".html")
     shown = f"{len(trees):,} tree" + ("s" if len(trees) > 1 else "")
     write_tree_report(
@@ -86,22 +86,23 @@ def write_labelled_report(
     title: str,
     samples: int = SAMPLES_IN_REPORT,
     threshold: float | None = None,
-    inv_tau: float = 0.3,
+    weighting: str = "rft",
+    weighting_args: Arguments = None,
     other: LabelledData | None = None,
 ) -> Checks:
     """Write the page: tables and checks over the whole data set, tokens of the first `samples`; return the checks.
 
     Args:
-        labelled: the data set, labelling A where there is another.
+        labelled: the data set; labelling A if there is another.
         path: the HTML file.
         title: heading of the page.
-        samples: how many to show.
-        threshold: where the slider starts; None for the data set's own, without which there is no slider.
-        inv_tau: 1/τ of RFT, whose weights are shown.
+        samples: number of samples to show.
+        threshold: initial position of the slider; None for the data set's own, without which there is no slider.
+        weighting, weighting_args: see `make_weighting`; the page shows its weights at the stored base losses.
         other: labelling B of the same tokens.
 
     Raises:
-        InputError: if `other` holds other tokens, or the page can't be written.
+        InputError: if `other` has other tokens, or the page can't be written.
     """
     names = (str(labelled.path), str(other.path)) if other is not None else ()
     agreement = agreement_tables(compare_labellings(labelled, other), names) if other is not None and names else []
@@ -109,7 +110,10 @@ def write_labelled_report(
     checks = check_labels(labelled)
     table = checks_table(*checks)
     shown = min(samples, len(labelled.rows))
-    views = sample_views(labelled.samples(shown), RFT(inv_tau), other.samples(shown) if other is not None else None)
+    parameters = WEIGHTINGS.complete(weighting, weighting_args)
+    named = ", ".join([weighting, *(f"{name}={value}" for name, value in parameters.items())])
+    scheme = WEIGHTINGS.make(weighting, parameters)
+    views = sample_views(labelled.samples(shown), scheme, other.samples(shown) if other is not None else None)
     write_report(
         path,
         title=title,
@@ -120,7 +124,7 @@ def write_labelled_report(
         notes=[
             *info.notes,
             f"{shown:,} of {len(labelled.rows):,} samples are shown"
-            + (f"; weights are RFT's at 1/τ = {inv_tau}." if info.threshold is not None else "."),
+            + (f"; weights are those of {named}." if info.threshold is not None else "."),
         ],
         fingerprint=labelled_fingerprint(labelled.rows),
         names=names,

@@ -1,4 +1,4 @@
-"""RFTT's first phase: trees in, a model that knows functional tokens out. What `rolewise warmup` runs."""
+"""The job of `rolewise warmup`, RFTT's first phase: teaches a model functional tokens from trees."""
 
 import json
 from collections import Counter
@@ -18,13 +18,14 @@ from rolewise.core.plugins import load_plugins
 from rolewise.core.run_directory import RunDirectory
 from rolewise.engines.base import Sampling
 from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.served import check_finished, check_resumed
-from rolewise.jobs.warmup_options import WarmupOptions
+from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.options.training import WarmupOptions
 from rolewise.reporting.content import Table
 from rolewise.search.tree import Tree, read_trees
 from rolewise.search.verdicts import VerdictWriter
 from rolewise.search.warmup_data import Pair, WarmupPaths, WarmupSample, WarmupSettings, choose
 from rolewise.training import processes
+from rolewise.training.sft import WeightedSFTConfig
 from rolewise.weighting import make_weighting
 
 CONVERSATIONS_FILE = "conversations.jsonl"
@@ -41,13 +42,13 @@ _OF_DATA = (
 
 @dataclass(frozen=True)
 class WarmupData:
-    """Data that were made of trees.
+    """Data built from trees.
 
     Attributes:
-        path: their directory, with `conversations.jsonl`.
-        summary: how many samples of which kind, what was dropped and why, behaviours, lengths.
-        notes: what a reader must know.
-        was_finished: whether nothing was left to do.
+        path: its directory, with `conversations.jsonl`.
+        summary: number of samples per kind, dropped samples with reasons, behaviours, lengths.
+        notes: notes for the reader.
+        was_finished: True if the data had already been built.
     """
 
     path: Path
@@ -57,42 +58,44 @@ class WarmupData:
 
     @property
     def conversations(self) -> Path:
-        """The file to train on."""
+        """File to train on."""
         return self.path / CONVERSATIONS_FILE
 
 
-def check_training_options(options: WarmupOptions) -> None:
-    """Check what would be said only when the data are made, or by one of several processes.
+def check_training_options(options: WarmupOptions, training: WeightedSFTConfig) -> None:
+    """Check for errors that would appear only after the data is built, or in one of several processes.
 
     Raises:
-        InputError: for a weighting that is not known, or that needs more than roles; for trees and several processes.
+        InputError: for an unknown weighting, or one that needs more than roles; for trees with several processes.
     """
     if options.trees is not None and processes.count() > 1:
-        raise InputError("data are made by one process; make them first (data_only), then give them as data to several")
+        raise InputError(
+            "the data is built by one process; build it first (data_only), then train on it (data) with several"
+        )
     if options.data_only:
         return
     load_plugins(split_list(options.plugin or ""))
-    if make_weighting(options.weighting, inv_tau=options.inv_tau, alpha=options.alpha).needs_scores:
+    if make_weighting(training.weighting, training.weighting_args).needs_scores:
         raise InputError(
-            f"weighting {options.weighting} needs a labelled data set, and here are conversations with functional "
+            f"weighting {training.weighting} needs a labelled data set, but these are conversations with functional "
             "tokens; choose another"
         )
 
 
 def data_directory(options: WarmupOptions) -> str:
-    """Where the data go: the output itself if they are all that is wanted, else beside it."""
+    """Return the directory of the data: the output itself if only data is requested, else one beside it."""
     return options.output if options.data_only else f"{options.output.rstrip('/')}-data"
 
 
 def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -> WarmupData:
-    """Make conversations of `options.trees`, whole or not at all; a killed run asks for no verify step twice.
+    """Build conversations from `options.trees` atomically; a killed run requests no verify step twice.
 
     Raises:
-        InputError: for trees that can't be used or give no sample, or an output that holds something else.
+        InputError: for trees that are unusable or yield no sample, or an output that holds something else.
         EngineError: if the server goes away.
     """
     if options.trees is None:
-        raise InputError("data are made of trees; give trees, or train on the data that were made")
+        raise InputError("data is built from trees; give trees, or train on existing data")
     behaviours = behaviours_of(options.model, options.behaviours)
     wanted = WarmupSettings(merged=options.merged, plain=options.plain, limit=options.limit, seed=options.data_seed)
     trees = _read_trees(options.trees)
@@ -115,8 +118,8 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
         raise InputError(f"{options.trees}: {error}") from error
     if not paths.counts.with_right:
         raise InputError(
-            f"{options.trees}: no tree of {len(trees):,} has a right path, so there is nothing to learn; search with "
-            "more rollouts, easier questions or a stronger model"
+            f"{options.trees}: none of {len(trees):,} trees has a right path, so there is nothing to learn; search "
+            "with more rollouts, easier questions or a stronger model"
         )
     with run.opened(not_worth_keeping=[ENGINE_FILE]):
         with run.timed("verify"):
@@ -142,7 +145,7 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
 
 
 def quality_tables(summary: dict[str, Any]) -> list[Table]:
-    """What the data are, for people."""
+    """Return tables that describe the data."""
     counts = [
         ["trees", summary["trees"]],
         ["with a right path", summary["with_right"]],
@@ -150,8 +153,8 @@ def quality_tables(summary: dict[str, Any]) -> list[Table]:
         ["samples merged by a verify step", summary["merged"]],
         ["right paths alone", summary["plain"]],
         *([f"dropped: {reason}", count] for reason, count in summary["dropped"].items()),
-        ["words of a sample, median", summary["words"]["median"]],
-        ["words of a sample, longest", summary["words"]["longest"]],
+        ["words per sample, median", summary["words"]["median"]],
+        ["words per sample, maximum", summary["words"]["longest"]],
     ]
     steps = sum(summary["behaviours"].values())
     shares = [[name, f"{count:,}", f"{count / steps:.1%}"] for name, count in summary["behaviours"].items()]
@@ -162,17 +165,17 @@ def quality_tables(summary: dict[str, Any]) -> list[Table]:
 
 
 def _read_trees(path: str) -> list[Tree]:
-    """The trees of a file.
+    """Read the trees of a file.
 
     Raises:
-        InputError: if there are none, or two of a question.
+        InputError: if there are none, or two for one question.
     """
     trees = list(read_trees(path))
     if not trees:
-        raise InputError(f"{path}: no trees in it; let rolewise search write some")
+        raise InputError(f"{path}: contains no trees; create some with rolewise search")
     [(most, count)] = Counter(tree.question.id for tree in trees).most_common(1)
     if count > 1:
-        raise InputError(f"{path}: {count} trees are of the question {most!r}; leave one of them")
+        raise InputError(f"{path}: {count} trees belong to the question {most!r}; keep one of them")
     return trees
 
 
@@ -182,7 +185,7 @@ def _verdicts(
     run: RunDirectory,
     progress: Progress,
 ) -> dict[str, str]:
-    """The verify step of each pair by its name; those of an earlier start are kept line by line."""
+    """Return the verify step of each pair by name; steps of an earlier start were saved line by line."""
     log = run.work / VERDICTS_FILE
     verdicts = dict(_read_verdicts(log))
     wanted = {_name(tree, number): pair for tree, pairs, _ in found for number, pair in enumerate(pairs)}
@@ -208,7 +211,7 @@ def _verdicts(
 
 
 def _read_verdicts(log: Path) -> list[tuple[str, str]]:
-    """What was kept, but for a last line that a kill cut short, which is taken away."""
+    """Read the saved verify steps; remove a last line that a kill cut short."""
     if not log.exists():
         return []
     whole = [line for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -239,12 +242,12 @@ def _summarise(
     notes = []
     if counts.process_rewards < counts.with_right:
         notes.append(
-            "Paths were ranked by the mean value of their nodes where no process-reward model had judged every step"
+            "Paths were ranked by the mean value of their nodes if no process-reward model had judged every step"
         )
     if counts.cut_off:
         notes.append(
-            f"{counts.cut_off:,} of {counts.steps:,} steps of the paths taken were cut off in the search; the model "
-            "learns to close a step there. Search with more step_tokens if these are many"
+            f"{counts.cut_off:,} of {counts.steps:,} steps of the selected paths were cut off in the search; the model "
+            "learns to close a step there. Search with more step_tokens if there are many"
         )
     never = [name for name, count in summary["behaviours"].items() if not count]  # type: ignore[attr-defined]
     if never:

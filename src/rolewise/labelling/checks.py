@@ -1,6 +1,6 @@
-"""How good labels are: against format tokens that rules know beyond doubt, and against the truth where it is known.
+"""Checks of labels: against format tokens that rules identify with certainty, and against known true roles.
 
-"Reasoning" is the positive class throughout; samples whose output the labeller was tuned on are left out.
+"Reasoning" is the positive class throughout; samples with an output that the labeller was tuned on are left out.
 """
 
 import math
@@ -11,20 +11,20 @@ from itertools import islice
 import numpy as np
 
 from rolewise.core.role import Role
+from rolewise.core.statistics import Interval, auroc_interval, wilson
 from rolewise.data.labelled import LabelledData, LabelledSample, TokenLabels
-from rolewise.evaluation.statistics import Interval, auroc_interval, wilson
 from rolewise.labelling.classify import is_boilerplate
 from rolewise.roles.regex import label_format, sure_format_mask
 
 FALLS = {"rho": "fall", "reward": "reward"}
-"""Methods that score a token by what its loss fell by, and what they call it; others score by LD, what it rose by."""
+"""Methods that score a token by the fall of its loss, with their name for it; others score by LD, the rise."""
 TRUTH_SAMPLES = 1000
-"""Samples with known truth that are looked at: areas under the curve need all their scores in memory."""
+"""Maximum number of samples with known truth to check: areas under the curve need all their scores in memory."""
 
 
 @dataclass(frozen=True)
 class FormatCheck:
-    """Share of the sure format tokens that were labelled reasoning (arXiv 2412.14780, table 4), with its interval."""
+    """Share of the sure format tokens that are labelled reasoning (arXiv 2412.14780, table 4), with its interval."""
 
     tokens: int
     errors: int
@@ -33,13 +33,14 @@ class FormatCheck:
 
 @dataclass(frozen=True)
 class TruthCheck:
-    """Labels against the true roles.
+    """Agreement of labels with the true roles.
 
     Attributes:
-        tokens: whose truth is known, and `reasoning_share` of them truly reasoning.
-        auroc: per score (LD or what the method has in its place, base loss, regex): the chance that a reasoning token
+        tokens: number of tokens with known truth.
+        reasoning_share: share of these tokens that are truly reasoning.
+        auroc: per score (LD or the method's own score, base loss, regex): the probability that a reasoning token
             scores above a boilerplate token, with an interval from resampling whole samples.
-        accuracy: share of tokens whose group was told right at the threshold.
+        accuracy: share of tokens in the right group at the threshold.
     """
 
     tokens: int
@@ -52,10 +53,10 @@ Checks = tuple[FormatCheck | None, TruthCheck | None]
 
 
 def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
-    """A warning if the model predicts the outputs no better than an even guess over its vocabulary would.
+    """Return a warning if the model's predictions are worse than a uniform guess over its vocabulary.
 
     Args:
-        labels: with the base losses, in nats per token; NaN where none was measured.
+        labels: labels with the base losses, in nats per token; NaN if not measured.
         vocabulary: number of tokens V; guessing costs ln V nats per token.
     """
     total, count = 0.0, 0
@@ -66,15 +67,15 @@ def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
     if not count or total / count <= guess:
         return []
     return [
-        f"the model's mean loss is {total / count:.2f} nats per token, where guessing among {vocabulary:,} tokens "
-        f"costs {guess:.2f}: its weights or its tokenizer are not what the data needs, and the labels mean nothing; "
+        f"the model's mean loss is {total / count:.2f} nats per token, while guessing among {vocabulary:,} tokens "
+        f"costs {guess:.2f}: its weights or its tokenizer do not fit the data, and the labels mean nothing; "
         "use another model"
     ]
 
 
 def check_labels(labelled: LabelledData) -> Checks:
-    """Every check that says something about this data set."""
-    # The regex labels by the very rules that make a format token sure: it would be right by construction.
+    """Run every check that applies to this data set."""
+    # The regex labels by the same rules that make a format token sure: it would be right by construction.
     of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
     if "true_roles" not in labelled.rows.column_names:
         return of_format, None
@@ -82,7 +83,7 @@ def check_labels(labelled: LabelledData) -> Checks:
 
 
 def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
-    """Check against sure format tokens; None if there are none."""
+    """Check labels against sure format tokens; return None if there are none."""
     tokens = errors = 0
     for sample in samples:
         if sample.excluded:
@@ -96,7 +97,7 @@ def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
 
 
 def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resamples: int = 1000) -> TruthCheck | None:
-    """Check against true roles; None if no sample has both kinds of known truth."""
+    """Check labels against true roles; return None unless known tokens include both reasoning and boilerplate."""
     score, sign = (FALLS[method], -1) if method in FALLS else ("LD", 1)
     positives: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {score: [], "base loss": [], "regex": []}

@@ -5,19 +5,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from rolewise.core.errors import InputError
 from rolewise.core.lazy_sequence import LazySequence
 from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.data.labelled import TokenLabels
 
 SampleLosses = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Base losses, tuned losses (float32) and mask (bool) of a sample, each of shape (T,)."""
+"""Base losses, tuned losses (both float32) and mask (bool) of a sample, each of shape (T,)."""
 
 
 def classify(
     base_loss_T: np.ndarray, tuned_loss_T: np.ndarray, mask_T: np.ndarray, threshold: float = 0.0
 ) -> np.ndarray:
-    """Roles (uint8, shape (T,)) from LD = tuned − base loss: above `threshold` REASONING, else BOILERPLATE.
+    """Return roles (uint8, shape (T,)) from LD = tuned − base loss: REASONING above `threshold`, else BOILERPLATE.
 
     Loss tokens without measured losses (NaN) are PLAIN, tokens outside `mask_T` (bool) are CONTEXT.
     """
@@ -28,15 +27,15 @@ def classify(
 
 
 class LossLabels(LazySequence[TokenLabels]):
-    """Labels of samples whose losses are known; each is made when it is asked for.
+    """Labels of samples with known losses; each label is made on demand.
 
     Boilerplate splits by its base loss: below the quantile of all samples' boilerplate FORMAT, the rest TEMPLATE. The
-    paper names the two kinds and says that losses tell them apart; it gives no number. None leaves BOILERPLATE.
+    paper names the two kinds and states that losses separate them; it gives no number. None keeps BOILERPLATE.
 
     Args:
-        losses: (base losses, tuned losses, mask) of each sample, of shape (T,); gone through several times.
-        threshold: LD above it is reasoning, in nats.
-        quantile: of boilerplate's base losses, 0 to 1, or None.
+        losses: (base losses, tuned losses, mask) of each sample, of shape (T,); read several times.
+        threshold: LD in nats above which a token is reasoning.
+        quantile: quantile of boilerplate's base losses, 0 to 1, or None.
     """
 
     def __init__(self, losses: Sequence[SampleLosses], threshold: float, quantile: float | None) -> None:
@@ -47,7 +46,7 @@ class LossLabels(LazySequence[TokenLabels]):
         return len(self._losses)
 
     def item(self, place: int) -> TokenLabels:
-        """The labels of the sample at a place from 0."""
+        """Return the labels of the sample at a place, from 0."""
         return self._label(self._losses[place])
 
     def __iter__(self) -> Iterator[TokenLabels]:
@@ -67,13 +66,13 @@ class LossLabels(LazySequence[TokenLabels]):
 
 
 class KeptLabels(LazySequence[TokenLabels]):
-    """Labels by the fall of the loss, base − tuned: REASONING where it reaches `limit`, BOILERPLATE where it does not.
+    """Labels by the fall of the loss, base − tuned: REASONING if it reaches `limit`, BOILERPLATE otherwise.
 
     Loss tokens without measured losses (NaN) are PLAIN.
 
     Args:
-        losses: (base losses, tuned losses, mask) of each sample, of shape (T,); gone through several times.
-        limit: in nats; see `of_share`.
+        losses: (base losses, tuned losses, mask) of each sample, of shape (T,); read several times.
+        limit: smallest fall of a kept token, in nats; see `of_share`.
     """
 
     def __init__(self, losses: Sequence[SampleLosses], limit: float) -> None:
@@ -81,10 +80,10 @@ class KeptLabels(LazySequence[TokenLabels]):
 
     @classmethod
     def of_share(cls, losses: Sequence[SampleLosses], share: float) -> "KeptLabels":
-        """Labels that keep this share of the whole data's tokens, those with the largest fall.
+        """Return labels that keep this share of the tokens of the whole data, those with the largest fall.
 
-        The limit is the fall of the last token that is kept, the ⌈share · n⌉-th largest of n. Tokens that tie with it
-        are kept too, so that no token's label depends on where it stands in the data.
+        The limit is the fall of the last kept token, the ⌈share · n⌉-th largest of n. Tokens that tie with it are kept
+        too, so that no token's label depends on its place in the data.
         """
 
         def falls() -> Iterator[np.ndarray]:
@@ -99,7 +98,7 @@ class KeptLabels(LazySequence[TokenLabels]):
         return len(self._losses)
 
     def item(self, place: int) -> TokenLabels:
-        """The labels of the sample at a place from 0."""
+        """Return the labels of the sample at a place, from 0."""
         return self._label(self._losses[place])
 
     def __iter__(self) -> Iterator[TokenLabels]:
@@ -114,10 +113,10 @@ class KeptLabels(LazySequence[TokenLabels]):
 
 
 def streamed_quantile(pieces: Callable[[], Iterable[np.ndarray]], quantile: float) -> float | None:
-    """`np.quantile` of float32 numbers that need not fit in memory; None if there are none.
+    """Return `np.quantile` of float32 numbers that need not fit in memory; None if there are none.
 
     Args:
-        pieces: gives the numbers, piece by piece; called twice.
+        pieces: returns the numbers, piece by piece; called twice.
         quantile: 0 to 1.
     """
 
@@ -133,15 +132,15 @@ def streamed_quantile(pieces: Callable[[], Iterable[np.ndarray]], quantile: floa
 
 
 def streamed_limit(pieces: Callable[[], Iterable[np.ndarray]], share: float) -> float | None:
-    """The smallest of the ⌈share · n⌉ largest of n float32 numbers that need not fit in memory; None if n is 0.
+    """Return the smallest of the ⌈share · n⌉ largest of n float32 numbers that need not fit in memory; None if n is 0.
 
     Args:
-        pieces: gives the numbers, piece by piece; called twice.
+        pieces: returns the numbers, piece by piece; called twice.
         share: above 0, at most 1.
     """
 
     def places(total: int) -> tuple[int, int]:
-        # Exact for shares such as 0.6: their product with a whole number may lie a hair above the whole number meant.
+        # Exact for shares such as 0.6: their product with a whole number may be slightly above the intended integer.
         kept = math.ceil(round(share * total, 6))
         return total - max(1, kept), total - max(1, kept)
 
@@ -152,8 +151,8 @@ def streamed_limit(pieces: Callable[[], Iterable[np.ndarray]], share: float) -> 
 def _streamed_order(
     pieces: Callable[[], Iterable[np.ndarray]], places: Callable[[int], tuple[int, int]]
 ) -> tuple[int, float, float] | None:
-    """How many numbers there are, and those at two places (given their number, from 0) of their ascending order."""
-    # The upper half of a number's bits tells the few apart among which the wanted ones lie.
+    """Return the count of the numbers, and the two at the ranks `places(count)`, from 0, in ascending order."""
+    # The upper half of a number's bits narrows the search to a few candidates for the wanted numbers.
     counts = np.zeros(1 << 16, dtype=np.int64)
     for piece in pieces():
         np.add.at(counts, _upper_bits(piece), 1)
@@ -170,25 +169,13 @@ def _streamed_order(
 
 
 def _upper_bits(numbers: np.ndarray) -> np.ndarray:
-    """The upper 16 of 32 bits that order float32 numbers when read as integers."""
-    bits = np.ascontiguousarray(numbers + 0.0, dtype=np.float32).view(np.uint32)  # + 0.0 makes −0 a 0
-    # Bits of numbers from 0 on are in the numbers' own order; those below 0 are in reverse, and have the sign bit.
+    """Return the upper 16 of 32 bits that order float32 numbers when read as integers."""
+    bits = np.ascontiguousarray(numbers + 0.0, dtype=np.float32).view(np.uint32)  # + 0.0 turns −0 into 0
+    # Bits of numbers from 0 on sort as the numbers do; those of negative numbers have the sign bit and sort in reverse.
     ordered: np.ndarray = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)) >> 16
     return ordered
 
 
-def check_classification(threshold: float, format_quantile: float | None) -> None:
-    """Check both numbers before any work is done with them.
-
-    Raises:
-        InputError: for a threshold that is not finite, or a quantile outside 0 to 1.
-    """
-    if not math.isfinite(threshold):
-        raise InputError(f"threshold is {threshold}; it is a finite number of nats")
-    if format_quantile is not None and not 0 <= format_quantile <= 1:
-        raise InputError(f"format_quantile is {format_quantile}; it lies between 0 and 1, or is none")
-
-
 def is_boilerplate(roles_T: np.ndarray) -> np.ndarray:
-    """Bool, shape (T,): whether a role counts as boilerplate."""
+    """Return a bool array of shape (T,), true where the role counts as boilerplate."""
     return np.isin(roles_T, [int(role) for role in BOILERPLATE_ROLES])

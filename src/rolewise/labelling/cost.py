@@ -1,4 +1,4 @@
-"""What a labelling will take, estimated before any weight is loaded."""
+"""Cost of a labelling, estimated before any weights are loaded."""
 
 import time
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from rolewise.labelling.tuned_losses import TunedLossesPlan
 from rolewise.training.models import DTYPES
 
 FORWARD_FLOPS = 2
-"""Floating-point operations per parameter and token of a forward pass."""
+"""Floating-point operations per parameter and token in a forward pass."""
 TUNING_FLOPS = {"lora": 4, "full": 6}
-"""The same with the backward pass; a frozen weight needs no gradient of its own."""
+"""Floating-point operations including the backward pass; a frozen weight needs no gradient of its own."""
 EFFICIENCY = 0.5
-"""Share of the matrix product's speed that a whole model reaches; 0.4 to 0.6 where it was measured."""
+"""Speed of a whole model as a share of the matrix product's; measured values are 0.4 to 0.6."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Rough by nature: good for telling minutes from hours and a fit from no fit."""
+    """A rough estimate: enough to tell minutes from hours, and whether the work fits in memory."""
 
     seconds: float
     memory_bytes: float
@@ -30,9 +30,9 @@ def estimate_cost(plan: TunedLossesPlan, parameters: int, text_config: Any, loss
 
     Args:
         plan: the work.
-        parameters: of the model.
-        text_config: its config (vocabulary and hidden size, layers).
-        loss_share: share of the tokens that carry loss, hence go through the LM head.
+        parameters: number of parameters of the model.
+        text_config: the model's config (vocabulary and hidden size, layers).
+        loss_share: share of the tokens that carry loss and therefore go through the LM head.
     """
     tuning_operations = TUNING_FLOPS[plan.tuning.method] * parameters * plan.tokens_to_tune
     scoring_operations = 2 * FORWARD_FLOPS * parameters * plan.tokens_to_score
@@ -44,14 +44,14 @@ def estimate_cost(plan: TunedLossesPlan, parameters: int, text_config: Any, loss
     tuning_tokens = plan.tuning.micro_batch_size * plan.longest_example
     # Logits of the loss tokens, once in the model's precision, once in float32, once as probabilities.
     logits = max(plan.batch_tokens, tuning_tokens) * loss_share * text_config.vocab_size * (width + 8)
-    # About a dozen vectors of hidden size per layer and token wait for the backward pass.
+    # About a dozen vectors of hidden size per layer and token are kept for the backward pass.
     activations = tuning_tokens * text_config.num_hidden_layers * text_config.hidden_size * 12 * width
     memory = weights + optimizer + logits + activations
     return CostEstimate((tuning_operations + scoring_operations) / speed, memory)
 
 
 def _matmul_speed(device: str, dtype: str, hidden_size: int) -> float:
-    """Operations per second of a matrix product of the model's shape, measured for a fraction of a second."""
+    """Measure operations per second of a matrix product of the model's shape, for a fraction of a second."""
     kind = DTYPES[dtype]
     left = torch.randn(1024, hidden_size, device=device).to(kind)
     right = torch.randn(hidden_size, 4 * hidden_size, device=device).to(kind)

@@ -1,8 +1,11 @@
-"""Labellers by name: the regex, functional tokens, and what plugins register."""
+"""Rule-based labellers, and the interface of a labeller of your own."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -12,25 +15,23 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
+from rolewise.labelling.registry import LABELLERS
 from rolewise.roles.functional import functional_roles
 from rolewise.roles.regex import label_format
 from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
 from rolewise.training.models import load_tokenizer
 
-PLANNED = ("shad", "rho", "reward")
-"""The names of the labellers that plan their work first; see `labelling.tuned_losses`."""
-
 
 @dataclass(frozen=True)
 class LabellingContext:
-    """What a labeller may need beside the samples.
+    """Further inputs of a labeller, beside the samples.
 
     Attributes:
         model: directory or hub id whose tokenizer rendered the samples; `training.models.load_model` loads it.
-        trust_remote_code: to be passed on with it.
-        work: a directory for what should outlive a kill; the same command finds it again.
-        progress: where to show a bar (`add_task`, `advance`).
-        behaviours: those that the user named, whose functional tokens the samples were rendered with.
+        trust_remote_code: pass it on when loading the model.
+        work: a directory for files that should survive a kill; a rerun of the command finds it again.
+        progress: display for a progress bar (`add_task`, `advance`).
+        behaviours: the behaviours that the user named; the samples were rendered with their functional tokens.
     """
 
     model: str
@@ -43,13 +44,13 @@ class LabellingContext:
 Labeller = Callable[[Sequence[RenderedSample], LabellingContext], Iterable[TokenLabels]]
 """(samples, context) → labels of each sample, in order.
 
-`TokenLabels.without_losses(roles_T)` takes roles alone, uint8 of shape (T,): a `Role` where `sample.loss_mask` is true,
-`Role.CONTEXT` elsewhere. Samples may be more than memory holds, so go through them rather than list them.
+`TokenLabels.without_losses(roles_T)` takes only roles, uint8 of shape (T,): a `Role` where `sample.loss_mask` is true,
+`Role.CONTEXT` elsewhere. The samples may exceed memory, so iterate over them instead of making a list.
 """
 
 
 def by_regex(samples: Sequence[RenderedSample], context: LabellingContext) -> Iterable[TokenLabels]:
-    """Format tokens, as rules know them, against the rest."""
+    """Label format tokens, as found by rules, and the rest."""
     for sample in samples:
         spans = [(int(sample.char_start[t.start]), int(sample.char_end[t.end - 1])) for t in sample.turns]
         roles_T = label_format(sample.text, sample.char_start, sample.char_end, spans)
@@ -57,10 +58,10 @@ def by_regex(samples: Sequence[RenderedSample], context: LabellingContext) -> It
 
 
 def by_functional_tokens(samples: Sequence[RenderedSample], context: LabellingContext) -> Iterable[TokenLabels]:
-    """By the behaviour of the step that a token stands in, see `roles.functional`.
+    """Label each token by the behaviour of its step; see `roles.functional`.
 
     Raises:
-        InputError: if the model's tokenizer can't have these tokens.
+        InputError: if the model's tokenizer can't hold these tokens.
     """
     tokenizer = load_tokenizer(context.model, trust_remote_code=context.trust_remote_code)
     add_to_tokenizer(tokenizer, context.behaviours)
@@ -69,47 +70,42 @@ def by_functional_tokens(samples: Sequence[RenderedSample], context: LabellingCo
         yield TokenLabels.without_losses(functional_roles(sample.input_ids, sample.loss_mask, tokens))
 
 
-_labellers: dict[str, Labeller] = {"regex": by_regex, "functional": by_functional_tokens}
-
-
-def register_labeller(name: str, labeller: Labeller) -> None:
-    """Make a labeller of your own known by a name, which `rolewise label --method` then takes.
+def register_labeller(name: str, labeller: Callable[..., Iterable[TokenLabels]]) -> None:
+    """Register a labeller of your own under a name that `rolewise label --method` then accepts.
 
     Args:
-        name: a second registration replaces the first; those of `PLANNED` are taken.
-        labeller: see `Labeller`.
+        name: a second registration replaces the first; the names of Rolewise's own labellers are reserved.
+        labeller: see `Labeller`. Further parameters are options: `--method-arg NAME=VALUE`.
 
     Raises:
-        ValueError: for a name of `PLANNED`.
+        ValueError: for the name of one of Rolewise's own labellers.
     """
-    if name in PLANNED:
-        raise ValueError(f"the name {name!r} is taken; choose another")
-    _labellers[name] = labeller
 
+    def make(**arguments: Any) -> Labeller:
+        return partial(labeller, **arguments) if arguments else labeller
 
-def find_labeller(name: str) -> Labeller:
-    """The labeller of that name.
-
-    Raises:
-        InputError: if there is none.
-    """
-    if name not in _labellers:
-        known = ", ".join([*PLANNED, *_labellers])
-        raise InputError(f"method {name!r} is not known; choose one of {known}, or name the --plugin that adds it")
-    return _labellers[name]
+    signature = inspect.signature(labeller)
+    further = [
+        parameter.replace(kind=parameter.KEYWORD_ONLY)
+        for parameter in list(signature.parameters.values())[2:]
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    make.__signature__ = signature.replace(parameters=further)  # type: ignore[attr-defined]
+    make.__annotations__ = {parameter.name: parameter.annotation for parameter in further}
+    LABELLERS.register(name, make)
 
 
 def checked(labels: Iterable[TokenLabels], samples: Sequence[RenderedSample], name: str) -> Iterable[TokenLabels]:
-    """The labels as they come, if they fit their samples.
+    """Yield the labels as they arrive, after checking that they fit their samples.
 
     Raises:
-        InputError: naming the sample, for roles of another length or kind, or a role where there is no loss.
+        InputError: naming the sample, for roles of the wrong length or type, or a role on a token without loss.
     """
     given = iter(labels)
     for sample in samples:
         label = _next(given, sample.source, name)
         if label is None:
-            raise InputError(f"{sample.source}: the labeller {name} gave no labels for this sample and those after it")
+            raise InputError(f"{sample.source}: the labeller {name} gave no labels from this sample on")
         roles_T = label.roles_T
         if not (isinstance(roles_T, np.ndarray) and np.issubdtype(roles_T.dtype, np.integer)):
             raise InputError(f"{sample.source}: the labeller {name} must give roles as a NumPy array of integers")

@@ -1,4 +1,4 @@
-"""DPO on preference pairs (arXiv 2305.18290), through TRL's trainer: the model that gives token rewards."""
+"""DPO on preference pairs (arXiv 2305.18290), with TRL's trainer, to make a model that gives token rewards."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ def tune_by_preferences(
 ) -> None:
     """Tune a LoRA adapter by DPO and save it as the directory `output`; the reference is the model without it.
 
-    `output` appears when all is done. Until then checkpoints lie beside it, from which a killed run goes on.
+    `output` is written atomically at the end. Until then checkpoints are kept beside it, from which a killed run
+    resumes.
 
     Raises:
         InputError: if the chat template refuses a conversation, or no pair is shorter than `max_length`.
@@ -57,5 +58,7 @@ def tune_by_preferences(
             "give another --chat-template, or pairs of texts"
         ) from error
     if not len(trainer.train_dataset):
-        raise InputError(f"no preference pair has a prompt shorter than max_length, {max_length} tokens; raise it")
+        raise InputError(
+            f"no preference pair has a prompt shorter than max_length, {max_length} tokens; raise max_length"
+        )
     run_to_end(trainer, work, output)

@@ -1,70 +1,40 @@
-"""Token rewards, as RewardFT weighs by them in the comparison of arXiv 2412.14780.
+"""Token rewards, the weights of RewardFT in the comparison of arXiv 2412.14780.
 
 A model tuned by DPO on general preference data gives each token the reward log π_dpo(y_t) − log π_ref(y_t), which is
-what the token's loss fell by: base loss − tuned loss. No data of the target set is tuned on, so there is no folding.
-The comparison names the preference data (Orca DPO, UltraFeedback) and no settings; a LoRA adapter at 5e-5 and β = 0.1
+the fall of the token's loss: base loss − tuned loss. Tuning uses no data of the target set, so there are no folds.
+The comparison names the preference data (Orca DPO, UltraFeedback) but no settings; a LoRA adapter at 5e-5 and β = 0.1
 are usual.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase
 
-from rolewise.core.errors import InputError
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.preferences import Preferences
 from rolewise.data.render import RenderedSample
 from rolewise.labelling.classify import KeptLabels
 from rolewise.labelling.preference_tuning import tune_by_preferences
-from rolewise.labelling.tuned_losses import TunedLossesConfig, TunedLossesPlan, TuningLabeller
-from rolewise.labelling.tuning import TuningConfig
+from rolewise.labelling.settings.reward import RewardConfig
+from rolewise.labelling.tuned_losses import TunedLossesPlan, TuningLabeller
 from rolewise.training import processes
 
-LEARNING_RATE = 5e-5
-BATCH_SIZE = 8
-"""Pairs per optimizer step, unless given."""
 CHARACTERS_PER_TOKEN = 4
-"""For estimates of the cost only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardConfig(TunedLossesConfig):
-    """Settings of the DPO and of the scoring.
-
-    Attributes:
-        beta: of DPO: how strongly the tuned model is held to the reference.
-    """
-
-    beta: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.beta > 0:
-            raise InputError(f"beta is {self.beta}; it must be above 0")
-        if self.tuning != "lora":
-            raise InputError("method reward tunes a LoRA adapter, without which the model is the reference; use lora")
-
-    def tuning_of(self, examples: int) -> TuningConfig:
-        """Settings of the DPO."""
-        given = replace(self, learning_rate=self.learning_rate or LEARNING_RATE)
-        if self.batch_size is None and examples:
-            given = replace(given, batch_size=min(BATCH_SIZE, examples) * processes.count())
-        return TunedLossesConfig.tuning_of(given, examples)
+"""Average length of a token, for cost estimates only."""
 
 
 class Reward(TuningLabeller):
-    """Labels a token REASONING if its reward is 0 or more, else BOILERPLATE; the rewards are what training reads.
+    """Labels a token REASONING if its reward is 0 or more, else BOILERPLATE; training reads the rewards.
 
     Args:
-        model: as `TuningLabeller`'s: the reference.
-        tokenizer: of the model, with the chat template to write conversations with.
+        model: the reference model, as for `TuningLabeller`.
+        tokenizer: the model's tokenizer, with the chat template for conversations.
         preferences: pairs to tune on; None with a `reward_model`.
-        reward_model: an adapter of the model, or a model of the same tokenizer, that was tuned by DPO already.
+        reward_model: an adapter of the model, or a model with the same tokenizer, already tuned by DPO.
         config: settings.
-        max_length: of prompt and answer together, in tokens.
+        max_length: maximum length of prompt and answer together, in tokens.
         trust_remote_code: passed on to Transformers.
     """
 
@@ -86,7 +56,7 @@ class Reward(TuningLabeller):
         self.reward_model = reward_model
 
     def plan(self, samples: Sequence[RenderedSample]) -> TunedLossesPlan:
-        """Cut the batches, without loading a model."""
+        """Form the batches, without loading a model."""
         rows = self.preferences.rows if self.preferences is not None else []
         lengths = [min(len(str(row)) // CHARACTERS_PER_TOKEN, self.max_length or 1 << 30) for row in rows]
         return TunedLossesPlan(
@@ -101,7 +71,7 @@ class Reward(TuningLabeller):
     def label(
         self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
     ) -> tuple[Sequence[TokenLabels], list[bool]]:
-        """Roles and losses of every sample; the reported metrics leave none out."""
+        """Return roles and losses of every sample; the reported metrics leave none out."""
         processes.start()
         plan = plan or self.plan(samples)
         tuned = Path(self.reward_model) if self.reward_model is not None else work / "tuned-0"

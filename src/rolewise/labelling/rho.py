@@ -1,13 +1,14 @@
-"""Rho-1's selection of tokens (arXiv 2404.07965), in the form that arXiv 2412.14780 compares SHAD with.
+"""Rho-1's selection of tokens (arXiv 2404.07965), in the form that arXiv 2412.14780 compares with SHAD.
 
-Rho-1 tunes a reference model on data of high quality and trains on the tokens whose loss the model has most to lose in
-comparison with it. Here the reference is the model's own ("self-reference"): tuned on 5 % of the very data, with the
-plain loss. A token is kept if its loss fell from high to low (H→L) while the reference was tuned, else it is masked.
+Rho-1 tunes a reference model on data of high quality and trains on the tokens with the largest excess loss of the model
+over that reference. Here the reference is the model itself ("self-reference"), tuned on 5 % of the same data with the
+plain loss. A token is kept if its loss fell from high to low (H→L) while the reference was tuned; otherwise it is
+masked.
 
-The comparison says no more, so these are our choices. Falls are measured once, before the training, and the tokens
-with the largest falls are kept, a fixed share (60 %) of the whole data set's: a fall of many nats needs a high loss to
-begin with. The reference is tuned and read as SHAD's model is: below 1,000 samples a LoRA adapter at 1e-3, in float32;
-with cross-fitting, so that no conversation is judged by a model that was tuned on it.
+The comparison gives no further detail, so the following are our choices. Falls are measured once, before training, and
+the tokens with the largest falls are kept, a fixed share (60 %) of the tokens of the whole data set: a fall of many
+nats requires a high initial loss. The reference is tuned and evaluated like SHAD's model: below 1,000 samples a LoRA
+adapter at 1e-3, in float32; with cross-fitting, so that no conversation is judged by a model that was tuned on it.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ from rolewise.core.errors import InputError
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.labelling.classify import KeptLabels
+from rolewise.labelling.settings.rho import RhoConfig
 from rolewise.labelling.tuned_losses import (
-    TunedLossesConfig,
     TunedLossesPlan,
     TuningLabeller,
     conversations,
@@ -34,44 +35,20 @@ from rolewise.training import processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class RhoConfig(TunedLossesConfig):
-    """Settings of Rho-1; those of the tuning are `TunedLossesConfig`'s.
-
-    Attributes:
-        reference_share: share of the samples that a reference model is tuned on (paper: 5 %).
-        min_references: samples at least, as far as the data goes; without cross-fitting as far as half of the
-            conversations go, since nobody could judge the others.
-        keep_share: share of the tokens that are kept.
-    """
-
-    reference_share: float = 0.05
-    min_references: int = 64
-    keep_share: float = 0.6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("reference_share", "keep_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it is a share above 0 and at most 1")
-        if self.min_references < 1:
-            raise InputError(f"min_references is {self.min_references}; it must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class RhoPlan(TunedLossesPlan):
-    """What Rho-1 is going to do with a data set.
+    """Rho-1's plan for a data set.
 
     Attributes:
-        references: per model, the numbers of the samples it is tuned on.
+        references: per model, the numbers of the samples to tune it on.
     """
 
     references: list[list[int]]
 
 
 class Rho(TuningLabeller):
-    """Labels the tokens that are kept REASONING, the others BOILERPLATE; arguments as `TuningLabeller`.
+    """Labels kept tokens REASONING, the others BOILERPLATE; arguments as for `TuningLabeller`.
 
-    Both losses of every token are stored; the score of a token is what its loss fell by, base − tuned.
+    Both losses of every token are stored; the score of a token is the fall of its loss, base − tuned.
     """
 
     def __init__(
@@ -86,7 +63,7 @@ class Rho(TuningLabeller):
         super().__init__(model, self.config, max_length=max_length, trust_remote_code=trust_remote_code)
 
     def plan(self, samples: Sequence[RenderedSample]) -> RhoPlan:
-        """Draw the samples to tune on and cut the batches, without loading the model.
+        """Draw the samples to tune on and form the batches, without loading the model.
 
         Raises:
             InputError: for too few conversations.
@@ -95,7 +72,7 @@ class Rho(TuningLabeller):
         groups = conversations(samples)
         fold_of = fold_by_conversation(groups, config.seed) if config.cross_fit else [0] * len(samples)
         if not config.cross_fit and len(set(groups)) < 2:
-            raise InputError("1 conversation is too few: some are tuned on and the others judged; give more")
+            raise InputError("1 conversation is too few: some are used for tuning and the others are judged; give more")
         wanted = max(config.min_references, round(config.reference_share * len(samples)))
         references = []
         for fold in sorted(set(fold_of)):
@@ -120,7 +97,7 @@ class Rho(TuningLabeller):
     def label(
         self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
     ) -> tuple[Sequence[TokenLabels], list[bool]]:
-        """Roles and losses of every sample, and which samples the reported metrics must leave out."""
+        """Return roles and losses of every sample, and a flag per sample to leave it out of the reported metrics."""
         processes.start()
         plan = plan if isinstance(plan, RhoPlan) else self.plan(samples)
         tuned = [work / f"tuned-{fold}" for fold in range(len(plan.references))]
@@ -141,7 +118,7 @@ class Rho(TuningLabeller):
 
 
 def _draw(members: Sequence[int], groups: Sequence[str], wanted: int, seed: int, *, all_of_them: bool) -> list[int]:
-    """Whole conversations drawn at random until they have `wanted` samples, or half of all (unless `all_of_them`)."""
+    """Draw whole conversations at random until they have `wanted` samples, or half of all (unless `all_of_them`)."""
     of_conversation: dict[str, list[int]] = {}
     for i in members:
         of_conversation.setdefault(groups[i], []).append(i)

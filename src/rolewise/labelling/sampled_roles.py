@@ -1,8 +1,8 @@
-"""SHAD's roles of responses that a policy samples: each token by how shuffled data would change its loss.
+"""SHAD's roles for responses that a policy samples: each token is judged by its change of loss under shuffled data.
 
-The model that was tuned on shuffled pairs reads every response after its prompt, and so does the base that it was tuned
-from (arXiv 2412.14780, section 3.1): two forward passes a rollout. Neither is trained on, so the roles of a text do not
-move with the policy, and no response is one that the tuned model knows by heart.
+The model that was tuned on shuffled pairs and its base both read every response after its prompt (arXiv 2412.14780,
+section 3.1): two forward passes per rollout. Neither is trained further, so the roles of a text do not change with the
+policy, and the tuned model has memorized none of the responses.
 
 Shapes: B rows, T tokens.
 """
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.labelling.classify import check_classification, classify
+from rolewise.labelling.classify import classify
 from rolewise.labelling.scoring import LossFunction
+from rolewise.labelling.settings.shad import check_classification
 from rolewise.labelling.tuned_losses import paired_losses
 from rolewise.training.rollout_roles import RolloutRoles
 
 BATCH_TOKENS = 8192
-"""Padded tokens that go through the models together (a longer row goes alone)."""
+"""Maximum number of padded tokens per pass through the models (a longer row goes alone)."""
 
 
 def shad_rollout_roles(
@@ -34,15 +35,15 @@ def shad_rollout_roles(
     device: str = "cpu",
     trust_remote_code: bool = False,
 ) -> RolloutRoles:
-    """REASONING and BOILERPLATE tokens of sampled responses, for `WeightedGRPOTrainer`.
+    """Return a source of REASONING and BOILERPLATE roles of sampled responses, for `WeightedGRPOTrainer`.
 
     Args:
-        model: directory or hub id of the base that was tuned; a copy of it is loaded beside the policy.
+        model: directory or hub id of the base of the tuned model; a copy of it is loaded beside the policy.
         tuned: directory of its adapter, or of a whole model, tuned on shuffled pairs: `tuned-0` of
             `rolewise label --keep-tuned`.
-        threshold: a loss that is higher under the tuned model by more than this (nats) means reasoning.
-        dtype: of both; coarser ones than float32 flip labels.
-        device: of both.
+        threshold: a token is reasoning if its loss under the tuned model is higher by more than this (nats).
+        dtype: dtype of both models; lower precision than float32 flips labels.
+        device: device of both models.
         trust_remote_code: passed on to Transformers.
 
     Raises:
@@ -51,7 +52,9 @@ def shad_rollout_roles(
     check_classification(threshold, None)
     directory = Path(tuned)
     if not directory.is_dir():
-        raise InputError(f"{tuned}: no such folder; give one that rolewise label --keep-tuned left, as OUTPUT/tuned-0")
+        raise InputError(
+            f"{tuned}: no such folder; give one made by rolewise label --keep-tuned, such as OUTPUT/tuned-0"
+        )
     losses = paired_losses(model, [directory], dtype=dtype, device=device, trust_remote_code=trust_remote_code)
 
     def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
@@ -83,7 +86,7 @@ def _label(
         measured = [np.full(ids_BT.shape, np.nan, np.float32) for _ in ("base", "tuned")]
         for losses_BT, losses_N in zip(measured, losses(0, ids_BT.to(device), labels_BT.to(device)), strict=True):
             if not torch.isfinite(losses_N).all():
-                raise InputError("losses of sampled responses under the SHAD model are not finite; give another one")
+                raise InputError("losses of sampled responses under the SHAD model are not finite; give another model")
             losses_BT[is_scored_BT] = losses_N.float().cpu().numpy()
         for place, row in enumerate(rows):
             own = slice(len(before[row]), lengths[row])

@@ -1,4 +1,4 @@
-"""Losses per token of a whole data set: length-sorted batches under a token budget, in shards that can be resumed.
+"""Losses per token of a whole data set: length-sorted batches within a token budget, in resumable shards.
 
 Shapes: B rows, T tokens, N labelled tokens.
 """
@@ -26,7 +26,7 @@ from rolewise.training.token_losses import selected_logits
 
 @dataclass(frozen=True)
 class ScoringBatch:
-    """Samples that go through the model together, by their index in the data, all labelled by model `fold`."""
+    """Samples that go through the model together, by their index in the data; model `fold` labels all of them."""
 
     fold: int
     samples: tuple[int, ...]
@@ -40,25 +40,25 @@ class Shard:
     batches: tuple[ScoringBatch, ...]
 
     def path(self, directory: Path) -> Path:
-        # Named by content too: batches depend on the device, and a run may be resumed on another one.
+        # The name includes the content: batches depend on the device, and a run may be resumed on another one.
         content = digest([[batch.fold, batch.samples] for batch in self.batches])
         return directory / f"{self.number:05d}-{content}.npz"
 
 
 def scored_length(sample: RenderedSample) -> int:
-    """Tokens that must go through the model: nothing after the last loss token matters to any loss."""
+    """Return the number of tokens that must go through the model: tokens after the last loss token affect no loss."""
     return int(np.flatnonzero(sample.loss_mask)[-1]) + 1
 
 
 def plan_shards(
     samples: Sequence[RenderedSample], folds: Sequence[int], batch_tokens: int, shard_tokens: int
 ) -> list[Shard]:
-    """Cut the data into batches of at most `batch_tokens` padded tokens (at least one sample each), longest first.
+    """Split the data into batches of at most `batch_tokens` padded tokens (at least one sample each), longest first.
 
-    `folds` says which model judges a sample; samples of a negative fold are not scored.
+    `folds` gives the model that judges each sample; samples of a negative fold are not scored.
 
-    Longest first, so that a batch that does not fit in memory fails at once and the estimate of the time left is on
-    the safe side. The result depends on the arguments alone, which is what makes a resumed run repeat itself exactly.
+    Longest first, so that a batch that does not fit in memory fails at once and the estimate of the time left is
+    conservative. The result depends only on the arguments, so that a resumed run repeats itself exactly.
     """
     batches: list[ScoringBatch] = []
     lengths = [scored_length(sample) for sample in samples]
@@ -86,9 +86,9 @@ def plan_shards(
 
 
 def batch_losses(model: nn.Module, head: nn.Module, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Losses (float32 nats, shape (N,), row-major) of the labelled tokens of a right-padded batch.
+    """Return the losses (float32 nats, shape (N,), row-major) of the labelled tokens of a right-padded batch.
 
-    There is no attention mask on purpose: under causal attention nothing that carries loss can see the padding to its
+    The attention mask is left out on purpose: under causal attention no token with loss can see the padding to its
     right, and without a mask the attention kernels take their fast path.
     """
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def batch_losses(model: nn.Module, head: nn.Module, ids_BT: torch.Tensor, labels
 
 
 def collate(samples: Sequence[RenderedSample], device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and labels (int64, shape (B, T)) up to each sample's last loss token."""
+    """Return right-padded ids and labels (int64, shape (B, T)) up to each sample's last loss token."""
     lengths = [scored_length(sample) for sample in samples]
     ids_BT = np.zeros((len(samples), max(lengths)), dtype=np.int64)
     labels_BT = np.full_like(ids_BT, -100)
@@ -124,7 +124,7 @@ def score(
     """Score the shards that `directory` lacks, one file each; yield the number of tokens after every batch.
 
     Raises:
-        InputError: for losses that are no numbers, which would pass for tokens that nobody measured.
+        InputError: for losses that are not finite; NaN would pass for an unmeasured token.
     """
     for shard in shards:
         if shard.path(directory).exists():
@@ -148,10 +148,10 @@ def score(
 
 
 class MeasuredLosses(LazySequence[SampleLosses]):
-    """Base losses, tuned losses and mask of every sample, from the shards' files; read when asked for.
+    """Base losses, tuned losses and mask of every sample, from the shards' files; read on demand.
 
-    Losses are NaN outside the mask, and for samples that no shard holds. They lie in a temporary file without a name,
-    put in the samples' order once, since a shard holds samples of like length from all over the data.
+    Losses are NaN outside the mask, and for samples in no shard. They are stored in an unnamed temporary file,
+    sorted once into the samples' order, since a shard holds samples of similar length from all over the data.
     """
 
     def __init__(self, shards: Iterable[Shard], samples: Sequence[RenderedSample], directory: Path) -> None:
@@ -159,7 +159,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
         counts = (int(np.count_nonzero(sample.loss_mask[1:])) for sample in samples)  # nothing predicts the first token
         self._starts = np.concatenate([[0], np.cumsum(np.fromiter(counts, dtype=np.int64, count=len(samples)))])
         shape = (2, max(1, int(self._starts[-1])))
-        with tempfile.TemporaryFile() as file:  # the map keeps it
+        with tempfile.TemporaryFile() as file:  # the map keeps it open
             _reserve(file, 4 * math.prod(shape))
             self._losses_2N = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
         self._losses_2N[:] = np.nan
@@ -175,7 +175,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
                     start = end
 
     def forget(self, sample: int, start: int, end: int) -> None:
-        """Take back the losses of the sample's tokens from `start` to `end` (half-open)."""
+        """Erase the losses of the sample's tokens from `start` to `end` (half-open)."""
         before = int(np.count_nonzero(self._samples[sample].loss_mask[1:start]))
         within = int(np.count_nonzero(self._samples[sample].loss_mask[max(1, start) : end]))
         first = self._starts[sample] + before
@@ -185,7 +185,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
         return len(self._samples)
 
     def item(self, place: int) -> SampleLosses:
-        """The losses of the sample at a place from 0."""
+        """Return the losses of the sample at a place, from 0."""
         mask_T = self._samples[place].loss_mask
         positions = np.flatnonzero(mask_T)
         positions = positions[positions > 0]
@@ -195,7 +195,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
 
 
 def _reserve(file: IO[bytes], size: int) -> None:
-    """Make the file that long now: a map of a file that the disk has no room for would end the process."""
+    """Allocate the whole file now: writing through a map to a full disk would kill the process."""
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:

@@ -1,10 +1,11 @@
 """SHAD, the shuffle-aware discriminator (arXiv 2412.14780, section 3.1).
 
-Boilerplate stays predictable when outputs are shuffled among inputs, reasoning does not. So: tune the model a little
-on shuffled pairs, and compare each token's loss before and after. Where the loss fell, boilerplate; else reasoning.
+Boilerplate stays predictable when outputs are shuffled among inputs, reasoning does not. SHAD therefore tunes the model
+a little on shuffled pairs and compares each token's loss before and after. If the loss fell, the token is boilerplate;
+otherwise it is reasoning.
 
-An output that the model was tuned on can't be judged by it, its loss fell by memory. The data is therefore cut into
-two folds by conversation, each judged by the model that was tuned on shuffled pairs of the other.
+A model can't judge an output that it was tuned on, since memory lowers the loss. The data is therefore split into two
+folds by conversation, each judged by the model that was tuned on shuffled pairs of the other.
 """
 
 from collections import Counter
@@ -16,13 +17,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from rolewise.core.errors import InputError
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import OutputRef, ShuffledPair, pair_ids, shuffle_pairs
-from rolewise.labelling.classify import LossLabels, check_classification
+from rolewise.labelling.classify import LossLabels
+from rolewise.labelling.settings.shad import SHADConfig
 from rolewise.labelling.tuned_losses import (
-    TunedLossesConfig,
     TunedLossesPlan,
     TuningLabeller,
     conversations,
@@ -33,38 +33,12 @@ from rolewise.training import processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class SHADConfig(TunedLossesConfig):
-    """Settings of SHAD; those of the tuning are `TunedLossesConfig`'s.
-
-    Attributes:
-        shuffle_share: share of the assistant turns that are shuffled (paper: 1 %).
-        min_pairs: shuffled pairs at least, as far as the data goes.
-        threshold: LD above it is reasoning, in nats.
-        format_quantile: boilerplate whose base loss lies below this quantile of boilerplate's is FORMAT; None for no
-            split.
-    """
-
-    shuffle_share: float = 0.01
-    min_pairs: int = 64
-    threshold: float = 0.0
-    format_quantile: float | None = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.shuffle_share <= 1:
-            raise InputError(f"shuffle_share is {self.shuffle_share}; it is a share above 0 and at most 1")
-        if self.min_pairs < 2:
-            raise InputError(f"min_pairs is {self.min_pairs}; shuffling needs at least 2")
-        check_classification(self.threshold, self.format_quantile)
-
-
-@dataclass(frozen=True, kw_only=True)
 class SHADPlan(TunedLossesPlan):
-    """What SHAD is going to do with a data set.
+    """SHAD's plan for a data set.
 
     Attributes:
-        pairs: per model, the shuffled pairs it is tuned on.
-        tuned_on: outputs that some model was tuned on.
+        pairs: per model, the shuffled pairs to tune it on.
+        tuned_on: outputs that occur in the tuning data of any model.
     """
 
     pairs: list[list[ShuffledPair]]
@@ -72,7 +46,7 @@ class SHADPlan(TunedLossesPlan):
 
 
 class SHAD(TuningLabeller):
-    """Labels rendered samples as reasoning or boilerplate; arguments as `TuningLabeller`."""
+    """Labels tokens of rendered samples as reasoning or boilerplate; arguments as for `TuningLabeller`."""
 
     def __init__(
         self,
@@ -86,7 +60,7 @@ class SHAD(TuningLabeller):
         super().__init__(model, self.config, max_length=max_length, trust_remote_code=trust_remote_code)
 
     def plan(self, samples: Sequence[RenderedSample]) -> SHADPlan:
-        """Draw the pairs and cut the batches, without loading the model.
+        """Draw the pairs and form the batches, without loading the model.
 
         Raises:
             InputError: if there are too few conversations to shuffle.
@@ -121,10 +95,10 @@ class SHAD(TuningLabeller):
     def label(
         self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
     ) -> tuple[Sequence[TokenLabels], list[bool]]:
-        """Roles and losses of every sample, and which samples the reported metrics must leave out.
+        """Return roles and losses of every sample, and a flag per sample to leave it out of the reported metrics.
 
-        `work` keeps what is finished (tuned models, shards of losses), so a killed run goes on where it was when
-        called again with the same samples and settings. Several processes share the work; each gets all labels.
+        `work` keeps finished parts (tuned models, shards of losses); call again with the same samples and settings to
+        resume a killed run. Several processes share the work; each gets all labels.
         """
         processes.start()
         plan = plan if isinstance(plan, SHADPlan) else self.plan(samples)
@@ -142,7 +116,7 @@ class SHAD(TuningLabeller):
             )
         measured = self.measure(samples, plan, tuned, work, progress)
         if not self.config.cross_fit:
-            for ref in plan.tuned_on:  # the model knows them by heart
+            for ref in plan.tuned_on:  # the model has memorized them
                 turn = samples[ref.sample].turns[ref.turn]
                 measured.forget(ref.sample, turn.start, turn.end)
         excluded = [
@@ -153,7 +127,7 @@ class SHAD(TuningLabeller):
 
 
 def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, seed: int) -> list[ShuffledPair]:
-    """Shuffled pairs of outputs drawn at random, no more than half of them of one conversation."""
+    """Return shuffled pairs of outputs drawn at random, at most half of them from one conversation."""
     counts: Counter[str] = Counter()
     chosen: list[int] = []
     for i in np.random.default_rng(seed).permutation(len(outputs)).tolist():
@@ -163,7 +137,7 @@ def _draw_pairs(outputs: list[OutputRef], groups: Sequence[str], wanted: int, se
             chosen.append(i)
     largest = max(counts, key=counts.__getitem__)
     surplus = 2 * counts[largest] - len(chosen)
-    if len(counts) > 1 and surplus > 0:  # more turns than all others together: it gives up what none could take
+    if len(counts) > 1 and surplus > 0:  # more turns than all others together: drop the surplus, which has no partners
         given_up = [i for i in chosen if groups[outputs[i].sample] == largest][-surplus:]
         chosen = [i for i in chosen if i not in given_up]
     drawn = [outputs[i] for i in sorted(chosen)]

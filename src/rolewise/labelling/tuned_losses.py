@@ -1,10 +1,9 @@
-"""Losses of a data set under a model and under the same model tuned: what SHAD, Rho-1 and token rewards all rest on.
+"""Losses of a data set under a model and under its tuned version: the basis of SHAD, Rho-1 and token rewards.
 
-An output that a model was tuned on can't be judged by it, its loss fell by memory. So the data can be cut into two
-folds by conversation, each judged by the model that was tuned on the other.
+A model can't judge an output that it was tuned on, since memory lowers the loss. The data can therefore be split into
+two folds by conversation, each judged by the model that was tuned on the other.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,84 +28,27 @@ from rolewise.labelling.scoring import (
     score,
     scored_length,
 )
+from rolewise.labelling.settings.base import TunedLossesConfig
 from rolewise.labelling.tuning import TuningConfig
 from rolewise.training import processes
 from rolewise.training.models import default_device, load_model
 
-MANY_EXAMPLES = 1000
-"""From so many examples on, tuning takes the paper's fine-tuning batch and (full tuning) its learning rate."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TunedLossesConfig:
-    """How a model is tuned and both are read. None stands for a default by the size of the data or the device.
-
-    Attributes:
-        cross_fit: judge each half of the data with the model tuned on the other. Without it one model is tuned, and
-            outputs that it was tuned on are left PLAIN.
-        tuning: `lora` or `full`.
-        learning_rate: default below 1,000 examples 1e-3 for LoRA and 1e-4 for full tuning (a few dozen steps at the
-            usual 2e-4 hardly move LoRA's matrices), else 2e-4 and 1e-5.
-        rank: of the LoRA matrices.
-        batch_size: examples per optimizer step; default 2 below 1,000 examples, else 32.
-        micro_batch_size: examples that go through the model together while tuning, at most.
-        epochs: passes over the examples.
-        dtype: of weights and arithmetic in tuning and scoring. With bfloat16 the rounding of a lightly tuned model
-            flips the sign of the difference on many tokens.
-        batch_tokens: padded tokens that go through the model together; default 2,048 on a CPU, else 16,384.
-        seed: of the draw and the tuning.
-    """
-
-    cross_fit: bool = True
-    tuning: str = "lora"
-    learning_rate: float | None = None
-    rank: int = 16
-    batch_size: int | None = None
-    micro_batch_size: int = 4
-    epochs: int = 1
-    dtype: str = "float32"
-    batch_tokens: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.tuning not in ("lora", "full"):
-            raise InputError(f"tuning {self.tuning!r} is not known; choose lora or full")
-        for name in ("rank", "micro_batch_size", "epochs", "batch_size", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
-        if self.learning_rate is not None and not (0 < self.learning_rate < math.inf):
-            raise InputError(f"learning_rate is {self.learning_rate}; it must be a finite number above 0")
-
-    def tuning_of(self, examples: int) -> TuningConfig:
-        """Settings of a tuning on so many examples, on as many processes as there are."""
-        few = examples < MANY_EXAMPLES
-        rates = {"lora": 1e-3 if few else 2e-4, "full": 1e-4 if few else 1e-5}
-        return TuningConfig(
-            method=self.tuning,
-            learning_rate=self.learning_rate or rates[self.tuning],
-            rank=self.rank,
-            batch_size=_shared_batch(self.batch_size, 2 if few else 32),
-            micro_batch_size=self.micro_batch_size,
-            epochs=self.epochs,
-            dtype=self.dtype,
-            seed=self.seed,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class TunedLossesPlan:
-    """What is going to be tuned and scored; the same for the same data and settings.
+    """Plan of the tuning and scoring; the same for the same data and settings.
 
     Attributes:
-        folds: per sample, the number of the model that judges it; −1 where none may.
+        folds: per sample, the number of the model that judges it; −1 if none may.
         shards: the batches to score.
         tuning: settings of the tuning.
-        device: where it runs.
-        batch_tokens: padded tokens scored at once, at most (a longer sample goes alone).
-        examples: of each model to tune, how many it is tuned on, and `kind` says what they are.
-        longest_example: tokens of the longest.
-        tokens_to_tune, tokens_to_score: tokens through the model, each of the latter once plain and once tuned.
+        device: device of the tuning and scoring.
+        batch_tokens: maximum number of padded tokens scored at once (a longer sample goes alone).
+        examples: per model to tune, the number of its examples.
+        kind: plural name of the examples, for messages.
+        longest_example: number of tokens of the longest example.
+        tokens_to_tune, tokens_to_score: numbers of tokens to process; those to score go through the base model and the
+            tuned model once each.
     """
 
     folds: list[int]
@@ -126,8 +68,8 @@ class TuningLabeller(ABC):
 
     Args:
         model: directory or hub id of the base model.
-        config: its settings.
-        max_length: tokens that samples are cut to, which what it is tuned on shall not exceed either.
+        config: settings of the labeller.
+        max_length: maximum number of tokens of a sample; also the limit for tuning examples.
         trust_remote_code: passed on to Transformers.
     """
 
@@ -146,27 +88,27 @@ class TuningLabeller(ABC):
 
     @abstractmethod
     def plan(self, samples: Sequence[RenderedSample]) -> TunedLossesPlan:
-        """Draw what to tune on and cut the batches, without loading the model.
+        """Draw the tuning examples and form the batches, without loading the model.
 
         Raises:
-            InputError: for data that is too small or can't be used.
+            InputError: for data that is too small or unusable.
         """
 
     @abstractmethod
     def label(
         self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
     ) -> tuple[Sequence[TokenLabels], list[bool]]:
-        """Roles and losses of every sample, and which samples the reported metrics must leave out.
+        """Return roles and losses of every sample, and a flag per sample to leave it out of the reported metrics.
 
-        `work` keeps what is finished (tuned models, shards of losses), so a killed run goes on where it was when
-        called again with the same samples and settings. Several processes share the work; each gets all labels.
+        `work` keeps finished parts (tuned models, shards of losses); call again with the same samples and settings to
+        resume a killed run. Several processes share the work; each gets all labels.
         """
 
     def layout(self, samples: Sequence[RenderedSample], folds: list[int]) -> dict[str, Any]:
-        """The part of a plan that says how samples are scored, given each one's model."""
+        """Return the scoring part of a plan, given the model that judges each sample."""
         device = default_device()
         batch_tokens = self.settings.batch_tokens or (2048 if device == "cpu" else 16384)
-        # A killed run loses one shard's work at most: less than a minute either way.
+        # A killed run loses at most the work of one shard: less than a minute on either device.
         shard_tokens = (4 if device == "cpu" else 64) * batch_tokens
         return {
             "folds": folds,
@@ -184,11 +126,11 @@ class TuningLabeller(ABC):
         work: Path,
         progress: Progress,
     ) -> MeasuredLosses:
-        """Losses of every sample under the base model and under its fold's tuned one, adapter or whole model."""
+        """Return the losses of every sample under the base model and its fold's tuned model (adapter or whole)."""
         scores = work / "losses"
         task = progress.add_task("score, base and tuned", total=plan.tokens_to_score)
         missing = [shard for shard in plan.shards if not shard.path(scores).exists()]
-        processes.wait()  # until all have looked, or the first to write would spoil the others' count
+        processes.wait()  # until all have looked: a file written earlier would change the others' count
         mine = missing[processes.number() :: processes.count()]
         left = sum(scored_length(samples[i]) for shard in missing for batch in shard.batches for i in batch.samples)
         progress.update(task, completed=plan.tokens_to_score - left)
@@ -201,7 +143,7 @@ class TuningLabeller(ABC):
                 trust_remote_code=self.trust_remote_code,
             )
             for tokens in score(mine, samples, losses, scores, plan.device):
-                left = max(0, left - tokens * processes.count())  # the others are as quick
+                left = max(0, left - tokens * processes.count())  # assume that the others are as fast
                 progress.update(task, completed=plan.tokens_to_score - left)
         processes.wait()
         progress.update(task, completed=plan.tokens_to_score)
@@ -211,16 +153,16 @@ class TuningLabeller(ABC):
 def paired_losses(
     model: str, tuned: Sequence[Path], *, dtype: str, device: str, trust_remote_code: bool = False
 ) -> LossFunction:
-    """What gives losses under a model and under the same model tuned.
+    """Return a function that computes losses under a model and under its tuned versions.
 
     Args:
         model: directory or hub id of the base model.
-        tuned: directories of its tuned ones, by fold: adapters of it, or whole models.
-        dtype, device: of weights and arithmetic.
+        tuned: directories of its tuned versions, by fold: adapters or whole models.
+        dtype, device: dtype and device of weights and computation.
         trust_remote_code: passed on to Transformers.
 
     Raises:
-        InputError: for a model that can't be loaded, or an adapter of another.
+        InputError: for a model that can't be loaded, or an adapter of another model.
     """
 
     def load(name: str) -> torch.nn.Module:
@@ -232,7 +174,7 @@ def paired_losses(
 
 
 def conversations(samples: Sequence[RenderedSample]) -> list[str]:
-    """The conversation of each sample; one that occurs twice counts as one, or memory would judge its copy."""
+    """Return the conversation of each sample; duplicates count as one, as a model tuned on one copy knows the other."""
     texts: dict[str, str] = {}  # hashes, since the data may be larger than memory
     sources: list[str] = []
     for sample in samples:  # a conversation may be rendered as several samples, one per turn
@@ -244,7 +186,7 @@ def conversations(samples: Sequence[RenderedSample]) -> list[str]:
 
 
 def fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
-    """0 or 1 per sample: a random half of the conversations each.
+    """Return 0 or 1 per sample: a random half of the conversations each.
 
     Raises:
         InputError: for fewer than four conversations.
@@ -252,30 +194,20 @@ def fold_by_conversation(groups: Sequence[str], seed: int) -> list[int]:
     names = list(dict.fromkeys(groups))
     if len(names) < 4:
         raise InputError(
-            f"{len(names)} conversations are too few: a model is tuned on each of two halves, of at least 2; give "
-            "more, or turn cross-fit off"
+            f"{len(names)} conversations are too few: each of two halves, of at least 2, tunes a model; give more, or "
+            "turn cross-fit off"
         )
     order = np.random.default_rng(seed).permutation(len(names))
     half = {names[i]: int(rank >= len(names) / 2) for rank, i in enumerate(order)}
     return [half[group] for group in groups]
 
 
-def _shared_batch(given: int | None, default: int) -> int:
-    """Examples per optimizer step, as many for each process; by default the next larger number that can be shared."""
-    count = processes.count()
-    if given is None:
-        return math.ceil(default / count) * count
-    if given % count:
-        raise InputError(f"batch_size {given} can't be shared by {count} processes; give a multiple of {count}")
-    return given
-
-
 def _adapter_losses(base: torch.nn.Module, adapters: Iterable[Path]) -> LossFunction:
-    """One copy of the weights: base losses with the adapter off, tuned losses with the fold's adapter on."""
+    """Use one copy of the weights: base losses with the adapter off, tuned losses with the fold's adapter on."""
     first, *others = adapters
     try:
         model = PeftModel.from_pretrained(base, str(first), adapter_name="fold0")
-    except (RuntimeError, ValueError) as error:  # what PEFT raises for shapes and for layers that are not there
+    except (RuntimeError, ValueError) as error:  # PEFT raises these for wrong shapes and missing layers
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{first}: this adapter does not fit the model ({reason}); give its own") from error
     for fold, adapter in enumerate(others, start=1):
@@ -292,7 +224,7 @@ def _adapter_losses(base: torch.nn.Module, adapters: Iterable[Path]) -> LossFunc
 
 
 def _two_model_losses(base: torch.nn.Module, load_tuned: Callable[[int], torch.nn.Module]) -> LossFunction:
-    """Two copies of the weights; batches come fold by fold, so each tuned model is loaded once."""
+    """Use two copies of the weights; batches come fold by fold, so each tuned model is loaded once."""
     loaded: dict[int, torch.nn.Module] = {}
 
     def losses(fold: int, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

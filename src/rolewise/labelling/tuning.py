@@ -1,6 +1,6 @@
-"""Tune a model a little, with the plain causal loss, so that its losses before and after can be compared.
+"""Brief tuning of a model, with the plain causal loss, to compare its losses before and after.
 
-SHAD's second step (arXiv 2412.14780, eq. 1) and Rho-1's first (arXiv 2404.07965, section 2.2) differ in the rows only.
+SHAD's second step (arXiv 2412.14780, eq. 1) and Rho-1's first (arXiv 2404.07965, section 2.2) differ only in the rows.
 """
 
 import shutil
@@ -26,21 +26,21 @@ from rolewise.training.progress import RichProgressCallback
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer
 
 SAVE_EVERY = 50
-"""Optimizer steps between checkpoints: a killed tuning loses at most so many."""
+"""Optimizer steps between checkpoints: a killed tuning loses at most this many."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """How the examples are learnt. SHAD's paper gives no settings for this step; these were found by trial.
+    """Settings of the tuning. SHAD's paper gives no settings for this step; these were found by trial.
 
     Attributes:
         method: `lora`, which needs one copy of the weights, or `full`.
-        learning_rate: of AdamW, constant.
-        rank: of the LoRA matrices on all linear layers; their alpha is twice as large.
+        learning_rate: constant learning rate of AdamW.
+        rank: rank of the LoRA matrices on all linear layers; their alpha is twice as large.
         batch_size: examples per optimizer step.
-        micro_batch_size: examples that go through the model together, at most.
+        micro_batch_size: maximum number of examples that go through the model together.
         epochs: passes over the examples.
-        dtype: of the weights, the same as for scoring.
+        dtype: dtype of the weights, the same as for scoring.
     """
 
     method: str
@@ -66,8 +66,8 @@ def tune(
 ) -> None:
     """Tune `model` on the rows of `rows()` and save the adapter (or the full model) as the directory `output`.
 
-    Rows have `input_ids`, `labels` and `token_roles`, and are made only if they are needed. `output` appears when all
-    is done. Until then checkpoints lie beside it, from which a killed run goes on.
+    Rows have `input_ids`, `labels` and `token_roles`, and are made only if needed. `output` is written atomically at
+    the end. Until then checkpoints are kept beside it, from which a killed run resumes.
     """
     if output.exists():
         return
@@ -99,8 +99,8 @@ def run_to_end(trainer: Trainer, work: Path, output: Path) -> None:
 
 
 def trainer_arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> dict[str, Any]:
-    """What any of TRL's trainers is told of a tuning."""
-    # A divisor, or a step would take fewer examples than asked for.
+    """Return the arguments that any of TRL's trainers needs for a tuning."""
+    # A divisor: otherwise a step would take fewer examples than requested.
     share = config.batch_size // processes.count()
     micro = next(m for m in range(config.micro_batch_size, 0, -1) if share % m == 0)
     return {
@@ -115,7 +115,7 @@ def trainer_arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> dict
         "logging_steps": 1,
         "seed": config.seed,
         "bf16": False,
-        # Memory is what a GPU runs out of; on a CPU recomputation would only cost time.
+        # A GPU is limited by memory; on a CPU recomputation would only cost time.
         **checkpointing(on_gpu),
         "use_cpu": not on_gpu,
         "report_to": "none",
@@ -123,7 +123,7 @@ def trainer_arguments(work: Path, config: TuningConfig, *, on_gpu: bool) -> dict
 
 
 def pair_rows(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSample], max_length: int | None) -> Dataset:
-    """Shuffled pairs as rows; their outputs carry loss."""
+    """Return shuffled pairs as rows; their outputs carry loss."""
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "token_roles": []}
     for pair in pairs:
         ids, start = pair_ids(pair, samples, max_length)
@@ -135,7 +135,7 @@ def pair_rows(pairs: Sequence[ShuffledPair], samples: Sequence[RenderedSample], 
 
 
 def sample_rows(numbers: Sequence[int], samples: Sequence[RenderedSample]) -> Dataset:
-    """The samples of these numbers as rows; all their loss tokens carry loss."""
+    """Return the samples with these numbers as rows; all their loss tokens carry loss."""
     columns: dict[str, list[np.ndarray]] = {"input_ids": [], "labels": [], "token_roles": []}
     for number in numbers:
         sample = samples[number]

@@ -1,1 +1,1 @@
-"""What there is to look at: the token viewer and report page."""
+"""The token viewer, the report pages, and the cards of data sets and models."""

@@ -1,4 +1,4 @@
-"""The card of a labelled data set on the Hugging Face hub: what is in it, how good it is, how to load it."""
+"""The card of a labelled data set on the Hugging Face hub: contents, quality, and how to load it."""
 
 from pathlib import Path
 
@@ -13,30 +13,30 @@ from rolewise.reporting.views import roles_table
 _ROLES = ", ".join(f"{int(role)} {role.label}" for role in Role)
 COLUMNS = {
     "input_ids": "token ids",
-    "labels": "token ids, −100 where a token carries no loss",
+    "labels": "token ids, −100 if a token carries no loss",
     "token_roles": f"role of each token: {_ROLES}",
-    "base_loss": "loss under the base model, in nats; NaN where it was not measured",
-    "tuned_loss": "loss after tuning on shuffled data, in nats; NaN where it was not measured",
+    "base_loss": "loss under the base model, in nats; NaN if not measured",
+    "tuned_loss": "loss after tuning on shuffled data, in nats; NaN if not measured",
     "char_start": "first character of each token in `text`",
     "char_end": "one past the last character of each token in `text`",
-    "text": "the conversation as the chat template writes it",
-    "source": "file and record it came from",
-    "excluded": "true if the labeller was tuned on this sample's output, so that reported checks leave it out",
+    "text": "the conversation as written by the chat template",
+    "source": "file and record of origin",
+    "excluded": "true if the labeller was tuned on this sample's output; reported checks leave it out",
     "conversation": "JSON: messages, tools, and each trained turn's place in `text`",
-    "true_roles": "roles known from how the data was made",
+    "true_roles": "roles known from the generation of the data",
 }
-"""What each column of a labelled data set holds."""
+"""Contents of each column of a labelled data set."""
 
 SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def dataset_card(info: LabelledInfo, checks: Table | None, columns: list[str], repo: str, data_files: str) -> str:
-    """The card's Markdown, with the front matter that the hub reads.
+    """Return the card's Markdown, with the front matter for the hub.
 
     Args:
-        info: of the labelled data set.
-        checks: of its labels, where there are any.
-        columns: that the data set has.
+        info: information on the labelled data set.
+        checks: checks of its labels, if any.
+        columns: columns of the data set.
         repo: `user/name`.
         data_files: pattern of the Parquet files within the repository.
     """
@@ -61,7 +61,7 @@ def dataset_card(info: LabelledInfo, checks: Table | None, columns: list[str], r
 
 
 def card_environment() -> jinja2.Environment:
-    """Templates of cards. They are Markdown, so what comes from outside goes through `code` or `cell`."""
+    """Return the environment of the card templates: Markdown, so external text must pass through `code` or `cell`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rolewise.reporting"),
         autoescape=False,
@@ -74,18 +74,18 @@ def card_environment() -> jinja2.Environment:
 
 
 def public_name(model: str) -> str:
-    """Name of a model or file without the folders of this machine; a hub id stays as it is."""
+    """Return the name of a model or file without the folders of this machine; a hub id stays unchanged."""
     path = Path(model)
     return path.name if path.is_absolute() or path.exists() else model
 
 
 def _code(text: str) -> str:
-    """Text for an inline code span: one line, without what would end the span."""
+    """Return text for an inline code span: one line, without characters that would end the span."""
     return " ".join(text.replace("`", "'").split())
 
 
 def _cell(value: str | float) -> str:
-    """A table's cell: one line, and nothing in it that Markdown or HTML would read; numbers as on the report page."""
+    """Return a table's cell: one line, with Markdown and HTML escaped; numbers as on the report page."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     for sign in "\\`*_<[|":
         text = text.replace(sign, f"\\{sign}")

@@ -1,4 +1,4 @@
-"""What a report page shows: tables, charts, generations and labelled samples."""
+"""Contents of a report page: tables, charts, generations and labelled samples."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rolewise.core.role import Role
 
 @dataclass(frozen=True)
 class Table:
-    """A summary table. Below 1,000 floats are shown with four significant digits, above with one decimal."""
+    """A summary table. Floats below 1,000 are shown with four significant digits, others with one decimal."""
 
     title: str
     columns: list[str]
@@ -50,7 +50,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Generation:
-    """What several models answered to one prompt; `outputs` are (name, text) pairs, shown side by side."""
+    """Answers of several models to one prompt; `outputs` are (name, text) pairs, shown side by side."""
 
     prompt: str
     outputs: list[tuple[str, str]]
@@ -61,14 +61,14 @@ class SampleView:
     """One labelled sample; every list has one entry per token.
 
     Attributes:
-        source: where the sample came from, `file:record`.
+        source: origin of the sample, `file:record`.
         tokens: the exact pieces of text whose concatenation is the sample's text.
         roles: `Role` values.
-        base_loss: nats under the base model; None or a value that is not finite where there is none.
+        base_loss: nats under the base model; None or a value that is not finite if there is none.
         tuned_loss: nats under the model tuned on shuffled pairs, likewise.
         weights: each token's weight in the training loss.
-        true_roles: `Role` values where the truth is known; `CONTEXT` or `PLAIN` where it is not.
-        other: the same tokens as another labelling has them; its source and true roles are not shown.
+        true_roles: `Role` values if the true roles are known; `CONTEXT` or `PLAIN` if not.
+        other: the same tokens in another labelling; its source and true roles are not shown.
     """
 
     source: str
@@ -88,6 +88,6 @@ class SampleView:
         for name in ("roles", "true_roles"):
             unknown = set(getattr(self, name) or ()) - {int(role) for role in Role}
             if unknown:
-                raise ValueError(f"{self.source}: {name} holds {sorted(unknown)}, which are no roles")
+                raise ValueError(f"{self.source}: {name} holds {sorted(unknown)}, which are not roles")
         if self.other is not None and self.other.tokens != self.tokens:
-            raise ValueError(f"{self.source}: the other labelling has other tokens")
+            raise ValueError(f"{self.source}: the other labelling has different tokens")

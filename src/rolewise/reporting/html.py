@@ -1,6 +1,6 @@
-"""The report page: one self-contained HTML file in which every token shows its role, losses and weight.
+"""The report page: one self-contained HTML file that shows the role, losses and weight of every token.
 
-Tables, notes and generations are static; the tokens travel as JSON (see `page_data`).
+Tables, notes and generations are static; the tokens are embedded as JSON (see `page_data`).
 """
 
 import math
@@ -14,7 +14,7 @@ from rolewise.reporting.page_data import page_data
 __all__ = ["Chart", "Generation", "SampleView", "Series", "Table", "write_report"]
 
 SCRIPTS = ("common.js", "data.js", "tokens.js", "cards.js", "chart.js", "controls.js", "walk.js", "edit.js", "start.js")
-"""The page's script, in the order in which its parts build on each other."""
+"""Parts of the page's script; each may depend on earlier ones."""
 
 
 def write_report(
@@ -31,7 +31,7 @@ def write_report(
     fingerprint: str | None = None,
     names: Sequence[str] = (),
 ) -> None:
-    """Write the report page to `path`, whole or not at all.
+    """Write the report page to `path` atomically.
 
     Args:
         path: the HTML file.
@@ -39,25 +39,25 @@ def write_report(
         subtitle: one line below it.
         summary: tables at the top.
         samples: the labelled samples of the token viewer.
-        threshold: the LD (tuned − base loss, nats) at which the samples were labelled: above it is reasoning
+        threshold: the LD (tuned − base loss, nats) at which the samples were labelled: tokens above it are reasoning
             (arXiv 2412.14780, section 3). The page shows the roles as given until its slider leaves this value. None:
-            the roles came otherwise, and there is no slider.
+            the roles have another origin, and there is no slider.
         curves: line charts.
         generations: answers of several models side by side.
         notes: remarks shown below the tables.
-        fingerprint: of the data set whose first rows `samples` are (`data.labelled.labelled_fingerprint`); with it,
-            roles can be corrected by hand on the page and saved as a patch for that data set.
-        names: of the two labellings that are compared; needed where samples have an `other`.
+        fingerprint: fingerprint of the data set whose first rows are `samples` (`data.labelled.labelled_fingerprint`);
+            with it, roles can be corrected manually on the page and saved as a patch for that data set.
+        names: names of the two labellings compared; required if samples have an `other`.
 
     Raises:
         ValueError: if `threshold` is not finite, or some samples have an `other` and not all, or there are no names.
-        InputError: if the file system refuses, naming the file.
+        InputError: if the file system reports an error, naming the file.
     """
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"threshold must be a finite number, not {threshold}")
     compared = {sample.other is not None for sample in samples}
     if len(compared) > 1 or len(names) != (2 if True in compared else 0):
-        raise ValueError("either every sample has an other labelling and there are two names, or none has")
+        raise ValueError("give either two names and another labelling for every sample, or neither")
     data = page_data(samples, threshold, curves, fingerprint=fingerprint, names=names)
     write_page(
         path,

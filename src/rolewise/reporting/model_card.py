@@ -1,4 +1,4 @@
-"""The card of a trained model: what it was made of, and how; what only its owner can say is left to be filled in."""
+"""The card of a trained model: its base, data and training; its owner fills in the rest."""
 
 import json
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from rolewise.reporting.content import Table
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """What a model's card says.
+    """Contents of a model's card.
 
     Attributes:
-        title: of the card, and what the model is called where the card loads it.
-        command: that trained it.
-        method: sentences, in Markdown, on how it was trained.
-        base: hub id of the base model; None for a directory, which nobody else has.
-        facts: (name, value) of base, data and settings; values are plain text.
-        tables: numbers of the training.
-        adapter: whether it is a PEFT adapter.
-        functional_tokens: whether functional tokens were added.
+        title: title of the card, and name of the model in the card's loading code.
+        command: command that trained it.
+        method: sentences, in Markdown, on the training.
+        base: hub id of the base model; None for a local directory, which nobody else has.
+        facts: (name, value) pairs of base, data and settings; values are plain text.
+        tables: tables of training results.
+        adapter: True if it is a PEFT adapter.
+        functional_tokens: True if functional tokens were added.
     """
 
     title: str
@@ -37,7 +37,7 @@ class TrainedModel:
 
 
 def model_card(model: TrainedModel) -> str:
-    """The card's Markdown, with the front matter that the hub reads; no licence is named."""
+    """Return the card's Markdown, with the front matter for the hub; it names no license."""
     front_matter = {
         **({"base_model": model.base} if model.base else {}),
         "library_name": "peft" if model.adapter else "transformers",

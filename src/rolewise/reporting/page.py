@@ -1,7 +1,7 @@
-"""What every page has in common: one self-contained HTML file under a content security policy.
+"""Common parts of every page: one self-contained HTML file under a content security policy.
 
-The page needs no network. What is static is rendered from a template with escaping; the rest travels as JSON and is put
-on the page by its own script, as text. The policy lets that script and the style sheet run by their hashes and nothing
+The page needs no network. Static content is rendered from a template with escaping; the rest is embedded as JSON, and
+the page's own script inserts it as text. The policy admits that script and the style sheet by their hashes and nothing
 else.
 """
 
@@ -26,17 +26,17 @@ _UNSAFE_IN_SCRIPT = "<>&\u2028\u2029"
 def write_page(
     path: str | Path, template: str, *, styles: Sequence[str], scripts: Sequence[str], data: Any, **content: Any
 ) -> None:
-    """Write a page, whole or not at all.
+    """Write a page atomically.
 
     Args:
         path: the HTML file.
         template: its template.
-        styles, scripts: files of templates, in the order in which their parts build on each other.
-        data: what the script reads, as JSON values.
-        content: what the template shows.
+        styles, scripts: template files; each may depend on earlier ones.
+        data: input of the script, as JSON values.
+        content: variables of the template.
 
     Raises:
-        InputError: if the file system refuses, naming the file.
+        InputError: if the file system reports an error, naming the file.
     """
     environment = _environment()
     style = "".join(_source(environment, name) for name in styles)
@@ -85,8 +85,8 @@ def _cell(value: str | float) -> str:
 
 
 def _embed(value: Any) -> str:
-    """JSON that can stand inside a script element: no character in it can end the element or open a comment."""
+    """Return JSON that is safe inside a script element: no character in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in _UNSAFE_IN_SCRIPT:  # on megabytes much faster than str.translate
+    for character in _UNSAFE_IN_SCRIPT:  # much faster than str.translate on megabytes
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -1,12 +1,12 @@
-"""What the report page's script reads: samples packed so that 1,000 of 1,000 tokens stay below 30 MB.
+"""Input of the report page's script: samples packed so that 1,000 samples of 1,000 tokens stay below 30 MB.
 
 A sample is its text once, the lengths of its tokens (UTF-16 code units, as the page counts them), and per labelling its
-roles, losses and weights. Numbers travel as base64 of little-endian arrays behind a letter for their type: `B` uint8,
-`h` int16, `i` int32, `e` half floats; the narrowest that holds a sample's values. The lowest integer of `h` and `i`
-stands for a missing value. The page unpacks a sample when it needs it.
+roles, losses and weights. Numbers are base64 of little-endian arrays after a letter for their type: `B` uint8, `h`
+int16, `i` int32, `e` half floats; the narrowest type that holds a sample's values. The lowest integer of `h` and `i`
+stands for a missing value. The page unpacks a sample when needed.
 
-Left out on purpose: compression. `DecompressionStream` would make the file smaller, but unpacking becomes asynchronous
-and older browsers lack it; base64 in place opens anywhere, from `file://` too.
+Deliberately left out: compression. `DecompressionStream` would make the file smaller, but unpacking would be
+asynchronous and older browsers lack it; inline base64 opens anywhere, also from `file://`.
 """
 
 import base64
@@ -20,7 +20,7 @@ from rolewise.core.role import Role
 from rolewise.reporting.content import Chart, SampleView
 
 LOSS_SCALE = 1000
-"""Losses travel as whole thousandths of a nat."""
+"""Losses are stored as whole thousandths of a nat."""
 
 HISTOGRAM_BINS = 60
 
@@ -35,7 +35,7 @@ def page_data(
     fingerprint: str | None = None,
     names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The page's data as JSON-serialisable values; arguments as in `write_report`."""
+    """Return the page's data as JSON-serializable values; arguments as in `write_report`."""
     return {
         "threshold": threshold or 0.0,
         "roles": [role.label for role in Role],
@@ -48,14 +48,14 @@ def page_data(
 
 
 def visible(text: str) -> str:
-    """`text` with what UTF-8 or HTML can't carry replaced by a sign that can be seen."""
+    """Return `text` with characters that UTF-8 or HTML can't hold replaced by visible ones."""
     return _LONE_SURROGATE.sub("\ufffd", text).replace("\0", "\u2400")
 
 
 def quantised_losses(base: Sequence[float | None], tuned: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Both losses (nats, shape (T,)) in whole thousandths of a nat, float64; NaN where there is none.
+    """Return both losses (nats, shape (T,)) in whole thousandths of a nat, float64; NaN if there is none.
 
-    Where both exist the difference is rounded *up*, so that `LD > threshold` has the same answer on the page as in
+    If both exist, the difference is rounded *up*, so that `LD > threshold` gives the same result on the page as in
     full precision for every threshold that is a multiple of a thousandth; the tuned loss shown is off by less than
     0.0015. Differences below 1e-12 are noise of the subtraction.
     """
@@ -75,7 +75,7 @@ def _sample_data(sample: SampleView) -> dict[str, Any]:
     tokens = sample.tokens
     text = "".join(tokens)
     if (seen := visible(text)) != text:
-        # Token by token: the halves of a pair that two tokens share are lone in each.
+        # Token by token: if two tokens share a surrogate pair, each half is lone in its token.
         tokens, text = [visible(token) for token in tokens], seen
     units = [len(token) for token in tokens]
     if max(text, default="") > "\uffff":  # characters of two units are rare, and counting units is slow
@@ -112,7 +112,7 @@ def _labels_data(labelling: SampleView) -> dict[str, Any]:
 
 
 def _packed(values: np.ndarray) -> str:
-    """Whole numbers, NaN for missing ones, as the narrowest type's letter and base64."""
+    """Return whole numbers, NaN for missing ones, as the narrowest type's letter and base64."""
     missing = np.isnan(values)
     whole = np.where(missing, 0, values)
     low, high = whole.min(initial=0), whole.max(initial=0)
@@ -128,7 +128,7 @@ def _base64(array: np.ndarray) -> str:
 
 
 def _scales(samples: Sequence[SampleView], threshold: float | None) -> dict[str, Any]:
-    """Ends of the colour scales (98 % quantiles), the slider's range and the histogram above it, over loss tokens."""
+    """Return the color scales' ends (98 % quantiles), the slider's range and its histogram, over loss tokens."""
     parts: dict[str, list[np.ndarray]] = {"ld": [], "base": [], "weight": []}
     for sample in samples:
         for labelling in (sample, sample.other):
@@ -137,7 +137,7 @@ def _scales(samples: Sequence[SampleView], threshold: float | None) -> dict[str,
             carries_loss = np.array(labelling.roles, dtype=np.int64) != Role.CONTEXT
             base_T, tuned_T = quantised_losses(labelling.base_loss, labelling.tuned_loss)
             found = {"base": base_T, "weight": _finite(labelling.weights or [])}
-            if labelling is sample:  # whose threshold the slider moves
+            if labelling is sample:  # the slider moves its threshold
                 found["ld"] = tuned_T - base_T
             for name, values in found.items():
                 if len(values):

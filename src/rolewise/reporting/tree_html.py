@@ -1,7 +1,7 @@
-"""The page of trees: one self-contained HTML file in which search trees are opened, read and searched.
+"""The page of trees: one self-contained HTML file for opening, reading and searching search trees.
 
-Nodes travel as columns, a list per field, which is half the size of a record per node; the page puts only those rows on
-the screen that can be seen (see `page` and the templates `tree_*.js`).
+Nodes are embedded as columns, a list per field, which is half the size of a record per node; the page renders only the
+visible rows (see `page` and the templates `tree_*.js`).
 """
 
 import math
@@ -15,7 +15,7 @@ from rolewise.reporting.page_data import visible
 from rolewise.search.tree import Node, Tree
 
 SCRIPTS = ("common.js", "tree_data.js", "tree_rows.js", "tree_detail.js", "tree_controls.js")
-"""The page's script, in the order in which its parts build on each other."""
+"""Parts of the page's script; each may depend on earlier ones."""
 
 _DIGITS = 4
 
@@ -29,18 +29,18 @@ def write_tree_report(
     summary: Sequence[Table] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the page to `path`, whole or not at all.
+    """Write the page to `path` atomically.
 
     Args:
         path: the HTML file.
-        trees: finished or not.
+        trees: the trees, finished or not.
         title: heading of the page.
         subtitle: one line below it.
         summary: tables at the top.
         notes: remarks shown below the tables.
 
     Raises:
-        InputError: if the file system refuses, naming the file.
+        InputError: if the file system reports an error, naming the file.
     """
     write_page(
         path,
@@ -57,12 +57,12 @@ def write_tree_report(
 
 
 def tree_page_data(trees: Sequence[Tree]) -> dict[str, Any]:
-    """What the page's script reads, as JSON values: the behaviours' names, the range of mean values, the trees."""
+    """Return the script's input as JSON values: the behaviours' names, the range of mean values, the trees."""
     behaviours = list(dict.fromkeys(str(node.behaviour) for tree in trees for node in tree.nodes[1:]))
     means = [node.mean for tree in trees for node in tree.nodes if node.visits and math.isfinite(node.mean)]
     return {
         "behaviours": [visible(name) for name in behaviours],
-        # Most values lie between 0 and 1; then so does the scale, and pages can be compared.
+        # Most values lie between 0 and 1; then the scale is 0 to 1, and pages can be compared.
         "scale": [min([0.0, *means]), max([1.0, *means])],
         "trees": [_tree_data(tree, {name: place for place, name in enumerate(behaviours)}) for tree in trees],
     }
@@ -102,8 +102,8 @@ def _leaf_data(node: Node) -> dict[str, Any]:
 
 
 def _votes(tree: Tree) -> list[dict[str, Any]]:
-    """The answers in the order of their votes, one for each rollout, then of the sum of their values; the rollouts
-    without an answer last. `node` is the leaf of the highest value."""
+    """Return the answers ordered by their votes, one per rollout, then by the sum of their values; the rollouts
+    without an answer come last. `node` is the leaf of the highest value."""
     leaves: dict[str | None, list[Node]] = {}
     for number in tree.rollouts:
         leaf = tree.nodes[number]

@@ -1,4 +1,4 @@
-"""Labelled data as the report page shows it."""
+"""Labelled data in the form that the report page shows."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import torch
 
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledInfo, LabelledSample
-from rolewise.evaluation.agreement import cohen_kappa, group_kappas
+from rolewise.evaluation.kappa import cohen_kappa, group_kappas
 from rolewise.labelling.checks import FormatCheck, TruthCheck
 from rolewise.reporting.content import SampleView, Table
 from rolewise.weighting import Weighting
@@ -16,12 +16,12 @@ from rolewise.weighting import Weighting
 def sample_view(
     sample: LabelledSample, weighting: Weighting | None = None, other: LabelledSample | None = None
 ) -> SampleView:
-    """One sample for the page; with a weighting, each token's weight on the base losses, before any training.
+    """Return one sample for the page; with a weighting, each token's weight from the base losses, before any training.
 
     `other` is the same sample in another labelling.
 
-    Weights are shown times the number of loss tokens, so that 1 is the weight of plain fine-tuning. A sample whose
-    losses were not measured gets none.
+    Weights are multiplied by the number of loss tokens, so that 1 is the weight of plain fine-tuning. A sample without
+    measured losses gets none.
     """
     weights: list[float | None] | None = None
     if weighting is not None and not np.isnan(sample.base_loss_T).all():
@@ -40,7 +40,7 @@ def sample_view(
 
 
 def weights_before_training(sample: LabelledSample, weighting: Weighting) -> np.ndarray:
-    """Weights (float32, shape (T,)) of one sample by itself, from its base losses; unmeasured losses count as 0."""
+    """Return the weights (float32, shape (T,)) of one sample by itself, from its base losses; 0 for unmeasured ones."""
     weights_1T = weighting.weights(
         torch.from_numpy(np.nan_to_num(sample.base_loss_T))[None],
         torch.from_numpy(sample.roles_T.astype(np.int64))[None],
@@ -52,7 +52,7 @@ def weights_before_training(sample: LabelledSample, weighting: Weighting) -> np.
 
 
 def roles_table(counts: dict[str, int]) -> Table:
-    """Tokens per role and their shares, from a data set's counts."""
+    """Return a table of tokens per role and their shares, from a data set's counts."""
     loss_tokens = max(1, counts["loss_tokens"])
     present = [role.label for role in Role if counts.get(role.label)]
     rows: list[list[str | float]] = [[name, counts[name], f"{counts[name] / loss_tokens:.1%}"] for name in present]
@@ -60,13 +60,13 @@ def roles_table(counts: dict[str, int]) -> Table:
 
 
 def settings_table(info: LabelledInfo) -> Table:
-    """What a data set was labelled with."""
+    """Return a table of the settings of a data set's labelling."""
     rows: list[list[str | float]] = [["method", info.method], ["model", info.model]]
     if info.threshold is not None:
         rows.append(["threshold (nats)", str(info.threshold)])
     if "format_error" in info.settings:
         share = f"{info.settings['format_error']:.1%}"
-        rows.append(["threshold found by", f"at most {share} of the sure format tokens above it"])
+        rows.append(["threshold chosen by", f"at most {share} of the sure format tokens above it"])
     if info.model_hash:  # it was tuned
         names = ["tuning", "learning_rate", "rank", "pairs", "samples", "epochs", "cross_fit", "dtype", "seed"]
         names += {"rho": ["keep_share"], "reward": ["beta"]}.get(info.method, [])
@@ -75,7 +75,7 @@ def settings_table(info: LabelledInfo) -> Table:
 
 
 def checks_table(format_check: FormatCheck | None, truth_check: TruthCheck | None) -> Table | None:
-    """The checks that could be made, or None."""
+    """Return a table of the available checks, or None."""
     rows: list[list[str | float]] = []
     if format_check is not None:
         rows.append(
@@ -86,18 +86,18 @@ def checks_table(format_check: FormatCheck | None, truth_check: TruthCheck | Non
         )
     if truth_check is not None:
         rows += [[f"AUROC of {name} against the truth", f"{area:.3f}"] for name, area in truth_check.auroc.items()]
-        rows.append([f"tokens told right ({truth_check.tokens:,} with known truth)", f"{truth_check.accuracy:.1%}"])
+        rows.append([f"tokens labelled right ({truth_check.tokens:,} with known truth)", f"{truth_check.accuracy:.1%}"])
     if not rows:
         return None
     return Table("Checks", ["check", "value [95 % interval]"], rows)
 
 
 def agreement_tables(matrix: np.ndarray, names: tuple[str, str]) -> list[Table]:
-    """Which roles two labellings gave the same tokens, and Cohen's kappa per role group.
+    """Return tables of the roles that two labellings gave the same tokens, and of Cohen's kappa per role group.
 
     Args:
         matrix: `confusion_matrix` of loss tokens.
-        names: of the two labellings.
+        names: names of the two labellings.
     """
     present = [role for role in Role if matrix[role].sum() or matrix[:, role].sum()]
     rows: list[list[str | float]] = [[a.label, *(int(matrix[a, b]) for b in present)] for a in present]
@@ -107,7 +107,7 @@ def agreement_tables(matrix: np.ndarray, names: tuple[str, str]) -> list[Table]:
         "Agreement of the two labellings",
         ["A ╲ B", *(role.label for role in present)],
         rows,
-        f"Loss tokens; rows are A ({names[0]}), columns B ({names[1]}). The same role: {same} of {total:,} tokens.",
+        f"Loss tokens; rows are A ({names[0]}), columns B ({names[1]}). Same role: {same} of {total:,} tokens.",
     )
     kappas: list[list[str | float]] = [[role.label, _kappa(value)] for role, value in group_kappas(matrix).items()]
     return [
@@ -116,7 +116,7 @@ def agreement_tables(matrix: np.ndarray, names: tuple[str, str]) -> list[Table]:
             "Cohen's κ per role group",
             ["role group", "κ"],
             [*kappas, ["all roles", _kappa(cohen_kappa(matrix))]],
-            "1 is full agreement, 0 what chance gives. Format and template count as boilerplate; “–” where both "
+            "1 is full agreement, 0 is chance agreement. Format and template count as boilerplate; “–” if both "
             "labellings put all tokens on one side.",
         ),
     ]
@@ -131,7 +131,7 @@ def sample_views(
     weighting: Weighting | None = None,
     others: Iterable[LabelledSample] | None = None,
 ) -> list[SampleView]:
-    """The samples for the page; `others` are the same samples in another labelling."""
+    """Return the samples for the page; `others` are the same samples in another labelling."""
     if others is None:
         return [sample_view(sample, weighting) for sample in samples]
     return [sample_view(sample, weighting, other) for sample, other in zip(samples, others, strict=True)]

@@ -1,1 +1,1 @@
-"""Rewards by rule: whether a mathematical answer is right."""
+"""Rewards by rule, such as the correctness of a mathematical answer, and process-reward models."""

@@ -1,21 +1,21 @@
-r"""One grammar for answers of mathematics, for the model's and the reference's side alike.
+r"""One grammar for mathematical answers, used for the model and the reference alike.
 
-`read_answer` rewrites what math-verify would misread, and notes what it would ignore; `clash` says where two notes
-exclude that the answers are equal, and math-verify judges the rest. The rules, where they are a matter of taste:
+`read_answer` rewrites expressions that math-verify would misread, and notes information that it would ignore; `clash`
+returns True if two notes exclude equal answers, and math-verify judges the rest. The rules that are a matter of taste:
 
-- A unit may be left out on either side. Where both give one that is known, they must be the same: 5 cm is not 5 m, and
-  100 cm is not 1 m either, since units are not converted. Words that are no known unit (apples) don't count.
-- Digits of a base equal the same digits without one (`101_2` and `101`), never those of another base.
+- A unit may be omitted on either side. If both give a known one, they must be the same: 5 cm is not 5 m, and 100 cm is
+  not 1 m either, because units are not converted. Words that are not a known unit (apples) don't count.
+- Digits with a base equal the same digits without one (`101_2` and `101`), never those of another base.
 - `9 a.m.` equals 9 but not `9 p.m.`; `7:00 PM` equals 7, but a bare `3:30` neither 3 nor 3.5.
 - `5 million` is 5000000. `1,000`, `1 000`, `1\,000` and `1'000` are 1000, `1, 000` is a list.
-- A choice counts by its letter or by its value, whichever the other side gives.
+- A choice is compared by its letter or by its value, whichever the other side gives.
 - `18!` is a factorial, and `7, 8` are two values.
-- A decimal number equals what it is, not what it is rounded from: 1.41421356 is not √2.
-- 50 % equals 0.5 and, as many references mean it, 50.
-- Words that change a number (`dozen`, `squared`, `below`) must be the same on both sides, as must ellipses and primes.
-- What can be read in two ways equals nothing but itself.
+- A decimal number equals its own value, not the value that it is rounded from: 1.41421356 is not √2.
+- 50 % equals 0.5 and also 50, which many references mean.
+- Words that change a number (`dozen`, `squared`, `below`) must agree on both sides, and so must ellipses and primes.
+- An ambiguous text equals only itself.
 
-Every pattern runs in linear time, or over text of bounded length.
+Every pattern runs in linear time, or on text of bounded length.
 """
 
 import re
@@ -70,14 +70,14 @@ _CHANGING = re.compile(
     r"|negative|minus|than|if|mod|noon|midnight|[ap]\.?m)s?(?![A-Za-z])",
     re.IGNORECASE,
 )
-"""Words that change the number beside them, where nothing above has read them."""
+"""Words that change an adjacent number, unless a pattern above has read them."""
 _RESIDUE = re.compile(r"^(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\\(?:pmod|mod|bmod|pod)\s*+(?:\{\s*+)?(\d+)\s*\}?$")
 _CURRENCIES = {r"\$": "dollar", "£": "pound sterling", r"\pounds": "pound sterling", "€": "euro", "¥": "yen"}
 _CURRENCY = re.compile(r"\\\$|[£€¥]|\\pounds(?![a-z])")
 _MONEY = re.compile(rf"[-+−(*\s]{{0,5}}({_CURRENCY.pattern})")
 _CENTS = re.compile(r"(?:¢|\\cents?)$")
 _DEGREES = re.compile(r"\^\s?(?:\{\s*\\circ\s*\}|\\circ)\s*$")
-# Tried only where such words can begin, not again at each of them.
+# Tried only where such words can begin, not again at each word.
 _TRAILING = re.compile(r"(?<![A-Za-z.,/ ()])[.,/ ()]*+([A-Za-z][A-Za-z.,/ ()]*+(?:\^\s?\{?[23]\}?)?)$")
 _LATEX_SPACE = re.compile(r"\\[ ,;:]")
 _LATEX_SPACES = (r"\ ", r"\,", r"\;", r"\:")
@@ -93,17 +93,17 @@ _VARIABLE = re.compile(r"^[A-Za-z]$")
 
 @dataclass(frozen=True)
 class Written:
-    """An answer as it is read.
+    """A parsed answer.
 
     Attributes:
-        latex: for math-verify.
+        latex: expression for math-verify.
         unit: its known name, or None.
-        base: of the digits that `latex` holds, or None.
+        base: base of the digits in `latex`, or None.
         half: `a` or `p` for a.m. and p.m., or None.
-        minutes: of a time of day; None for anything else.
-        label: the letter of a choice, or None; with nothing else `latex` is that letter.
-        modulus: of a residue, or None.
-        changed: the words that make another number of what `latex` says.
+        minutes: minutes of a time of day; None for anything else.
+        label: letter of a choice, or None; if there is nothing else, `latex` is that letter.
+        modulus: modulus of a residue, or None.
+        changed: words that change the number in `latex`.
     """
 
     latex: str
@@ -117,7 +117,7 @@ class Written:
 
 
 def read_answer(text: str) -> Written:
-    """What an answer says: LaTeX, with or without delimiters, or plain text."""
+    """Parse an answer in LaTeX, with or without delimiters, or in plain text."""
     found = _MONEY.match(text)
     money = _CURRENCIES[found[1]] if found else None
     text = plain(_CURRENCY.sub("", text.replace("\0", " ").replace("\n", " ")))
@@ -142,7 +142,7 @@ def read_answer(text: str) -> Written:
 
 
 def clash(first: Written, second: Written) -> bool:
-    """Whether what two answers say besides their expressions excludes that they are equal."""
+    """Return True if the information besides the expressions rules out that two answers are equal."""
     pairs = (
         (first.unit, second.unit),
         (first.base, second.base),
@@ -154,7 +154,7 @@ def clash(first: Written, second: Written) -> bool:
         return True
     if first.changed != second.changed:
         return True
-    # math-verify passes over dots and primes.
+    # math-verify ignores dots and primes.
     if bool(_DOTS.search(first.latex)) != bool(_DOTS.search(second.latex)):
         return True
     if first.latex.count("'") != second.latex.count("'"):
@@ -164,12 +164,12 @@ def clash(first: Written, second: Written) -> bool:
         return True
     if first.minutes is not None and second.minutes is not None:
         return first.minutes != second.minutes
-    # One time of day and one other thing: full hours that say which half of the day are numbers, others are not.
+    # One time of day and one other value: full hours with a half of the day count as numbers, other times do not.
     return any(one.minutes is not None and (one.minutes > 0 or one.half is None) for one in (first, second))
 
 
 def same_by_sight(first: Written, second: Written) -> bool:
-    """Whether two answers that don't clash are the same text, or the same letter of a choice."""
+    """Return True if two answers that don't clash are the same text, or the same letter of a choice."""
     if _bare(first.latex) == _bare(second.latex):
         return True
     labels = (first.label or first.latex, second.label or second.latex)
@@ -181,7 +181,7 @@ def same_by_sight(first: Written, second: Written) -> bool:
 
 
 def lists_of_unlike_length(first: str, second: str) -> bool:
-    """Whether two lists without braces (`1,1,2`) differ in their number of values; False where it can't be seen."""
+    """Return True if two lists without braces (`1,1,2`) differ in their number of values; False if that is unclear."""
     lengths = [_length_of_list(text) for text in (first, second)]
     return None not in lengths and lengths[0] != lengths[1]
 
@@ -198,7 +198,7 @@ def _length_of_list(text: str) -> int | None:
 
 
 def _bare(text: str) -> str:
-    """A text without looks and without the spaces that mean nothing: those between digits do, as in `1, 000`."""
+    """Return a text without formatting and insignificant spaces; those between digits matter, as in `1, 000`."""
     return _IDLE_SPACE.sub("", _TEXT.sub(r"\1", text))
 
 
@@ -212,7 +212,7 @@ def _without_preface(text: str) -> str:
 
 
 def _labelled(text: str) -> tuple[str | None, str]:
-    r"""The letter of a choice, `(A)`, and the rest; the letter again where there is no rest."""
+    r"""Return the letter of a choice, `(A)`, and the rest; the letter again if there is no rest."""
     found = _LABEL.match(text)
     if not found:
         return (text, text) if re.fullmatch("[A-Z]", text) else (None, text)
@@ -220,7 +220,7 @@ def _labelled(text: str) -> tuple[str | None, str]:
     if found[1] and not found[3]:
         rest = found[1] + rest
     rest = re.sub(r"^(?:\s|~|\\[ ,;:]|\\quad(?![a-z]))+", "", rest)
-    if rest[:1] in tuple("+-*/^_(=,"):  # (A)+3, (A)(B) and (A), (B) are no choices with a value
+    if rest[:1] in tuple("+-*/^_(=,"):  # (A)+3, (A)(B) and (A), (B) are not choices with a value
         return None, text
     return found[2], rest or found[2]
 
@@ -246,14 +246,14 @@ def _digits_of_base(text: str) -> Written | None:
 
 
 def _expanded(text: str) -> str:
-    """Numbers and words in math-verify's spelling."""
+    """Return numbers and words in math-verify's spelling."""
     text = _GROUP.sub(_joined, text)
     text = _MAGNITUDE.sub(
         lambda found: rf" \times 10^{{{MAGNITUDES[found[1].lower()]}}}" + (rf"\text{{{found[2]}" if found[2] else ""),
         text,
     )
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", _POINT_BEFORE_SLASH.sub("", text))
-    if _FUNCTION.search(text):  # math-verify passes over degrees
+    if _FUNCTION.search(text):  # math-verify ignores degrees
         text = _DEGREE_NUMBER.sub(r"(\1 \\pi / 180)", text)
     text = _SQRT.sub(r"\\sqrt{\1}", _PI.sub(r"\\pi ", text))
     return _SCIENTIFIC.sub(r"\1 \\times 10^{\2}", text)
@@ -266,7 +266,7 @@ def _joined(found: "re.Match[str]") -> str:
 
 
 def _without_unit(text: str) -> tuple[str, str | None]:
-    """An expression without the unit or noun that it ends with, and the unit's name where it is known."""
+    """Return an expression without the unit or noun at its end, and the unit's name if it is known."""
     if found := _DEGREES.search(text):
         return text[: found.start()].strip(), "degree"
     if found := _CENTS.search(text):
@@ -285,7 +285,7 @@ def _without_unit(text: str) -> tuple[str, str | None]:
     if bare and not re.search(r"\s|~|\\[ ,;:]", flat[start : found.end()][:2]):
         return text, name  # 3x and 2ab are products
     if bare and len(words) == 1:
-        return text, name  # math-verify knows whether m is a metre
+        return text, name  # math-verify decides if m is a meter
     if bare and name is None and len(words.split()[0]) < 3:
         return text, None
     if re.search(r"\b(?:and|or)\b", words):
@@ -294,7 +294,7 @@ def _without_unit(text: str) -> tuple[str, str | None]:
 
 
 def _before_spacing(text: str, position: int) -> int:
-    """Where the spaces before a place begin, LaTeX's among them."""
+    """Return the position at which the spaces before a position begin, including LaTeX's."""
     while position:
         if text[max(0, position - 2) : position] in _LATEX_SPACES:
             position -= 2
@@ -306,7 +306,7 @@ def _before_spacing(text: str, position: int) -> int:
 
 
 def _as_intervals(text: str) -> str:
-    r"""`x<2 or x>3` as a union of intervals; anything else itself."""
+    r"""Return `x<2 or x>3` as a union of intervals; anything else unchanged."""
     parts = _OR.split(text)
     if len(parts) < 2:
         return text
@@ -318,7 +318,7 @@ def _as_intervals(text: str) -> str:
 
 
 def _interval(text: str) -> tuple[str, str] | None:
-    """The variable and the interval of `x<2` or `1<x\\le 2`."""
+    """Return the variable and the interval of `x<2` or `1<x\\le 2`."""
     pieces = [piece.strip() for piece in _RELATION.split(text)]
     signs = ["<" if sign[0] == "<" or sign.startswith((r"\l",)) else ">" for sign in pieces[1::2]]
     closed = [sign[-1:] == "=" or sign.startswith((r"\le", r"\ge")) for sign in pieces[1::2]]

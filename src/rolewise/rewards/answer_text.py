@@ -1,4 +1,4 @@
-r"""Characters of answers in the one form that the grammar knows: ASCII, with LaTeX's commands for signs that lack one.
+r"""Normalization of answers to the characters of the grammar: ASCII, with LaTeX commands for signs outside ASCII.
 
 Digits of any script become 0 to 9, every minus `-`, ½ `\frac{1}{2}`, ² `^{2}`, √2 `\sqrt{2}`, π `\pi`; thin and wide
 spaces become a space. Letters of words (é) stay as they are.
@@ -54,7 +54,7 @@ _ROOT = re.compile(r"√\s?(?:\(([^()]{1,200})\)|(\d+(?:\.\d+)?|[A-Za-z]|(?=\{))
 
 
 def plain(text: str) -> str:
-    """The text in the grammar's characters; in linear time."""
+    """Return the text in the grammar's characters, in linear time."""
     if text.isascii():
         return text
     text = _RAISED_RUN.sub(lambda found: "^{" + "".join(map(_RAISED.__getitem__, found.group())) + "}", text)

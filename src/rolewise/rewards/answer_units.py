@@ -1,4 +1,4 @@
-"""Units that answers end with, each with one name: `cm`, `centimeters` and `\\mathrm{cm}` are the same."""
+"""Units at the end of answers, each with one name: `cm`, `centimeters` and `\\mathrm{cm}` are the same."""
 
 import re
 
@@ -67,14 +67,14 @@ _WRITTEN = {
 }
 _NAMES = {word: name for name, words in _WRITTEN.items() for word in words.split()}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-# White space is taken up from where it begins alone: from each place in it, the time would grow with its square.
+# White space is matched only from its beginning: starting at each position would take quadratic time.
 _PER = re.compile(r"(?:(?<!\s)\s++)?/\s*|(?<!\s)\s++(?:per|an?|each)\s+")
 _POWER = re.compile(r"\^\s*\{?([23])\}?$")
 _WORD = re.compile(r"[A-Za-z]+")
 
 
 def unit_name(written: str) -> str | None:
-    """The name of a unit as it is written in plain text (`square feet`, `km/h`, `dollars per day`); None if unknown."""
+    """Return the name of a unit written in plain text (`square feet`, `km/h`, `dollars per day`); None if unknown."""
     parts = [_single(part) for part in _PER.split(written.strip(" .,").lower())]
     return None if None in parts else "/".join(part for part in parts if part)
 

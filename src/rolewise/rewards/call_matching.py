@@ -1,4 +1,4 @@
-"""How far the calls of a response are right: ToolRL's rule (arXiv 2504.13958, section 3.3), which ResT keeps."""
+"""Correctness of a response's calls by ToolRL's rule (arXiv 2504.13958, section 3.3), which ResT keeps."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,21 +11,21 @@ GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 def correctness(reference: Sequence[Call], predicted: Sequence[Call], granularity: Granularity = "original") -> float:
-    """The share of the attainable score that the predicted calls get, in [0, 1].
+    """Return the share of the attainable score that the predicted calls get, in [0, 1].
 
-    Values are equal as Python has it, so `1`, `1.0` and `true` are one.
+    Values are compared as in Python, so `1`, `1.0` and `true` are equal.
 
     - "original": (J(names) + Σ_g max_p (J(parameter names) + number of equal values)) / (1 + Σ_g (1 + |parameters|)),
-      with J the Jaccard similarity of multisets, 1 for equal lists. Reference calls g choose in order; p is a call of
-      the same name, chosen once, with a score above 0.
+        with J the Jaccard similarity of multisets, 1 for equal lists. Reference calls g choose in order; p is a call of
+        the same name, chosen at most once, with a score above 0.
     - "finegrained": J is 1 for equal lists, order included, and 0 otherwise.
-    - "intermediate": a reference call counts 1 if an equal call is there and 0 otherwise; the names count as before.
+    - "intermediate": a reference call counts 1 if there is an equal call and 0 otherwise; names count as before.
     - "coarse": 1 if all calls are equal, in order, and 0 otherwise.
 
     Args:
-        reference: the right calls, at least one.
-        predicted: the response's.
-        granularity: of the last three, ToolRL's ablations.
+        reference: right calls, at least one.
+        predicted: calls of the response.
+        granularity: one of the rules above; the last three are ToolRL's ablations.
     """
     if list(reference) == list(predicted):
         return 1.0

@@ -1,4 +1,4 @@
-"""Whether the answer that a text ends with is right: read from the text, compared by math-verify under a time limit."""
+"""Correctness of a text's final answer: extracted from the text, compared by math-verify under a time limit."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rolewise.rewards.answer_text import plain
 from rolewise.rewards.worker_pool import LateReply, WorkerPool
 
 _LONGEST = 2000
-"""Characters of an answer; no answer of any benchmark has a tenth of them, and reading long ones takes minutes."""
+"""Maximum characters in an answer; no benchmark's answer has a tenth of this, and long ones take minutes to read."""
 
 _BRACES = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", re.DOTALL)
 _MARKED = re.compile(r"####|\banswer(?: is|:)[:\s]*", re.IGNORECASE)
@@ -36,12 +36,12 @@ _CURRENCY = re.compile(r"\\?[$£€]\s?")
 
 @dataclass(frozen=True)
 class MathVerdict:
-    """Whether a text's answer is right.
+    """Verdict on a text's answer.
 
     Attributes:
-        right: whether it equals the reference.
-        answer: as it stands in the text; None where there is none.
-        reason: why it is not right, for people; empty if it is.
+        right: True if it equals the reference.
+        answer: answer as written in the text; None if there is none.
+        reason: reason why it is not right, for people; empty if it is.
     """
 
     right: bool
@@ -50,33 +50,33 @@ class MathVerdict:
 
 
 class MathJudge:
-    """Judges answers in processes of its own, which start with the first question unless `start` is called before.
+    """Judge of answers in separate processes, which start with the first question unless `start` is called before.
     Close it, or use it with `with`.
 
-    It may be called from several threads; one waits for the other.
+    It may be called from several threads, which take turns.
     """
 
     def __init__(self, *, workers: int = 2, limit: float = 5.0) -> None:
         """
         Args:
-            workers: processes at once.
-            limit: seconds for one comparison; one that takes longer is wrong.
+            workers: number of processes.
+            limit: time limit for one comparison, in seconds; an answer that takes longer is wrong.
         """
         self._limit = limit
         self._pool = WorkerPool("rolewise.rewards.math_worker", workers=workers, limit=limit)
 
     def start(self, texts: int = 1) -> None:
-        """Start the processes for so many texts at once, a second's work that would else hold up the first verdict."""
+        """Start the processes for this many texts at once, which takes a second, before the first verdict is due."""
         self._pool.start(texts)
 
     def judge(self, text: str, reference: str, *, numeric: bool = False) -> MathVerdict:
-        """The verdict on one text; see `judge_all`."""
+        """Return the verdict on one text; see `judge_all`."""
         return self.judge_all([(text, reference)], numeric=numeric)[0]
 
     def judge_all(self, pairs: Sequence[tuple[str, str]], *, numeric: bool = False) -> list[MathVerdict]:
-        """Verdicts on pairs of a text and its reference answer (LaTeX, without delimiters), in order.
+        """Return verdicts on pairs of a text and its reference answer (LaTeX, without delimiters), in order.
 
-        Whatever the text holds, its verdict comes; a comparison that takes too long or too much memory makes it wrong.
+        Every text gets a verdict; a comparison that takes too long or too much memory makes the answer wrong.
 
         Args:
             numeric: see `final_answer`.
@@ -87,7 +87,7 @@ class MathJudge:
         return self.compare_all([(final_answer(text, numeric=numeric), reference) for text, reference in pairs])
 
     def compare_all(self, pairs: Sequence[tuple[str | None, str]]) -> list[MathVerdict]:
-        """Verdicts as of `judge_all` on pairs of an answer that has been read (`final_answer`) and its reference.
+        """Return verdicts, like `judge_all`, on pairs of an extracted answer (`final_answer`) and its reference.
 
         Raises:
             RolewiseError: if the processes don't start.
@@ -101,10 +101,10 @@ class MathJudge:
         return [verdict for verdict in verdicts if verdict is not None]
 
     def canonical_all(self, answers: Sequence[str]) -> list[str]:
-        """For each answer a text that is the same for answers read as the same expression, for votes.
+        """Return for each answer a text that is the same for equal expressions, for votes.
 
-        0.5 and 1/2 are one; what would take algebra to see may stay apart. An answer that can't be read, or not in
-        time, is its own text.
+        0.5 and 1/2 are equal; answers whose equality takes algebra to see may stay distinct. An answer that can't be
+        read, or not in time, stands for itself.
         """
         short = [answer[:_LONGEST] for answer in answers]
         replies = self._pool.ask_all([{"answer": answer} for answer in short])
@@ -114,14 +114,14 @@ class MathJudge:
         ]
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         self._pool.close()
 
     def _verdict(self, answer: str | None, reference: str, reply: object) -> MathVerdict:
         if isinstance(reply, LateReply):
             return MathVerdict(False, answer, f"the comparison took over {self._limit:g} s")
         if isinstance(reply, Exception):
-            return MathVerdict(False, answer, "the comparison broke down")
+            return MathVerdict(False, answer, "the comparison failed")
         right = isinstance(reply, dict) and reply["result"] is True
         return MathVerdict(right, answer, "" if right else f"not equal to {reference}")
 
@@ -135,17 +135,17 @@ class MathJudge:
 
 
 def final_answer(text: str, *, numeric: bool = False) -> str | None:
-    r"""The answer that a text ends with, or None.
+    r"""Return the final answer of a text, or None.
 
-    It is what stands in the last `\boxed{…}` that is closed, or in `\boxed 2`, and nothing if a box is begun and none
-    is closed. In a text without one, empty boxes and the word "\boxed" aside, it is what follows the last `####`,
+    The answer is the content of the last closed `\boxed{…}`, or of `\boxed 2`; None if a box is opened and none is
+    closed. In a text without boxes, apart from empty ones and the word "\boxed", it is the text after the last `####`,
     "answer is" or "answer:", to the end of the sentence.
 
     Args:
-        text: a model's response.
-        numeric: whether the answer is a plain number. Then it is the first number of that sentence, or what comes after
-            its last equals sign, with its sign, magnitude, fraction or time, and the operations that it is part of; if
-            there is no such sentence either, the last number of the text.
+        text: response of a model.
+        numeric: True if the answer is a plain number. Then it is the first number of that sentence, or of the part
+            after its last equals sign, with its sign, magnitude, fraction or time, and the operations that it is part
+            of; if there is no such sentence either, the last number of the text.
     """
     boxed = boxed_answer(text)
     if boxed:
@@ -160,7 +160,7 @@ def final_answer(text: str, *, numeric: bool = False) -> str | None:
 
 
 def _number_in(sentence: str) -> str | None:
-    """The number that a sentence gives."""
+    """Return the number that a sentence gives."""
     sentence = plain(sentence[-_LONGEST:])
     found = _SUM.search(sentence[sentence.rfind("=") + 1 :]) or _SUM.search(sentence)
     return _CURRENCY.sub("", found.group()).strip() if found else None
@@ -172,11 +172,11 @@ def _last_number(text: str) -> str | None:
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""The boxed answer of a text, empty for an empty box; None where there is none, only the word `\boxed` perhaps.
+    r"""Return the boxed answer of a text, empty for an empty box; None if there is none, or only the word `\boxed`.
 
-    It is what stands in the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed, or behind one that has
-    no braces. Boxes before it that it continues, `\boxed{1}, \boxed{2} and \boxed{3}`, make one list with it. One pass
-    in any nesting.
+    The answer is the content of the last `\boxed{…}`, `\fbox` or `\framebox` whose braces are closed, or the text
+    after one without braces. Boxes before it that it continues, `\boxed{1}, \boxed{2} and \boxed{3}`, form one list
+    with it. One pass suffices for any nesting.
     """
     boxes: list[tuple[re.Match[str], re.Match[str]]] = []
     open_braces: list[re.Match[str] | None] = []  # where a box begins; None for other braces
@@ -211,7 +211,7 @@ def _last_list(text: str, boxes: Sequence[tuple["re.Match[str]", "re.Match[str]"
 
 
 def _verdict_by_sight(answer: str | None, reference: str) -> MathVerdict | None:
-    """The verdict where no comparison is needed."""
+    """Return the verdict if no comparison is needed, else None."""
     if answer is None:
         return MathVerdict(False, None, "no answer found")
     if len(answer) > _LONGEST:

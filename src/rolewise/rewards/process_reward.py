@@ -1,7 +1,7 @@
-"""Process-reward models: how good each step of a solution is, from 0 to 1.
+"""Process-reward models, which score each step of a solution from 0 to 1.
 
-In this process they are `ClassifierReward` and `TokenReward` (`process_reward_models`), behind a server `ServerReward`
-(`process_reward_server`).
+`ClassifierReward` and `TokenReward` (`process_reward_models`) run in this process, `ServerReward`
+(`process_reward_server`) uses a server.
 """
 
 import math
@@ -14,47 +14,47 @@ from rolewise.core.batch_cache import BatchCache
 from rolewise.core.errors import RolewiseError
 
 _REMEMBERED = 20_000
-"""Solutions; with their texts some tens of megabytes."""
+"""Maximum number of cached solutions; with their texts, some tens of megabytes."""
 
 
 class ProcessRewardError(RolewiseError):
-    """There are no scores for now, say because a server is gone. Who can do without them may go on."""
+    """Scores are temporarily unavailable, such as when a server is gone. Callers that don't need them may continue."""
 
 
 class Solution(NamedTuple):
-    """A question and the steps towards its answer, as texts."""
+    """A question and the steps toward its answer, as texts."""
 
     question: str
     steps: tuple[str, ...]
 
 
 class ProcessRewardModel(ABC):
-    """Scores steps. Use it as a context manager, or call `close`. Scores are remembered, within bounds."""
+    """A model that scores steps. Use it as a context manager, or call `close`. Scores are cached, within bounds."""
 
     def __init__(self) -> None:
         self._remembered: BatchCache[Solution, list[float] | None] = BatchCache(_REMEMBERED)
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of how the scores came about; it may grow."""
+        """Notes for the user on how the scores were produced; the list may grow."""
         return []
 
     def score(self, solutions: Sequence[tuple[str, Sequence[str]]]) -> list[list[float] | None]:
-        """For each solution a score, from 0 to 1, for each of its steps; None for one that the model can't score,
-        because it is longer than the model's context, say.
+        """Return a score from 0 to 1 for each step of each solution; None for a solution that the model can't score,
+        for example because it is longer than the model's context.
 
         Args:
             solutions: question and steps of each.
 
         Raises:
-            ProcessRewardError: if there are no scores for now.
-            RolewiseError: if there never will be: what scores says nonsense.
+            ProcessRewardError: if scores are temporarily unavailable.
+            RolewiseError: if the model returns invalid scores, which retries can't fix.
         """
         asked = [Solution(question, tuple(steps)) for question, steps in solutions]
         return self._remembered.answers(asked, self._score_all)
 
     def _score_all(self, solutions: list[Solution]) -> list[list[float] | None]:
-        """Scores as they were asked for; what has no steps needs no model."""
+        """Return scores in the order of the request; a solution without steps needs no model."""
         with_steps = [number for number, solution in enumerate(solutions) if solution.steps]
         scores: list[list[float] | None] = [[] for _ in solutions]
         if with_steps:
@@ -64,14 +64,14 @@ class ProcessRewardModel(ABC):
 
     @abstractmethod
     def score_new(self, solutions: Sequence[Solution]) -> list[list[float] | None]:
-        """As `score`, for different solutions that are not remembered and have steps."""
+        """Like `score`, for distinct solutions that are not cached and have steps."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a record of a run should say of it; JSON values."""
+        """Return the description of the model for a run's records; JSON values."""
 
     def close(self) -> None:  # noqa: B027, it may hold nothing
-        """Give back what it holds."""
+        """Release its resources."""
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +83,7 @@ class ProcessRewardModel(ABC):
 
 
 def misfit(scores: Any, steps: int) -> str | None:
-    """What is wrong with a solution's scores, for a message; None if they are a number from 0 to 1 for each step."""
+    """Return the error in a solution's scores, for a message; None if they are a number from 0 to 1 for each step."""
     if not isinstance(scores, list):
         return f"expected a list of {steps} scores, one for each step, but got {_short(scores)}"
     if len(scores) != steps:

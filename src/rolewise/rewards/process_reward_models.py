@@ -1,4 +1,4 @@
-"""Process-reward models in this process: the whole solution is read once, scores are read at each step's end.
+"""Process-reward models in this process: one pass reads the whole solution and gives a score at each step's end.
 
 Shapes: B rows, T tokens, K positions, C classes, V vocabulary.
 """
@@ -20,22 +20,22 @@ from rolewise.rewards.process_reward_server import ServerReward
 from rolewise.training.models import architecture_of, default_device, load_model, load_tokenizer
 
 _DIGITS = 4
-"""Scores are rounded to so many: further ones depend on what else is in the batch."""
+"""Number of digits that scores are rounded to: further ones depend on the rest of the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepFormat:
-    """How a process-reward model was taught to read a solution: the question, then each step with a marker after it.
+    """Input format of a process-reward model: the question, then each step with a marker after it.
 
     Attributes:
-        marker: what follows each step; its score is read at the marker's last token.
-        between: what stands between a marker and the next step.
-        chat: whether the question is the user's turn of the chat template and the steps are the answer; otherwise they
+        marker: text after each step; the step's score is read at the marker's last token.
+        between: text between a marker and the next step.
+        chat: True if the question is the user's turn of the chat template and the steps are the answer; otherwise they
             follow each other as plain text.
         system: the system turn, with `chat`.
-        lead: what stands between the question and the first step, without `chat`.
-        by_parts: whether question, steps and markers are cut into tokens each by itself and joined; otherwise the text
-            is cut as a whole.
+        lead: text between the question and the first step, without `chat`.
+        by_parts: True if question, steps and markers are tokenized separately and joined; otherwise the text is
+            tokenized as a whole.
     """
 
     marker: str
@@ -53,16 +53,17 @@ STEP_FORMATS = {
     "shepherd": StepFormat(marker=" ки", between="\n", lead=" "),
     "trl": StepFormat(marker="\n", by_parts=True),
 }
-"""Of Qwen2.5-Math-PRM, of Math-Shepherd (arXiv 2312.08935), and of the PRMTrainer that earlier TRL had."""
+"""Formats of Qwen2.5-Math-PRM, of Math-Shepherd (arXiv 2312.08935), and of the PRMTrainer in earlier versions of
+TRL."""
 
 
 class _ModelReward(ProcessRewardModel):
-    """What both kinds have in common: the text, its batches, and where in it the steps end."""
+    """Base class of both kinds: the text, its batches, and the positions of the steps' ends."""
 
     def __init__(self, model: Any, tokenizer: Any, form: StepFormat, batch_tokens: int) -> None:
         super().__init__()
         if not tokenizer.is_fast:
-            raise InputError("a process-reward model needs a fast tokenizer, which tells where each token stands")
+            raise InputError("a process-reward model needs a fast tokenizer, which gives the position of each token")
         if not form.marker:
             raise InputError("the process-reward model's marker is empty; name the text that ends each step")
         if batch_tokens < 1:
@@ -76,7 +77,7 @@ class _ModelReward(ProcessRewardModel):
 
     @abstractmethod
     def _scores(self, logits_KC: torch.Tensor) -> torch.Tensor:
-        """Scores (K,) of the logits at K markers, float32."""
+        """Return the scores (K,) of the logits at K markers, float32."""
 
     def score_new(self, solutions: Sequence[Solution]) -> list[list[float] | None]:
         read = [self._read(solution) for solution in solutions]
@@ -96,7 +97,7 @@ class _ModelReward(ProcessRewardModel):
         }
 
     def _read(self, solution: Solution) -> tuple[list[int], list[int]]:
-        """Token ids, and the places of the tokens at which the steps end."""
+        """Return token ids, and the positions of the tokens at which the steps end."""
         parts = [self._lead(solution.question)]  # then each step with its marker
         for number, step in enumerate(solution.steps):
             parts.append((self._form.between if number else "") + step)
@@ -115,19 +116,20 @@ class _ModelReward(ProcessRewardModel):
 
     def _read_as_a_whole(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
         lengths = list(accumulate(len(part) for part in parts))
-        special = self._template is None  # a template writes such as <s> itself
+        special = self._template is None  # a template writes special tokens such as <s> itself
         encoded = self._tokenizer("".join(parts), add_special_tokens=special, return_offsets_mapping=True)
         ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
         places, token = [], 0
         for end in lengths[2::2]:
-            # The last token of the marker: a character may be several. One that is no text (a final </s>) is at (0, 0).
+            # The last token of the marker: a character may take several. A token without text (a final </s>) is at (0,
+            # 0).
             while token + 1 < len(ids) and offsets[token + 1][0] < end and offsets[token + 1][1]:
                 token += 1
             places.append(token)
         return ids, places
 
     def _lead(self, question: str) -> str:
-        """What stands before the first step."""
+        """Return the text before the first step."""
         if self._template is None:
             return question + self._form.lead
         messages = [{"role": "user", "content": question}]
@@ -137,7 +139,7 @@ class _ModelReward(ProcessRewardModel):
         return text + self._template.generation_prompt if self._template.ignores_generation_prompt else text
 
     def _of_like_length(self, numbers: list[int], lengths: list[int]) -> Iterator[list[int]]:
-        """The numbers, longest first, as many at a time as one forward pass takes."""
+        """Yield the numbers, longest first, as many at a time as one forward pass takes."""
         waiting = sorted(numbers, key=lambda number: -lengths[number])
         while waiting:
             count = max(1, self._batch_tokens // max(1, lengths[waiting[0]]))
@@ -156,44 +158,44 @@ class _ModelReward(ProcessRewardModel):
                 scores_K = self._scores(self._logits(ids_BT, mask_BT, rows_K, places_K).float())
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"the device's memory does not hold {self._batch_tokens} tokens of the process-reward model at once; "
+                f"the device's memory is too small for {self._batch_tokens} tokens of the process-reward model; "
                 "give a smaller batch_tokens"
             ) from error
         if not scores_K.isfinite().all():
-            raise InputError("the process-reward model gives NaN; load it in another precision, or see to its weights")
+            raise InputError("the process-reward model returns NaN; load it in another precision, or check its weights")
         rounded = iter(round(score, _DIGITS) for score in scores_K.tolist())
         return [[next(rounded) for _ in places] for _, places in read]
 
     def _logits(
         self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, rows_K: torch.Tensor, places_K: torch.Tensor
     ) -> torch.Tensor:
-        """Logits (K, C) at K positions of a batch."""
+        """Return the logits (K, C) at K positions of a batch."""
         device = self._model.device
         kept, index_K = places_K.unique(return_inverse=True)
-        # A head over the vocabulary is costly: where the model can, only these positions go through it.
+        # A head over the vocabulary is costly: if the model supports it, only these positions go through the head.
         can = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         only = {"logits_to_keep": kept.to(device)} if can else {}
         output = self._model(
             input_ids=ids_BT.to(device), attention_mask=mask_BT.to(device), use_cache=False, return_dict=True, **only
         )
-        # Models with code of their own may call them otherwise, but put them first.
+        # Models with custom code may name the logits differently, but return them first.
         logits_BTC = output.logits if "logits" in output else output[0]
         logits_KC: torch.Tensor = logits_BTC[rows_K.to(device), (index_K if can else places_K).to(device)]
         return logits_KC
 
 
 class ClassifierReward(_ModelReward):
-    """A token classifier, as Qwen2.5-Math-PRM or what TRL's PRMTrainer made: the probability of the good class.
+    """Reward of a token classifier, like Qwen2.5-Math-PRM or TRL's PRMTrainer models: probability of the good class.
 
     Args:
-        model: gives logits over classes for each token (one class: its sigmoid).
-        tokenizer: its tokenizer.
-        form: how it reads solutions.
+        model: model that returns logits over classes for each token (for one class, its sigmoid is the score).
+        tokenizer: tokenizer of the model.
+        form: input format of the model.
         good: number of the class that means "right".
-        batch_tokens: tokens in one forward pass, padding included.
+        batch_tokens: maximum number of tokens in one forward pass, padding included.
 
     Raises:
-        InputError: for a tokenizer without offsets or template, or a class that there is not.
+        InputError: for a tokenizer without offsets or template, or a nonexistent class.
     """
 
     def __init__(
@@ -218,16 +220,16 @@ class ClassifierReward(_ModelReward):
 
 
 class TokenReward(_ModelReward):
-    """A causal language model that says of each step whether it is good by the token that follows the step's marker, as
-    Math-Shepherd: the probability of `good` against `bad`.
+    """Reward of a causal language model that judges each step by the token after the step's marker, like Math-Shepherd:
+    the probability of `good` against `bad`.
 
     Args:
         model: a causal language model.
-        tokenizer: its tokenizer.
-        form: how it reads solutions.
-        good: the verdict on a good step, one token.
-        bad: that on a bad one.
-        batch_tokens: tokens in one forward pass, padding included.
+        tokenizer: tokenizer of the model.
+        form: input format of the model.
+        good: verdict on a good step, one token.
+        bad: verdict on a bad step, one token.
+        batch_tokens: maximum number of tokens in one forward pass, padding included.
 
     Raises:
         InputError: for a tokenizer without offsets or template, or a verdict that is not one token.
@@ -264,18 +266,18 @@ def load_process_reward(
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> ProcessRewardModel:
-    """The process-reward model of a model directory or hub id: `TokenReward` for a causal language model, else
+    """Load the process-reward model of a model directory or hub id: `TokenReward` for a causal language model, else
     `ClassifierReward`.
 
     Args:
         name: the model.
-        form: how it reads solutions; None chooses from `STEP_FORMATS` by the kind of model and its tokenizer.
-        dtype: of `training.models.DTYPES`.
-        device: where it runs; None for the accelerator where there is one.
-        trust_remote_code: whether code in the model's folder may run, as Qwen2.5-Math-PRM needs.
+        form: input format of the model; None chooses from `STEP_FORMATS` by the kind of model and its tokenizer.
+        dtype: a name from `training.models.DTYPES`.
+        device: device to run on; None for the accelerator if there is one.
+        trust_remote_code: True to run code from the model's folder, which Qwen2.5-Math-PRM requires.
 
     Raises:
-        InputError: if there is none, or the form does not fit it.
+        InputError: if the model is missing, or the format does not fit it.
     """
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     architecture = architecture_of(name, trust_remote_code=trust_remote_code)
@@ -287,7 +289,7 @@ def load_process_reward(
     try:
         if architecture.endswith(("ForCausalLM", "LMHeadModel")):
             return TokenReward(load_model(name, **loading), tokenizer, form or STEP_FORMATS["shepherd"])
-        # Others have a class of their own, in the model's folder.
+        # Others have a custom class, in the model's folder.
         is_plain = architecture.endswith("ForTokenClassification")
         model = load_model(name, **loading, auto_class=AutoModelForTokenClassification if is_plain else AutoModel)
         known = STEP_FORMATS["qwen"].marker in tokenizer.get_vocab()
@@ -304,17 +306,17 @@ def open_process_reward(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> ProcessRewardModel:
-    """What a command's option names: a server by its URL, or a model.
+    """Open the process-reward model that a command's option names: a server by its URL, or a model.
 
     Args:
         where: a URL that starts with http:// or https://, a model directory or a hub id.
-        form: a name of `STEP_FORMATS`; None chooses by the model.
+        form: a name from `STEP_FORMATS`; None chooses by the model.
         api_key: the server's key itself.
-        dtype: of a model's weights, see `load_process_reward`.
-        trust_remote_code: let the model's repository run its own code.
+        dtype: dtype of a model's weights, see `load_process_reward`.
+        trust_remote_code: True to let the model's repository run its own code.
 
     Raises:
-        InputError: if there is no such model or format, or the URL is none.
+        InputError: for an unknown model or format, or an invalid URL.
     """
     if form is not None and form not in STEP_FORMATS:
         raise InputError(f"process-reward format {form!r} is not known; choose one of {', '.join(STEP_FORMATS)}")
@@ -322,5 +324,5 @@ def open_process_reward(
         chosen = None if form is None else STEP_FORMATS[form]
         return load_process_reward(where, chosen, dtype=dtype, trust_remote_code=trust_remote_code)
     if form is not None:
-        raise InputError(f"process-reward server {where}: it reads solutions in its own way; leave the format out")
+        raise InputError(f"process-reward server {where}: a server has its own input format; remove the format option")
     return ServerReward(where, api_key=api_key)

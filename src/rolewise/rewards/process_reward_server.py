@@ -20,23 +20,22 @@ from rolewise.core.limits import TooLarge, joined, one_line, parse_json
 from rolewise.rewards.process_reward import ProcessRewardError, ProcessRewardModel, Solution, misfit
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses after which it is worth asking again."""
+"""Statuses after which a retry may succeed."""
 
 
 class ServerReward(ProcessRewardModel):
     """A process-reward model behind a server.
 
     Args:
-        url: where requests are posted, as `http://localhost:8100/score`.
-        api_key: sent as a bearer token; None for a server that wants none.
-        batch_size: solutions in one request.
-        concurrency: requests under way at once.
-        timeout: seconds that one try of a request may take.
-        retries: further tries after a broken connection, a timeout, 429 or 5xx; waits
-            grow from half a second to eight.
+        url: address for requests, e.g. `http://localhost:8100/score`.
+        api_key: key to send as a bearer token; None for a server that requires none.
+        batch_size: number of solutions in one request.
+        concurrency: maximum number of concurrent requests.
+        timeout: time limit for one try of a request, in seconds.
+        retries: retries after a broken connection, a timeout, 429 or 5xx; delays grow from half a second to eight.
 
     Raises:
-        InputError: for a URL that is none, or a number below 1.
+        InputError: for an invalid URL, or a number below 1.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class ServerReward(ProcessRewardModel):
     ) -> None:
         super().__init__()
         if not _is_url(url):
-            raise InputError(f"process-reward server {url!r} is no URL; give it as http://localhost:8100/score")
+            raise InputError(f"process-reward server {url!r} is not a URL; give it as http://localhost:8100/score")
         if batch_size < 1 or concurrency < 1:
             raise InputError(f"batch_size ({batch_size}) and concurrency ({concurrency}) must be at least 1")
         self._url, self._batch_size, self._timeout = url, batch_size, timeout
@@ -68,15 +67,15 @@ class ServerReward(ProcessRewardModel):
         try:
             return [scores for request in requests for scores in request.result()]
         finally:
-            for request in requests:  # those not begun, if one has failed
+            for request in requests:  # those not started, if one has failed
                 request.cancel()
 
     def describe(self) -> dict[str, Any]:
-        """The address is left out: the same model elsewhere gives the same scores."""
+        """Return the description without the address: the same model elsewhere gives the same scores."""
         return {"kind": "server"}
 
     def close(self) -> None:
-        """End the connections; requests not begun are dropped, and those that failed are not tried again."""
+        """Close the connections; drop requests not started, and don't retry failed ones."""
         self._closed.set()
         self._threads.shutdown(cancel_futures=True)
         self._connections.clear()
@@ -94,11 +93,11 @@ class ServerReward(ProcessRewardModel):
         for number, (solution, entry) in enumerate(zip(solutions, scores, strict=True)):
             problem = None if entry is None else misfit(entry, len(solution.steps))
             if problem is not None:
-                raise InputError(f"process-reward server {self._url}: scores[{number}]: {problem}; mend the server")
+                raise InputError(f"process-reward server {self._url}: scores[{number}]: {problem}; fix the server")
         return [None if entry is None else [float(score) for score in entry] for entry in scores]
 
     def _ask(self, body: dict[str, Any]) -> Any:
-        """The reply to a request as JSON values."""
+        """Return the reply to a request as JSON values."""
         status, data = self._try_again_and_again(json.dumps(body).encode())
         if status in (401, 403):
             raise InputError(f"process-reward server {self._url} answers {status}; give the right key")
@@ -109,27 +108,27 @@ class ServerReward(ProcessRewardModel):
             return parse_json(data)
         except ValueError as error:
             raise InputError(
-                f"process-reward server {self._url}: the reply is no JSON; see docs/process_rewards.md"
+                f"process-reward server {self._url}: the reply is not JSON; see docs/process_rewards.md"
             ) from error
 
     def _try_again_and_again(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body of a reply that is worth reading. Asking twice does no harm here, whatever failed.
+        """Return status and body of a final reply. Requests can be repeated safely here, whatever failed.
 
         Raises:
-            ProcessRewardError: if there is none.
+            ProcessRewardError: if there is no reply.
         """
         for wait in [*(min(8.0, 0.5 * 2**n) for n in range(self._retries)), None]:
             try:
                 status, data = self._try(body)
-                failure = f"answers {status} again and again"
+                failure = f"answers {status} repeatedly"
                 if status not in _PASSING:
                     return status, data
             except urllib3.exceptions.NewConnectionError:
                 failure = "can't be reached"
             except urllib3.exceptions.TimeoutError:
-                failure = f"gives no answer within {self._timeout:g} s"
+                failure = f"sent no answer within {self._timeout:g} s"
             except urllib3.exceptions.HTTPError as error:
-                failure = f"breaks the connection ({one_line(error, 200)})"
+                failure = f"broke the connection ({one_line(error, 200)})"
             if wait is None or self._closed.wait(wait):
                 break
         raise ProcessRewardError(f"process-reward server {self._url} {failure}")
@@ -141,8 +140,8 @@ class ServerReward(ProcessRewardModel):
         except urllib3.exceptions.HTTPError as error:
             if time.monotonic() < deadline:
                 raise
-            raise urllib3.exceptions.TimeoutError from error  # it broke because it was cut
-        if time.monotonic() >= deadline:  # where a connection is cut, a reply may seem to end
+            raise urllib3.exceptions.TimeoutError from error  # the connection broke because the timer cut it
+        if time.monotonic() >= deadline:  # after a cut, a reply may seem complete
             raise urllib3.exceptions.TimeoutError
         return status, data
 
@@ -157,7 +156,7 @@ class ServerReward(ProcessRewardModel):
             data = joined(iter(partial(reply.read1, 1 << 16), b""), limits.MAX_REPLY_BYTES, "the reply")
         except TooLarge as error:
             reply.close()
-            raise InputError(f"process-reward server {self._url}: {error}; mend the server") from error
+            raise InputError(f"process-reward server {self._url}: {error}; fix the server") from error
         except BaseException:
             reply.close()
             raise
@@ -169,17 +168,19 @@ class ServerReward(ProcessRewardModel):
 
 
 class _CutConnection(HTTPConnection):
-    """Ends when its time is over, whatever comes; the library's own timeout is one on silence, and a server may send a
-    byte now and then, for ever.
+    """Connection that ends when its time is over; the library's own timeout limits silence only, and a server may send
+    a byte now and then forever.
 
     Attributes:
-        cut: what will end it; to be cancelled when the reply is read.
+        cut: timer that ends the connection; to be canceled after the reply is read.
     """
 
     cut: threading.Timer | None = None
 
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        left = self.timeout if isinstance(self.timeout, int | float) else None  # of the total, when the request is sent
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # like urllib3's own
+        left = (
+            self.timeout if isinstance(self.timeout, int | float) else None
+        )  # rest of the total after sending the request
         if left is not None and self.sock is not None:
             self.cut = threading.Timer(left, _shut, (self.sock,))
             self.cut.daemon = True
@@ -205,7 +206,7 @@ class _SecurePool(urllib3.HTTPSConnectionPool):
 
 
 def _shut(connection: socket.socket) -> None:
-    with suppress(OSError):  # it has ended
+    with suppress(OSError):  # the connection has ended
         connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -213,5 +214,5 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, a bracket that is not closed
+    except ValueError:  # an invalid port, an unclosed bracket
         return False

@@ -1,4 +1,4 @@
-"""The calls that a reward compares: those of a reference, and those that a response makes."""
+"""The calls that a reward compares: those of a reference, and those of a response."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from rolewise.core.errors import InputError
 from rolewise.core.limits import printable
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.data.tool_calls import parse_response
 
 CALL_OPEN, CALL_CLOSE = "<tool_call>", "</tool_call>"
@@ -23,33 +23,33 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True)
 class Reference:
-    """What a response is held against.
+    """The reference that a response is compared with.
 
     Attributes:
-        parts: of "think", "call" and "answer" those that a response shall have, in order.
-        calls: the right calls, in order; empty where none is right.
+        parts: required parts of a response, out of "think", "call" and "answer", in order.
+        calls: right calls, in order; empty if no call is right.
     """
 
     parts: tuple[str, ...]
     calls: tuple[Call, ...]
 
 
-@lru_cache(maxsize=4096)  # a group's completions share one reference, and several rewards read it
+@lru_cache(maxsize=4096)  # a group's completions share one reference, which several rewards read
 def read_reference(text: str, call_format: str = "rlla") -> Reference:
-    """Read a reference: a whole response in `call_format`, or a JSON list of calls.
+    """Read a reference: a complete response in `call_format`, or a JSON list of calls.
 
-    A list holds `{"name": …, "arguments": {…}}` (or "parameters", or OpenAI's call objects); it asks for a thought and
-    these calls, an empty one for a thought and an answer.
+    A list holds `{"name": …, "arguments": {…}}` (or "parameters", or OpenAI's call objects); it requires a thought and
+    these calls. An empty list requires a thought and an answer.
 
     Args:
         text: the reference.
         call_format: a key of `CALL_FORMATS`.
 
     Raises:
-        InputError: for a list of anything else, a response with a call that can't be read, and a text that is neither:
-            an empty one, broken JSON, a thought that never ends, in "rlla" words outside its tags.
+        InputError: for a list of anything else, a response with a call that can't be parsed, and a text that is
+            neither: an empty text, broken JSON, a thought that never ends, or in "rlla" words outside its tags.
     """
-    text = text.removeprefix("\ufeff")  # as some editors begin a file
+    text = text.removeprefix("\ufeff")  # some editors start a file with it
     if not text.strip():
         raise InputError(
             'the reference is empty; give a JSON list of calls ("[]" if none is right), or a whole response'
@@ -58,12 +58,13 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
     if listed is not None:
         calls = tuple(_call_from_json(entry, text) for entry in listed)
         return Reference(("think", "call" if calls else "answer"), calls)
-    # By the parser in every format: a reference's thought may mention a tag, where the rule for responses sees a block.
+    # Use the parser in every format: a reference's thought may mention a tag, which the rule for responses takes as a
+    # block.
     parts = _rlla_parts(text) if call_format == "rlla" else response_parts(text, call_format)
     found = _parsed_calls(text, call_format) if "call" in parts else []
     if found is None:
         raise InputError(
-            f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; mend it, name its "
+            f"the reference {_shortened(text)} has no call that can be parsed as {call_format}; fix it, name its "
             "format, or give a JSON list of calls"
         )
     reason = None if found else _no_response(text, call_format)
@@ -78,9 +79,9 @@ def read_reference(text: str, call_format: str = "rlla") -> Reference:
 
 
 def _no_response(text: str, call_format: str) -> str | None:
-    """Why a text without calls is no response that could be asked for; None if it is one.
+    """Return the reason why a text without calls can't serve as a reference response; None if it can.
 
-    Else a broken list of calls would ask for an answer, and no call would ever earn anything.
+    Without this check a broken list of calls would require an answer, and no call would ever earn a reward.
     """
     parsed = parse_response(text, call_format)
     if parsed.segments[-1].kind == "thought" and parsed.format not in ("react", "fireact"):
@@ -91,17 +92,17 @@ def _no_response(text: str, call_format: str) -> str | None:
         if segment.kind == "tag":
             opened = words
         elif segment.kind == "text" and words.startswith(("[", "{")) and not opened.endswith(ANSWER_OPEN):
-            return "is no list of calls, and no response either"
+            return "is neither a list of calls nor a response"
         elif segment.kind == "text" and words and call_format == "rlla" and not opened.endswith(ANSWER_OPEN):
             return "has words outside the tags"
     return None
 
 
 def read_calls(text: str, call_format: str = "rlla") -> list[Call] | None:
-    """The calls of a response; None if it has none, or one that can't be read.
+    """Return the calls of a response; None if it has none, or one that can't be parsed.
 
     In "rlla", as in ToolRL's and ResT's code, these are the lines of the first block of `<tool_call>`, each a JSON
-    object with a name and "parameters". In other formats they are what `parse_response` finds.
+    object with a name and "parameters". In other formats they are the calls that `parse_response` finds.
 
     Any text is accepted; time is linear in its length.
     """
@@ -111,9 +112,9 @@ def read_calls(text: str, call_format: str = "rlla") -> list[Call] | None:
 
 
 def response_parts(text: str, call_format: str) -> list[str]:
-    """What a response consists of, in order: "think", "call", "answer"; several calls on end are one part.
+    """Return the parts of a response, in order: "think", "call", "answer"; consecutive calls are one part.
 
-    White space is no part. Text outside thoughts and calls is an answer, in "rlla" and ReAct too.
+    White space is not a part. Text outside thoughts and calls is an answer, in "rlla" and ReAct too.
     """
     parsed = parse_response(text, call_format)
     spans = iter([call.span for call in parsed.calls if call.span])
@@ -174,7 +175,7 @@ def _json_list(text: str) -> list[Any] | None:
     try:
         value = read_json(text)
     except ValueError:
-        return None  # calls in Python's notation, for instance
+        return None  # for example, calls in Python's notation
     return value if isinstance(value, list) else None
 
 

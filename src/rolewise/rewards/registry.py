@@ -1,4 +1,4 @@
-"""Reward functions by name: what `rolewise grpo --reward` takes."""
+"""Reward functions by name, for `rolewise grpo --reward`."""
 
 import inspect
 import math
@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rolewise.core.errors import InputError
-from rolewise.rewards.tool_calls import REWARD_PRESETS, ToolCallRules, tool_call_rewards
+from rolewise.rewards.presets import REWARD_PRESETS
+from rolewise.rewards.tool_calls import ToolCallRules, tool_call_rewards
 
 RewardFunction = Callable[..., Sequence[float | None]]
-"""What TRL calls: `f(prompts=…, completions=…, completion_ids=…, **columns)`, a number for each completion.
+"""Signature that TRL calls: `f(prompts=…, completions=…, completion_ids=…, **columns)` returns a number for each
+completion.
 
-None, or NaN, is for completions that the reward has nothing to say about.
+None or NaN marks completions that the reward does not apply to.
 """
 
 _registered: dict[str, RewardFunction] = {}
 
 
 def register_reward(name: str, function: RewardFunction) -> None:
-    """Make a reward function of your own known by a name.
+    """Register a custom reward function under a name.
 
-    A file that does so is named by `--plugin my_reward.py`, and the reward by `--reward rest,short`:
+    Load the file that does so with `--plugin my_reward.py`, and select the reward with `--reward rest,short`:
 
         from rolewise import register_reward
 
@@ -30,33 +32,33 @@ def register_reward(name: str, function: RewardFunction) -> None:
         register_reward("short", short)
 
     Args:
-        name: a second registration replaces the first; the names of `REWARD_PRESETS` are taken.
-        function: as TRL takes it; a column of the data is an argument of its name.
+        name: name of the reward; a second registration replaces the first; the names of `REWARD_PRESETS` are reserved.
+        function: reward function as for TRL; each column of the data is passed as an argument of its name.
 
     Raises:
-        ValueError: for a name that is taken, and what can't be called.
+        ValueError: for a reserved name, or a function that is not callable.
     """
     if not callable(function):
         raise ValueError(f"the reward {name!r} is {type(function).__name__}, not a function")
     if name in REWARD_PRESETS:
-        raise ValueError(f"the name {name!r} is taken by a reward of Rolewise's own; choose another")
+        raise ValueError(f"the name {name!r} is taken by a built-in reward; choose another")
     _registered[name] = function
 
 
 def reward_names() -> list[str]:
-    """The names that `make_rewards` knows."""
+    """Return the names that `make_rewards` accepts."""
     return [*REWARD_PRESETS, *_registered]
 
 
 def make_rewards(names: Sequence[str], rules: Callable[[ToolCallRules], ToolCallRules]) -> list[RewardFunction]:
-    """The reward functions called `names`, to be summed; a preset brings one for each of its parts.
+    """Return the reward functions called `names`, to be summed; a preset gives one for each of its parts.
 
     Args:
-        names: of presets and registered functions.
-        rules: changes what differs from a preset.
+        names: names of presets and registered functions.
+        rules: function that applies the user's changes to a preset.
 
     Raises:
-        InputError: for an unknown name, a name given twice, or none.
+        InputError: for an unknown name, a name given twice, or no name.
     """
     if not names or len(set(names)) < len(names):
         raise InputError(f"reward {', '.join(names)!r}: name one or more rewards, each once")
@@ -73,12 +75,12 @@ def make_rewards(names: Sequence[str], rules: Callable[[ToolCallRules], ToolCall
 
 
 def _checked(name: str, function: RewardFunction) -> RewardFunction:
-    """A user's reward function, logged by the name that it was registered by; what it does wrong is one line."""
+    """Wrap a user's reward function, so that it is logged under its registered name and its errors are one line."""
 
     async def asked_async(*, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         try:
             values = await function(completions=completions, **columns)  # type: ignore[misc]
-        except Exception as error:  # it is a user's program and can fail in any way
+        except Exception as error:  # a user's program can fail in any way
             raise _failed(name, error) from error
         return _as_rewards(name, values, len(completions))
 
@@ -92,7 +94,7 @@ def _checked(name: str, function: RewardFunction) -> RewardFunction:
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     reward: Any = asked_async if is_async else asked
     reward.__name__ = name
-    reward.reads_sampled_text = True  # as the presets do; see `GRPOSeams`
+    reward.reads_sampled_text = True  # like the presets; see `GRPOSeams`
     return reward  # type: ignore[no-any-return]
 
 
@@ -100,20 +102,22 @@ def _failed(name: str, error: Exception) -> InputError:
     if isinstance(error, InputError):
         return error
     reason = " ".join(str(error).split())
-    return InputError(f"the reward {name!r} failed ({type(error).__name__}: {reason}); mend its plugin")
+    return InputError(f"the reward {name!r} failed ({type(error).__name__}: {reason}); fix its plugin")
 
 
 def _as_rewards(name: str, values: Any, count: int) -> list[float | None]:
     try:
         given = list(values)
     except TypeError:
-        raise InputError(f"the reward {name!r} gave {values!r:.60}; it returns a list, a number a completion") from None
+        raise InputError(f"the reward {name!r} gave {values!r:.60}; return a list, one number per completion") from None
     try:
         rewards = [None if value is None else float(value) for value in given]
     except (TypeError, ValueError) as error:
-        raise InputError(f"the reward {name!r} gave something else than numbers: {error}") from error
+        raise InputError(f"the reward {name!r} returned values that are not numbers: {error}") from error
     if len(rewards) != count:
-        raise InputError(f"the reward {name!r} gave {len(rewards)} numbers for {count} completions; give one for each")
+        raise InputError(
+            f"the reward {name!r} gave {len(rewards)} numbers for {count} completions; return one for each"
+        )
     if any(reward is not None and math.isinf(reward) for reward in rewards):
-        raise InputError(f"the reward {name!r} gave an infinite number; give a finite one, or None where it has none")
+        raise InputError(f"the reward {name!r} gave an infinite number; return a finite one, or None if it has none")
     return rewards

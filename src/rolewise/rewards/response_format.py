@@ -1,7 +1,7 @@
-"""Whether a response has the parts that its reference has, in their tags: ResT's rule and ToolRL's stricter one.
+"""Check that a response has the same tagged parts as its reference: ResT's rule and ToolRL's stricter one.
 
-Left out on purpose: regular expressions. ToolRL's backtrack over a whole response for each `</think>` in it; here each
-tag is found once.
+Regular expressions are avoided on purpose: ToolRL's backtrack over a whole response for each `</think>` in it; here
+each tag is found once.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +17,13 @@ _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 
 def has_format(text: str, parts: Sequence[str], rule: FormatRule = "rest", call_format: str = "rlla") -> bool:
-    """Whether a response has these parts, of "think", "call" and "answer", by a rule.
+    """Return True if a response has these parts, out of "think", "call" and "answer", by a rule.
 
-    - "rest" (ResT's code): the first tags of each kind stand in the order think, call, answer, and those of call and
-      answer that are asked for are there once; if a call alone is asked for there is no tag of an answer; with neither
-      there is one thought. Text between is allowed.
+    - "rest" (ResT's code): the first tags of each kind are in the order think, call, answer, and required tags of call
+      and answer occur once; if only a call is required, there is no answer tag; if neither is required, there is one
+      thought. Text between is allowed.
     - "toolrl": the whole text is `<think>…</think>`, `<tool_call>`, `</tool_call>` on lines of their own,
-      `<response>…</response>`, as far as asked for, each behind a line break.
+      `<response>…</response>`, as far as required, each after a line break.
     - "parts": the response has exactly these parts as `response_parts` finds them in `call_format`.
 
     White space around the response does not count. Any text is accepted; time is linear in its length.
@@ -49,7 +49,7 @@ def _has_toolrl_format(text: str, call: bool, answer: bool) -> bool:
     wanted = _tags(call, answer)
     if any(text.count(tag) != 1 for tag in wanted) or not text.startswith(_THINK_OPEN):
         return False
-    # What separates the parts, in order; the last one ends the text.
+    # Separators of the parts, in order; the last one ends the text.
     if call:
         separators = [f"{_THINK_CLOSE}\n{CALL_OPEN}\n", f"\n{CALL_CLOSE}"]
         if answer:

@@ -1,6 +1,6 @@
-"""Rewards for tool calls by rule, as TRL's trainers take them: ToolRL's (arXiv 2504.13958) and ResT's (2509.21826).
+"""Rule-based rewards for tool calls, for TRL's trainers: ToolRL's (arXiv 2504.13958) and ResT's (2509.21826).
 
-A reward is called with the completions and the data set's columns; one of these holds the reference, either a whole
+A reward is called with the completions and the data set's columns; one column holds the reference, either a complete
 response or a JSON list of calls (see `read_reference`). The step of the schedule is TRL's.
 """
 
@@ -32,25 +32,25 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCallRules:
-    """What the rewards reward.
+    """Rules of the rewards.
 
     Attributes:
-        format_rule: see `has_format`; "rest" and "toolrl" are about rlla's tags.
+        format_rule: see `has_format`; "rest" and "toolrl" apply to rlla's tags.
         granularity: see `correctness`; the last three are ToolRL's ablations.
         schedule: "constant": format in [0, 1], correctness in [−m, m]. "dynamic" (ResT's; ToolRL's ablation): see
             `format_range` and `correctness_range`. "two-stage" (ToolRL's ablation): correctness in [−1, 1] for 30
             steps, then [−3, 3] and format in [0, ½].
-        correctness_max: m; ToolRL's ablation "equal max" has 1. Other schedules have their own.
-        length: a reward for long thoughts, ToolRL's ablation: "constant" asks for 512 words, "dynamic" for 384 at
-            first and 640 from step 105 on; "none" leaves it out.
-        schedule_steps: the published length of a schedule (150 steps, 30 and 105) becomes this, for runs of other
-            lengths; None keeps it.
-        steps_per_rollout: optimizer steps that a rollout is used for; schedules count rollouts.
-        call_format: of responses and references.
-        reference_column: the data set's column.
+        correctness_max: m; ToolRL's ablation "equal max" uses 1. Other schedules have their own range.
+        length: reward for long thoughts, ToolRL's ablation: "constant" requires 512 words, "dynamic" 384 at first and
+            640 from step 105 on; "none" disables it.
+        schedule_steps: length that replaces the published length of a schedule (150 steps, 30 and 105), for runs of
+            other lengths; None keeps it.
+        steps_per_rollout: optimizer steps per rollout; schedules count rollouts.
+        call_format: format of responses and references.
+        reference_column: column of the data set with the references.
 
     Raises:
-        InputError: for an unknown choice, and options that don't fit one another.
+        InputError: for an unknown choice, or options that conflict.
     """
 
     format_rule: FormatRule = "rest"
@@ -69,7 +69,7 @@ class ToolCallRules:
                 raise InputError(f"{name} {getattr(self, name)!r} is not known; choose one of {', '.join(choices)}")
         if self.format_rule != "parts" and self.call_format != "rlla":
             raise InputError(
-                f"the format rule {self.format_rule!r} is about rlla's tags, the calls are {self.call_format}; choose "
+                f"the format rule {self.format_rule!r} is for rlla's tags, but calls are {self.call_format}; choose "
                 "the format rule parts"
             )
         if not 0 < self.correctness_max < float("inf"):
@@ -82,9 +82,9 @@ class ToolCallRules:
                 raise InputError(f"{name} is {value}; give 1 or more")
 
     def format_range(self, step: int) -> tuple[float, float]:
-        """Least and greatest format reward at a rollout step.
+        """Return the least and the greatest format reward at a rollout step.
 
-        "dynamic": from −2 + 2t/150, not above −1, to 2 − t/150, not below 1.
+        "dynamic": from −2 + 2t/150, at most −1, to 2 − t/150, at least 1.
         """
         if self.schedule == "dynamic":
             part = step / (self.schedule_steps or _DYNAMIC_STEPS)
@@ -92,7 +92,8 @@ class ToolCallRules:
         return 0.0, 0.5 if self._in_second_stage(step) else 1.0
 
     def correctness_range(self, step: int) -> tuple[float, float]:
-        """Least and greatest correctness reward at a rollout step. "dynamic": ±(2 + t/150), not beyond ±3."""
+        """Return the least and the greatest correctness reward at a rollout step. "dynamic": ±(2 + t/150), at most
+        ±3."""
         if self.schedule == "dynamic":
             greatest = min(2 + step / (self.schedule_steps or _DYNAMIC_STEPS), 3.0)
         elif self.schedule == "two-stage":
@@ -102,7 +103,7 @@ class ToolCallRules:
         return -greatest, greatest
 
     def length_words(self, step: int) -> float:
-        """How many words of thought get the whole length reward at a rollout step."""
+        """Return the number of words of thought that earn the full length reward at a rollout step."""
         if self.length == "dynamic":
             part = min(step / (self.schedule_steps or _LENGTH_STEPS), 1.0)
             return _FIRST_LENGTH_WORDS + (_LAST_LENGTH_WORDS - _FIRST_LENGTH_WORDS) * part
@@ -112,21 +113,14 @@ class ToolCallRules:
         return self.schedule == "two-stage" and step >= (self.schedule_steps or _TWO_STAGE_STEPS)
 
 
-REWARD_PRESETS = {
-    "rest": ToolCallRules(format_rule="rest", schedule="dynamic"),
-    "toolrl": ToolCallRules(format_rule="toolrl", schedule="constant"),
-}
-"""The published rules by name; `dataclasses.replace` changes what differs."""
-
-
 def format_reward(text: str, reference: Reference, rules: ToolCallRules, step: int = 0) -> float:
-    """The greatest reward of the step if the response has its reference's parts, else the least."""
+    """Return the greatest reward of the step if the response has its reference's parts, else the least."""
     least, greatest = rules.format_range(step)
     return greatest if has_format(text, reference.parts, rules.format_rule, rules.call_format) else least
 
 
 def correctness_reward(text: str, reference: Reference, rules: ToolCallRules, step: int = 0) -> float:
-    """The step's range, walked by `correctness`; the least for calls that can't be read, 0 if none is asked for."""
+    """Scale `correctness` to the step's range; return its least for unparseable calls, 0 if none is required."""
     if not reference.calls:
         return 0.0
     least, greatest = rules.correctness_range(step)
@@ -137,13 +131,13 @@ def correctness_reward(text: str, reference: Reference, rules: ToolCallRules, st
 
 
 def length_reward(text: str, rules: ToolCallRules, step: int = 0) -> float:
-    """Words of the last thought over the words asked for, rounded to hundredths, at most 1; 0 if it never ends."""
+    """Return words of the last thought over required words, rounded to hundredths, at most 1; 0 if it never ends."""
     thought = _last_thought(text, rules.call_format)
     return min(round(len(thought.split()) / rules.length_words(step), 2), 1.0)
 
 
 def _last_thought(text: str, call_format: str) -> str:
-    if call_format == "rlla":  # ToolRL's rule: both tags are there, in whatever order
+    if call_format == "rlla":  # ToolRL's rule: both tags are present, in any order
         if "<think>" not in text or "</think>" not in text:
             return ""
         return text[text.rindex("<think>") + len("<think>") :].partition("</think>")[0]
@@ -152,11 +146,11 @@ def _last_thought(text: str, call_format: str) -> str:
 
 
 class _Reward(ABC):
-    """What TRL calls: completions and columns in, a number for each completion out.
+    """Base class of rewards that TRL calls with completions and columns, and that return a number for each completion.
 
     Attributes:
-        reads_sampled_text: asks Rolewise's trainer for the sampled ids' text; in some formats special tokens make the
-            call.
+        reads_sampled_text: True to request the sampled ids' text from Rolewise's trainer; in some formats special
+            tokens mark the call.
     """
 
     reads_sampled_text = True
@@ -183,14 +177,14 @@ class _Reward(ABC):
         ]
 
     def check_data(self, data: Any, name: str) -> None:
-        """Read every reference of a data set, so that a bad one stops a run before it begins.
+        """Read every reference of a data set, so that an invalid one stops a run before it begins.
 
         Args:
-            data: a `datasets.Dataset`; one without the column passes, for a rollout may bring it.
-            name: what the data is, for messages.
+            data: a `datasets.Dataset`; one without the column passes, because a rollout may supply it.
+            name: name of the data, for messages.
 
         Raises:
-            InputError: naming the record and its field.
+            InputError: with the record and its field.
         """
         column = self.rules.reference_column
         if column not in data.column_names:
@@ -202,7 +196,7 @@ class _Reward(ABC):
 
     @abstractmethod
     def reward(self, text: str, reference: Reference, step: int) -> float:
-        """The number for one response."""
+        """Return the reward of one response."""
 
     def _reference(self, reference: Any, where: str) -> Reference:
         field = f"{where}: field {self.rules.reference_column!r}"
@@ -236,15 +230,15 @@ class ThoughtLength(_Reward):
 
 
 def tool_call_rewards(rules: ToolCallRules | None = None) -> list[_Reward]:
-    """TRL reward functions, to be summed with equal weights: format, correctness, and length if it is asked for.
+    """Return TRL reward functions, to be summed with equal weights: format, correctness, and length if it is enabled.
 
-    `WeightedGRPOTrainer` reads all references of its data before it begins, by their `check_data`; with another trainer
-    a bad reference raises `InputError` when its completions are first rewarded.
+    `WeightedGRPOTrainer` reads all references of its data before it begins, through `check_data`; with another trainer
+    an invalid reference raises `InputError` when its completions are first rewarded.
 
         trainer = GRPOTrainer(…, reward_funcs=[*tool_call_rewards(REWARD_PRESETS["rest"]), your_own])
 
     Args:
-        rules: None is ToolRL's constant ranges with ResT's format rule.
+        rules: rules of the rewards; None means ToolRL's constant ranges with ResT's format rule.
     """
     rules = rules or ToolCallRules()
     rewards = [ToolCallFormat(rules), ToolCallCorrectness(rules)]
@@ -252,9 +246,9 @@ def tool_call_rewards(rules: ToolCallRules | None = None) -> list[_Reward]:
 
 
 def completion_text(completion: Any, call_format: str = "rlla") -> str:
-    """A completion as one text: it may be a text, or messages, of which the assistant's count.
+    """Return a completion as one text; the completion is a text, or messages, of which the assistant's count.
 
-    Thoughts and calls that a parser took out of a message (`reasoning_content`, `tool_calls`) are written back.
+    Thoughts and calls that a parser removed from a message (`reasoning_content`, `tool_calls`) are written back.
     """
     if isinstance(completion, str):
         return completion
@@ -269,6 +263,6 @@ def _message_text(message: dict[str, Any], call_format: str) -> str:
     parts = [f"<think>{message['reasoning_content']}</think>"] if message.get("reasoning_content") else []
     parts += [content] if content else []
     calls = calls_from_openai(message.get("tool_calls") or [])
-    with suppress(InputError):  # a call that is none, or that the format can't express, is no right one
+    with suppress(InputError):  # an invalid call, or one that the format can't express, is not a right one
         parts += [write_calls(calls, call_format)] if calls else []
     return "\n".join(parts)

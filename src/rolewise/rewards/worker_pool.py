@@ -1,7 +1,7 @@
-"""Processes that answer requests within a hard time limit: one that hangs or dies is killed and replaced.
+"""A pool of processes that answer requests within a hard time limit: one that hangs or dies is killed and replaced.
 
-The standard pools can't do this: their tasks have no limit that ends the process. And these processes load only what
-they need, never the user's script, so that they may be started from anywhere.
+The standard pools can't do this: their tasks have no limit that ends the process. These processes also load only the
+modules that they need, never the user's script, so they can be started from anywhere.
 """
 
 import json
@@ -20,7 +20,7 @@ from rolewise.core.errors import RolewiseError
 
 _START_LIMIT = 120.0  # seconds
 _GRACE = 5.0
-"""Seconds beyond the limit after which a process whose parent is gone ends by itself."""
+"""Seconds past the limit after which a process without a parent ends by itself."""
 
 
 class LateReply(Exception):
@@ -32,10 +32,10 @@ class DeadWorker(Exception):
 
 
 class _Worker:
-    """One process. What it says goes to a queue as (worker, reply), and (worker, None) when it ends."""
+    """One process. Its replies go to a queue as (worker, reply), and (worker, None) when it ends."""
 
     def __init__(self, module: str, replies: "queue.Queue[tuple[_Worker, Any]]") -> None:
-        # It finds what this process finds, and nothing that happens to lie in the working directory.
+        # It uses this process's import path, without the working directory.
         path = os.pathsep.join(entry or os.curdir for entry in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -61,7 +61,7 @@ class _Worker:
         self.task = task
         self.deadline = time.monotonic() + limit
         line = json.dumps({**request, "limit": limit + _GRACE}).encode() + b"\n"
-        with suppress(OSError):  # it has died; the reader says so
+        with suppress(OSError):  # the process has died; the reader reports it
             self.process.stdin.write(line)
             self.process.stdin.flush()
 
@@ -71,20 +71,21 @@ class _Worker:
         self._reader.join()
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
-            with suppress(OSError):  # what could not be written any more
+            with suppress(OSError):  # data that could no longer be written
                 stream.close()
 
 
 class WorkerPool:
-    """A few such processes, started when so many requests come at once. Close it when they are not needed any more."""
+    """A pool of such processes, started as concurrent requests require. Close it when it is no longer needed."""
 
     def __init__(self, module: str, *, workers: int, limit: float) -> None:
         """
         Args:
-            module: run by `python -m`; reads a request a line as JSON, answers each with a line, after a first line
-                that says that it is ready. A request holds, as `limit`, after how many seconds to end by itself.
-            workers: processes at once.
-            limit: seconds for a request.
+            module: module to run with `python -m`; it writes a first line when it is ready, then reads a request per
+                line as JSON and answers each with a line. A request holds as `limit` the seconds after which the
+                process ends by itself.
+            workers: maximum number of processes.
+            limit: time limit for a request, in seconds.
         """
         self._module = module
         self._size = workers
@@ -95,12 +96,12 @@ class WorkerPool:
         weakref.finalize(self, _stop_all, self._workers)
 
     def start(self, requests: int) -> None:
-        """Start the processes that so many requests at once will need, without waiting until they are ready."""
+        """Start the processes that this many concurrent requests need, without waiting until they are ready."""
         with self._lock:
             self._start_for(requests)
 
     def ask_all(self, requests: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """The reply to each request, in order, or the exception (`LateReply`, `DeadWorker`) that stands for it.
+        """Return the reply to each request, in order, or the exception (`LateReply`, `DeadWorker`) in its place.
 
         Raises:
             RolewiseError: if the processes don't start.
@@ -109,11 +110,11 @@ class WorkerPool:
             try:
                 return self._answer(requests)
             except BaseException:
-                _stop_all(self._workers)  # or a reply of this call would be taken for one of the next
+                _stop_all(self._workers)  # otherwise a reply to this call would be taken for one to the next
                 raise
 
     def close(self) -> None:
-        """End the processes. The next request would start others."""
+        """Stop the processes. A later request starts new ones."""
         with self._lock:
             _stop_all(self._workers)
 
@@ -137,7 +138,7 @@ class WorkerPool:
             self._workers.append(_Worker(self._module, self._replies))
 
     def _next_results(self) -> list[tuple[int, Any]]:
-        """Wait for the next reply, death or deadline, and return the tasks that this ends."""
+        """Wait for the next reply, death or deadline, and return the tasks that it ends."""
         pressing = [worker for worker in self._workers if worker.task is not None or not worker.ready]
         soonest = min(worker.deadline for worker in pressing)
         try:
@@ -145,7 +146,7 @@ class WorkerPool:
         except queue.Empty:
             now = time.monotonic()
             return [end for late in pressing if late.deadline <= now for end in self._end(late, LateReply())]
-        if worker not in self._workers:  # killed meanwhile
+        if worker not in self._workers:  # killed in the meantime
             return []
         if reply is None:
             return self._end(worker, DeadWorker())
@@ -157,12 +158,12 @@ class WorkerPool:
         return [(task, reply)]
 
     def _end(self, worker: _Worker, error: Exception) -> list[tuple[int, Any]]:
-        """Kill a worker; its task, if it had one, ends with the error."""
+        """Kill a worker and end its task, if it had one, with the error."""
         self._workers.remove(worker)
         worker.stop()
         if not worker.ready:
             how = "did not start in time" if isinstance(error, LateReply) else f"ended ({worker.process.returncode})"
-            raise RolewiseError(f"a helper process {how}; see what it says: {sys.executable} -m {self._module}")
+            raise RolewiseError(f"a helper process {how}; run it to see its error: {sys.executable} -m {self._module}")
         return [] if worker.task is None else [(worker.task, error)]
 
 

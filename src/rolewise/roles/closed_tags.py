@@ -1,11 +1,11 @@
-"""Which regions stand between a tag and the one that closes it: the only ones that ResT's official code weights."""
+"""Regions between an opening tag and its closing tag: the only ones that ResT's official code weights."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from rolewise.core.region import Region
 from rolewise.data.tool_calls import ParsedCall
-from rolewise.data.tool_calls.json_text import JSON, scan_value
+from rolewise.data.tool_calls.json_scan import JSON, scan_value
 from rolewise.data.tool_calls.parsed import Span
 
 _CLOSING = {
@@ -21,9 +21,9 @@ _FORMATS_WITH_CALL_TAGS = (None, "hermes", "rlla")
 
 
 def without_open_thoughts(text: str) -> str:
-    """The text, as long as it was, with other characters for the tags of thoughts that nothing closes.
+    """Return the text, at the same length, with unclosed thought tags replaced by other characters.
 
-    What such a thought would swallow is then read as what it is: the official code weights the calls in it.
+    Text that such a thought would swallow is then read by its own kind: the official code weights the calls in it.
     """
     for opening in _THOUGHTS:
         closed = text.rfind(_CLOSING[opening]) + 1
@@ -32,11 +32,11 @@ def without_open_thoughts(text: str) -> str:
 
 
 class ClosedTags:
-    """A text's elements: from each opening tag to the next tag that closes it, whatever stands between.
+    """A text's elements: from each opening tag to the next tag that closes it, whatever is between them.
 
     Args:
         text: any text; time is linear in its length.
-        format: of its calls, a key of `CALL_FORMATS` or None.
+        format: format of its calls, a key of `CALL_FORMATS` or None.
     """
 
     def __init__(self, text: str, format: str | None) -> None:
@@ -45,13 +45,13 @@ class ClosedTags:
         self._elements = {opening: _elements(text, opening, closing) for opening, closing in _CLOSING.items()}
 
     def calls(self, calls: Iterable[ParsedCall]) -> list[ParsedCall]:
-        """The calls whose arguments stand within an element, with all their brackets closed."""
+        """Return the calls whose arguments are within an element, with all their brackets closed."""
         return [call for call in calls if call.arguments_span is None or self._has_whole_arguments(call.arguments_span)]
 
     def leaves(
         self, leaves: Iterable[tuple[int, int, int]], calls: Sequence[ParsedCall]
     ) -> Iterator[tuple[int, int, int]]:
-        """Of regions in order those within their element; of the `calls` given no part of cut arguments."""
+        """Yield the regions, given in order, that are within their element and not in cut arguments of the `calls`."""
         cut = [call.arguments_span for call in calls if call.arguments_span]
         cut = [span for span in cut if not self._has_whole_arguments(span)]
         number, opened = 0, ""
@@ -79,7 +79,7 @@ class ClosedTags:
 
     def _holds(self, region: int, opened: str, start: int, end: int) -> bool:
         if region == Region.THINK:
-            # A label, as ReAct's, opens a thought that nothing is meant to close.
+            # A label, as in ReAct, opens a thought without a closing tag.
             return opened.endswith(":") or self._inside(_THOUGHTS, start, end)
         if region == Region.RESPONSE:
             return opened != "<response>" or self._inside((opened,), start, end)
@@ -96,7 +96,7 @@ class ClosedTags:
         return any(element is not None and end <= element[1] for element in found)
 
     def _element(self, opening: str, position: int) -> Span | None:
-        """The last element of a kind that begins at or before a place."""
+        """Return the last element of a kind that begins at or before a position."""
         elements = self._elements[opening]
         number = bisect_right(elements, position, key=lambda element: element[0])
         return elements[number - 1] if number else None

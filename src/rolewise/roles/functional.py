@@ -1,7 +1,7 @@
-"""Roles for free: functional tokens say what the text between them does.
+"""Roles without a labeller: functional tokens name the function of the text between them.
 
-No data set has a column of behaviours: the ids themselves hold them, and `label_behaviours` reads them off, of sampled
-tokens as of rendered ones.
+No data set has a column of behaviours: the ids themselves hold them, and `label_behaviours` derives them, for sampled
+tokens as for rendered ones.
 
 Shapes: T tokens of one sample.
 """
@@ -15,19 +15,19 @@ import numpy.typing as npt
 from rolewise.core.role import Role
 
 RESTATING = ("clarify", "output")
-"""Behaviours of RFTT that say once more what the question or the steps before have said: boilerplate."""
+"""Behaviours of RFTT that restate the question or earlier steps: boilerplate."""
 
 FunctionalIds = Mapping[str, tuple[int, int]]
-"""Behaviours' names, in the order of their set, and the ids of their opening and closing tokens."""
+"""Names of behaviours, in the order of their set, with the ids of their opening and closing tokens."""
 
 
 class Behaviours(NamedTuple):
-    """What functional tokens say of T tokens.
+    """Behaviours of T tokens, derived from functional tokens.
 
     Attributes:
-        steps_T: uint8, the behaviour of the step that a token is in, its functional tokens with it, by its place in
-            the set from 1; 0 outside of steps.
-        tokens_T: bool, true for functional tokens themselves.
+        steps_T: uint8, the behaviour of a token's step (functional tokens belong to their step), as its number in the
+            set from 1; 0 outside of steps.
+        tokens_T: bool, True for functional tokens themselves.
     """
 
     steps_T: npt.NDArray[np.uint8]
@@ -35,15 +35,15 @@ class Behaviours(NamedTuple):
 
 
 def label_behaviours(ids_T: Sequence[int] | npt.NDArray[np.int32], tokens: FunctionalIds) -> Behaviours:
-    """The behaviour of every token of a response.
+    """Return the behaviour of every token of a response.
 
-    A step reaches from its opening token to the next functional one: its closing token belongs to it, any other begins
-    another step or, if it closes one that was never opened, stands for itself. A step that nothing ends (a sample that
-    was cut) reaches to the end.
+    A step extends from its opening token to the next functional one: its closing token belongs to it; any other begins
+    another step or, if it closes a step that was never opened, is a step by itself. A step without an end (in a cut
+    sample) extends to the end.
 
     Args:
-        ids_T: what one turn consists of.
-        tokens: as `training.functional_tokens.functional_token_ids` gives them; at most 255 behaviours.
+        ids_T: token ids of one turn.
+        tokens: result of `training.functional_tokens.functional_token_ids`; at most 255 behaviours.
     """
     opened = {opening: number for number, (opening, _) in enumerate(tokens.values(), start=1)}
     closed = {closing: number for number, (_, closing) in enumerate(tokens.values(), start=1)}
@@ -67,20 +67,20 @@ def functional_roles(
     *,
     restating: Collection[str] = RESTATING,
 ) -> npt.NDArray[np.uint8]:
-    """Roles by behaviour, so that every weighting that reads roles can train on steps.
+    """Return roles by behaviour, so that every weighting that reads roles can train on steps.
 
-    Functional tokens are FORMAT, and so is what a turn with steps has between and after them: line breaks, the
-    end-of-turn token. The text of a step is REASONING, of a step that restates BOILERPLATE. A turn without any
+    Functional tokens are FORMAT, and so are the tokens between and after the steps of a turn: line breaks, the
+    end-of-turn token. The text of a step is REASONING; that of a restating step is BOILERPLATE. A turn without any
     functional token is PLAIN.
 
     Args:
-        ids_T: of a whole sample.
-        mask_T: bool, true for tokens that carry loss; each run of these is a turn of its own.
+        ids_T: token ids of a whole sample.
+        mask_T: bool, True for tokens that carry loss; each run of these is a separate turn.
         tokens: as for `label_behaviours`.
         restating: names of behaviours whose text is BOILERPLATE.
 
     Returns:
-        uint8 [T] of `Role`; CONTEXT where the mask is false.
+        uint8 [T] of `Role`; CONTEXT if the mask is False.
     """
     role_of = np.array([Role.FORMAT, *(Role.BOILERPLATE if name in restating else Role.REASONING for name in tokens)])
     roles_T = np.full(len(ids_T), Role.CONTEXT, dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""Which characters of a JSON tool call are structure, and which are content.
+"""Separation of structure and content in the characters of a JSON tool call.
 
-Not a parser that accepts or refuses: models write broken JSON, so the scan goes as far as the text is JSON and says how
-far that was. Every character is looked at once, nothing is evaluated, and depth costs no recursion.
+This is not a parser that accepts or rejects: models write broken JSON, so the scan goes as far as the text is JSON and
+reports its end. It reads every character once, evaluates nothing, and needs no recursion for depth.
 """
 
 import re
@@ -14,14 +14,14 @@ FIXED_KEYS = WRAPPER_KEYS | {"action", "action_input", "arguments", "id", "name"
 """Keys that the call's format prescribes (arXiv 2412.14780, appendix D.2: "tool_call", "name", "arguments")."""
 
 CALL_KEYS = WRAPPER_KEYS | {"action_input", "arguments", "parameters"}
-"""Fixed keys that tell a call from other JSON; "name" or "id" alone could be anything's."""
+"""Fixed keys that tell a call from other JSON; "name" or "id" alone could belong to anything."""
 
 _SPACE = re.compile(r"\s*")
-# A raw line break ends a string, as JSON has it; so a quote left open spoils its own line and no more.
+# A raw line break ends a string, as in JSON; so an unclosed quote spoils only its own line.
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*")|(?P<punctuation>[{}\[\]:,])|-?\d[\d.eE+-]*|true|false|null'
 )
-# What may come next, by the token's first character; 0 stands for a number or a word.
+# Tokens that may come next, by their first character; 0 stands for a number or a word.
 _VALUE = '{["0'
 _VALUE_OR_END = '{["0]'
 _KEY = '"'
@@ -30,14 +30,14 @@ _KEY_OR_END = '"}'
 
 @dataclass(frozen=True)
 class JsonScan:
-    """What a scan found.
+    """Result of a scan.
 
     Attributes:
-        end: where it stopped: one past the value, or past the last token that JSON allows there.
-        spans: (start, end) of formatting characters, in order: punctuation, the quotes of every string, fixed keys
-            whole, and the white space between.
-        complete: whether the value was closed.
-        is_call: whether one of `CALL_KEYS` stood where a call has it.
+        end: end of the scan: one past the value, or past the last token that JSON allows there.
+        spans: (start, end) of formatting characters, in order: punctuation, the quotes of every string, whole fixed
+            keys, and the white space between.
+        complete: True if the value was closed.
+        is_call: True if one of `CALL_KEYS` was found in its place in a call.
     """
 
     end: int
@@ -48,13 +48,13 @@ class JsonScan:
 
 @dataclass
 class _Frame:
-    """An object or array that is open."""
+    """An open object or array."""
 
     is_object: bool
     call_level: bool
-    """Its keys are the call's own and not arguments."""
+    """True if its keys are the call's own and not arguments."""
     child_call_level: bool
-    """So are those of its next value, if that is an object or an array."""
+    """True if the same holds for its next value, if that is an object or an array."""
 
     @property
     def after_value(self) -> str:
@@ -62,7 +62,7 @@ class _Frame:
 
 
 def skip_space(text: str, position: int) -> int:
-    """Return where the white space at `position` ends; `position` itself if there is none."""
+    """Return the end of the white space at `position`; `position` itself if there is none."""
     match = _SPACE.match(text, position)
     return match.end() if match else position
 
@@ -71,12 +71,12 @@ def scan_json(text: str, start: int, *, call_level: bool) -> JsonScan:
     """Scan the JSON object or array that opens at `text[start]`, in time linear in its length.
 
     Keys count as fixed in the outermost object, in the elements of an outermost array and in the value of a wrapper
-    key. What lies inside any other key, such as "arguments", is content: a "name" there is an argument's name.
+    key. The value of any other key, such as "arguments", is content: a "name" there is an argument's name.
 
     Args:
         text: any text.
-        start: where it has `{` or `[`.
-        call_level: whether the outermost value is a call; False for bare arguments, which have no fixed keys.
+        start: position of `{` or `[`.
+        call_level: True if the outermost value is a call; False for bare arguments, which have no fixed keys.
     """
     spans: list[tuple[int, int]] = []
     stack: list[_Frame] = []
@@ -87,7 +87,7 @@ def scan_json(text: str, start: int, *, call_level: bool) -> JsonScan:
         begin = skip_space(text, position)
         token = _TOKEN.match(text, begin)
         if token is None:
-            if text[begin : begin + 1] == '"' and '"' in expected:  # a string that never ends, but it began
+            if text[begin : begin + 1] == '"' and '"' in expected:  # the start of an unclosed string
                 spans.append((position, begin + 1))
             return JsonScan(position, spans, False, is_call)
         kind = text[begin] if token["string"] or token["punctuation"] else "0"

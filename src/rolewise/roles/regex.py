@@ -1,8 +1,8 @@
-"""Roles that rules can give: the format tokens of tool calls and of ReAct.
+"""Roles assigned by rules: the format tokens of tool calls and of ReAct.
 
-These are the labels of the Regex baseline and the yardstick that SHAD is held against (arXiv 2412.14780, appendix D.2).
-A rule speaks only where the text leaves no doubt: stock phrases, argument names and copied values are not format here,
-although much of that is boilerplate too.
+These are the labels of the Regex baseline and the reference for judging SHAD (arXiv 2412.14780, appendix D.2). A rule
+applies only if the text leaves no doubt: stock phrases, argument names and copied values are not format here, although
+much of that is boilerplate too.
 """
 
 import re
@@ -25,16 +25,16 @@ TAGS = (
     *("action", "answer", "final_answer", "information", "observation", "plan", "reasoning", "reflection", "response"),
     *("result", "scratchpad", "search", "solution", "think", "thinking", "thought", "tool_response", "tools"),
 )
-"""Every tag that counts; other words in angle brackets may be anything."""
+"""All known tags; other words in angle brackets may be anything."""
 
 CALL_MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
-"""Markers of Mistral's and Llama's templates with JSON calls behind them and no closing form."""
+"""Markers of Mistral's and Llama's templates, followed by JSON calls, without a closing form."""
 
 FIELDS_WITH_JSON = ("Action", "Action Input")
 """Fields that may be written as JSON: a whole call, or its arguments."""
 
 JSON_OPENERS = ("{", "[")
-"""An object or an array; a bare string or number makes no call."""
+"""Openers of an object or an array; a bare string or number is not a call."""
 
 FIELDS = ("Thought", "Action", "Action Input", "Observation", "Final Answer")
 """ReAct's field labels, at the start of a line, numbered or not."""
@@ -46,7 +46,7 @@ _LANDMARK = re.compile(
     r"|^[ \t]*(?P<opener>[{\[])",
     re.MULTILINE,
 )
-# Templates' end-of-turn tokens; looked for in a turn's last characters alone.
+# Templates' end-of-turn tokens; searched only in a turn's last characters.
 _TURN_END = re.compile(r"(?:<[|｜][\w▁]+[|｜]>|</s>|<end_of_turn>|<eos>)\s*\Z")
 _TURN_END_REACH = 64
 _LINE_IS_OVER = re.compile(r"[ \t,]*(?:\r?\n|\Z|<)")
@@ -55,13 +55,13 @@ CharSpan = tuple[int, int]
 
 
 def format_spans(text: str) -> list[RoleSpan]:
-    """Return the FORMAT characters of an assistant's text: in order, merged where they touch.
+    """Return the FORMAT characters of an assistant's text: in order, merged if they touch.
 
-    Found are known tags; ReAct's field labels; the end-of-turn token; and in JSON tool calls the punctuation, every
-    string's quotes and the fixed keys. A JSON value counts as a call in a call tag's block, behind a marker, as the
-    arguments behind `Action Input:`, or if it has lines of its own (or an `Action:`) and a call's keys. Broken JSON is
-    labelled up to where it breaks. White space next to these belongs to them, as tokenizers join it to its neighbours.
-    A tag that prose merely mentions (it stands within a line and no closing tag answers it) is left alone.
+    These are known tags; ReAct's field labels; the end-of-turn token; and in JSON tool calls the punctuation, every
+    string's quotes and the fixed keys. A JSON value counts as a call in a call tag's block, after a marker, as the
+    arguments after `Action Input:`, or if it has its own lines (or an `Action:`) and a call's keys. Broken JSON is
+    labelled up to the break. White space next to these belongs to them, as tokenizers join it to its neighbors. A tag
+    that prose merely mentions (within a line and without a matching closing tag) is ignored.
 
     Any text is accepted; time is linear in its length.
     """
@@ -104,10 +104,10 @@ def label_format(
         text: the rendered conversation.
         char_start_T: int32 [T], each token's first character in `text`.
         char_end_T: int32 [T], one past each token's last character.
-        turn_char_spans: (start, end) of what the assistant wrote and carries loss, in order, not overlapping.
+        turn_char_spans: (start, end) of the assistant's text that carries loss, in order, not overlapping.
 
     Returns:
-        uint8 [T]: FORMAT for tokens that `format_spans` covers wholly, REASONING for a turn's other tokens, CONTEXT
+        uint8 [T]: FORMAT for tokens wholly covered by `format_spans`, REASONING for a turn's other tokens, CONTEXT
         outside the turns.
     """
     turns = list(turn_char_spans)
@@ -128,10 +128,10 @@ def sure_format_mask(
     char_end_T: npt.NDArray[np.int32],
     turn_char_spans: Iterable[CharSpan],
 ) -> npt.NDArray[np.bool_]:
-    """Return which tokens are format beyond doubt, for the share of them that another labeller gets wrong.
+    """Return the mask of tokens that are format beyond doubt, to measure another labeller's error rate on them.
 
-    The FORMAT tokens of `label_format` without those of white space alone: a line break beside a tag may as well belong
-    to the text before it. Arguments as for `label_format`.
+    These are the FORMAT tokens of `label_format` except those of only white space: a line break beside a tag may
+    equally belong to the text before it. Arguments as for `label_format`.
 
     Returns:
         bool [T].
@@ -145,7 +145,7 @@ def sure_format_mask(
 
 @dataclass(frozen=True)
 class _Tag:
-    """A tag of `TAGS` in the text. One that stands alone begins a line, follows another tag or has JSON behind it."""
+    """A tag of `TAGS` in the text. It stands alone if it begins a line, follows another tag or precedes JSON."""
 
     name: str
     start: int
@@ -168,14 +168,14 @@ class _Tag:
 
 
 def _tags_in_use(text: str, tags: Iterable[_Tag]) -> list[_Tag]:
-    """Leave out the tags that prose merely mentions.
+    """Return the tags without those that prose merely mentions.
 
-    An opening tag is in use if it stands alone, or if the next tag of its name closes it with something between. A
+    An opening tag is in use if it stands alone, or if the next tag of its name closes it with text between them. A
     closing tag is in use if it closes such a tag or stands alone, or if its name was never opened: then the prompt's
-    template did that.
+    template opened it.
     """
     in_use: list[_Tag] = []
-    opened: dict[str, _Tag | None] = {}  # by name: the last opening tag that waits to be closed
+    opened: dict[str, _Tag | None] = {}  # by name: the last unclosed opening tag
     for tag in tags:
         waiting = opened.get(tag.name)
         if tag.is_opening:
@@ -194,10 +194,10 @@ def _tags_in_use(text: str, tags: Iterable[_Tag]) -> list[_Tag]:
 
 
 def _json_values(text: str, position: int, *, call_level: bool, trusted: bool) -> tuple[int, list[CharSpan]]:
-    """Scan the JSON values that follow one another from `position`; return where that ended and what is format.
+    """Scan consecutive JSON values from `position` on; return the end of the scan and the format characters.
 
-    Unless `trusted`, a value counts only if it is whole, ends its line and has a call's keys. Where it does not count,
-    nothing in it is looked at again: the scan saw strings and punctuation alone, and twice would not be linear.
+    Unless `trusted`, a value counts only if it is complete, ends its line and has a call's keys. If it does not count,
+    nothing in it is scanned again: the scan saw only strings and punctuation, and a second one would not be linear.
     """
     pieces: list[CharSpan] = []
     while text.startswith(JSON_OPENERS, start := skip_space(text, position)):
@@ -223,7 +223,7 @@ def _with_space(text: str, start: int, end: int) -> CharSpan:
 
 
 def _merged(pieces: Iterable[CharSpan]) -> list[CharSpan]:
-    """Sort the spans and join those that touch or overlap; empty ones go."""
+    """Sort the spans, join those that touch or overlap, and drop empty ones."""
     merged: list[CharSpan] = []
     for start, end in sorted(piece for piece in pieces if piece[0] < piece[1]):
         if merged and start <= merged[-1][1]:

@@ -1,6 +1,6 @@
-"""Regions of sampled responses: tags, tool names, arguments, thoughts, answers, on the very ids that were sampled.
+"""Regions of sampled responses: tags, tool names, arguments, thoughts, answers, on exactly the sampled ids.
 
-A response is parsed once (`parse_response`: every format, every call, broken and cut ones too) and its spans are
+A response is parsed once (`parse_response`: every format, every call, including broken and cut ones) and its spans are
 projected onto the tokens' own characters (`TokenTable`). No text is tokenized again.
 
 Shapes: B responses, T tokens of one response.
@@ -30,7 +30,7 @@ _REACT_TAG = re.compile(
     re.MULTILINE,
 )
 _TAGS_OF = {"react": _REACT_TAG, "fireact": _REACT_TAG, "mistral": _MISTRAL_TAG, "mistral-args": _MISTRAL_TAG}
-"""The formats with other tags than `_TAG`; theirs also stand within a call, between its name and its arguments."""
+"""The formats with tags other than `_TAG`; their tags also occur within a call, between its name and its arguments."""
 
 _FORMATS_WITH_ANSWER_TAGS = ("rlla", "react", "fireact")
 _OF_KIND = {
@@ -45,8 +45,8 @@ class RegionSpans(NamedTuple):
     """The regions of a text. Both lists are in order and without overlap.
 
     Attributes:
-        leaves: every region but ARGUMENTS; spans of one region that touch are one.
-        arguments: each call's arguments whole, with the leaves inside them.
+        leaves: every region but ARGUMENTS; touching spans of one region are merged.
+        arguments: each call's arguments as a whole, including the leaves inside them.
     """
 
     leaves: list[RegionSpan]
@@ -64,22 +64,21 @@ def label_regions(
 ) -> list[npt.NDArray[np.uint8]]:
     """Return the region of every token of sampled responses.
 
-    A token is in a region if all of its characters are; of an argument's part and the arguments around it the part
-    decides. A token across the border of two regions is OTHER, unless both belong to the arguments.
+    A token is in a region if all of its characters are; a part of an argument takes precedence over the arguments
+    around it. A token across the border of two regions is OTHER, unless both belong to the arguments.
 
     Args:
-        ids: for each response its token ids; lists, arrays, or one integer tensor or array (B, T).
-        tokenizer: the Transformers tokenizer of the model that sampled; read once, then remembered.
-        format: a key of `CALL_FORMATS`; None recognises each response's own.
-        masks: of the same form as `ids`, true for the tokens that the model itself wrote. Each run of these is parsed
-            as a response of its own, so that several turns with tool results between them may stand in one row;
-            padding and what others wrote is OTHER. None takes all tokens.
-        touching: give a token that reaches over a border the region that most of its characters are in, the first of
-            them if two have as many.
+        ids: the token ids of each response; lists, arrays, or one integer tensor or array (B, T).
+        tokenizer: the Transformers tokenizer of the sampling model; read once, then cached.
+        format: a key of `CALL_FORMATS`; None detects it for each response.
+        masks: of the same form as `ids`, True for the tokens that the model itself wrote. Each run of these is parsed
+            as a separate response, so that one row may hold several turns with tool results between them; padding and
+            text of others is OTHER. None uses all tokens.
+        touching: give a token across a border the region of most of its characters, the first one in a tie.
         closed: as for `region_spans`.
 
     Returns:
-        One uint8 array [T] of `Region` a response.
+        One uint8 array [T] of `Region` per response.
 
     Raises:
         InputError: for an unknown format.
@@ -89,7 +88,7 @@ def label_regions(
     rows = [_as_list(row) for row in _as_list(ids)]
     masked = None if masks is None else [_as_list(row) for row in _as_list(masks)]
     if masked is not None and [len(row) for row in masked] != [len(row) for row in rows]:
-        raise ValueError("the masks have another shape than the ids")
+        raise ValueError("the masks and the ids have different shapes")
     labelled = []
     for number, row in enumerate(rows):
         regions_T = np.zeros(len(row), dtype=np.uint8)
@@ -103,16 +102,16 @@ def label_regions(
 def region_spans(text: str, format: str | None = None, *, closed: bool = False) -> RegionSpans:
     """Return the regions of a response's characters.
 
-    Text outside thoughts and calls is RESPONSE where the format has no tag for answers (as Hermes), else only what
-    `<response>` or `Final Answer:` opens. Nothing is a region in a text in which no format was recognised. Tags that a
-    thought or a sentence mentions are left to it.
+    Text outside thoughts and calls is RESPONSE if the format has no tag for answers (as Hermes), else only text after
+    `<response>` or `Final Answer:`. A text without a detected format has no regions. Tags that a thought or a sentence
+    mentions belong to it.
 
     Args:
         text: any text; time is linear in its length.
-        format: a key of `CALL_FORMATS`; None recognises it.
-        closed: only what stands between an opening and a closing tag, and these: what a tag opened that nothing closes
-            is no region, nor is a thought that begins without its tag, nor are arguments whose bracket stays open. What
-            a format writes without closing tags, as ReAct's parts and Mistral's calls, stays.
+        format: a key of `CALL_FORMATS`; None detects it.
+        closed: return only pairs of an opening and a closing tag, and the text between them: text after an unclosed
+            tag is not a region, nor is a thought without its opening tag, nor are arguments with an unclosed bracket.
+            Parts that a format writes without closing tags, as in ReAct and in Mistral's calls, stay.
 
     Raises:
         InputError: for an unknown format.
@@ -124,7 +123,7 @@ def region_spans(text: str, format: str | None = None, *, closed: bool = False) 
     if parsed.format == "hermes" and any(
         "<response>" in text[segment.start : segment.end] for segment in parsed.segments if segment.kind == "text"
     ):
-        # Told apart by a key that models confuse; with answer tags it is rlla whatever the key.
+        # Only a key that models confuse tells these formats apart; with answer tags it is rlla whatever the key.
         parsed = parse_response(text, "rlla")
     in_order: Iterable[RegionSpan] = _leaves(text, parsed)
     calls = parsed.calls
@@ -159,7 +158,7 @@ def _take_touching(
     start_T: npt.NDArray[np.int32],
     end_T: npt.NDArray[np.int32],
 ) -> None:
-    """Give the tokens that no region holds whole the region of most of their characters."""
+    """Give tokens that are not wholly in one region the region of most of their characters."""
     region_C = np.zeros(int(end_T.max(initial=0)), dtype=np.uint8)
     for start, end, region in [*arguments, *leaves]:
         region_C[start:end] = region
@@ -172,7 +171,7 @@ def _take_touching(
 
 
 def _leaves(text: str, parsed: ParsedResponse) -> Iterator[RegionSpan]:
-    """The spans of the segments: by their kind, by the tags within them, by what surrounds a text."""
+    """Yield the spans of the segments: by their kind, the tags within them, and the context of a text."""
     pattern = _TAGS_OF.get(parsed.format or "", _TAG)
     answers_have_tags = parsed.format in _FORMATS_WITH_ANSWER_TAGS
     calls = _CallsInOrder(parsed.calls)
@@ -196,7 +195,7 @@ def _leaves(text: str, parsed: ParsedResponse) -> Iterator[RegionSpan]:
 
 
 class _CallsInOrder:
-    """Tells whether characters, asked for in order, lie within a call."""
+    """Test of characters, queried in order, for being within a call."""
 
     def __init__(self, calls: Sequence[ParsedCall]) -> None:
         self._spans = [call.span for call in calls if call.span]
@@ -209,9 +208,9 @@ class _CallsInOrder:
 
 
 def _merged(text: str, spans: Iterable[RegionSpan]) -> list[RegionSpan]:
-    """Join spans of one region that touch, and give the spaces before a part that no region has to the part.
+    """Join touching spans of one region, and give spaces before a part that are in no region to the part.
 
-    Tokenizers join a space to the word behind it: else the first token of a name behind `Action: ` would never count.
+    Tokenizers join a space to the next word: otherwise the first token of a name after `Action: ` would never count.
     """
     merged: list[RegionSpan] = []
     for start, end, region in spans:
@@ -227,7 +226,7 @@ def _merged(text: str, spans: Iterable[RegionSpan]) -> list[RegionSpan]:
 
 
 def _runs(mask_T: Sequence[Any]) -> list[tuple[int, int]]:
-    """(start, end) of each run of true values."""
+    """Return (start, end) of each run of true values."""
     edges = np.flatnonzero(np.diff(np.array([0, *(bool(value) for value in mask_T), 0], dtype=np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 

@@ -1,1 +1,1 @@
-"""Tree search over functional tokens: trees, their search, and what is made of them."""
+"""Tree search over functional tokens: trees, their search, and data made from them."""

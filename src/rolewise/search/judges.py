@@ -1,4 +1,4 @@
-"""Judges of paths: by the answer's equality with the reference and a process-reward model, or by a user's function."""
+"""Judges of paths: by equality with the reference answer and a process-reward model, or by a user's function."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,39 +14,39 @@ from rolewise.search.values import Judgement, Leaf, Values
 
 RIGHT_SHARE = 0.6
 PROCESS_SHARE = 0.4
-"""With a process-reward model a path with an answer is worth 0.6 · right + 0.4 · the last step's score (RFTT, arXiv
-2502.13389, and its published code)."""
+"""Share of the process reward: with a process-reward model the value of a path with an answer is 0.6 · right + 0.4 ·
+the last step's score (RFTT, arXiv 2502.13389, and its published code)."""
 
 _REMEMBERED = 50_000
-"""Answers, comparisons and a function's verdicts, of each so many."""
+"""Maximum number of cached answers, of cached comparisons and of cached verdicts of a function."""
 _REST = 60.0
-"""Seconds after which a process-reward model that failed is asked again; twice as long after each further failure."""
+"""Seconds before a failed process-reward model is asked again; the delay doubles after each further failure."""
 
 ValueFunction = Callable[[Question, Sequence[Step]], "float | tuple[float, str | None] | Judgement"]
-"""What a path is worth: a number, or with the answer that it gives, for votes."""
+"""Function that returns the value of a path, alone or with the path's answer, for votes."""
 
 
 class MathValues(Values):
-    r"""Judges answers of mathematics.
+    r"""Judge of mathematical answers.
 
-    The answer is what stands in the last `\boxed{}`, or after the last "answer is" (see
-    `rewards.math_answers.final_answer`), of the last step if it gives one, else of the whole path; where the last step
-    was cut off only a box counts. Its value is
+    The answer is the content of the last `\boxed{}`, or the text after the last "answer is" (see
+    `rewards.math_answers.final_answer`), of the last step if it gives one, else of the whole path; if the last step was
+    cut off, only a box counts. The value of a path is
 
-    - without a process-reward model: 1 if the answer is right, `wrong_with_answer` if it is wrong, 0 without one;
-    - with one: 0.6 · right + 0.4 · the last step's score; without an answer that score.
+    - without a process-reward model: 1 if the answer is right, `wrong_with_answer` if it is wrong, 0 without an answer;
+    - with a process-reward model: 0.6 · right + 0.4 · the last step's score; without an answer that score.
 
-    Where the reference is not known the value is the last step's score, or 0 without a process-reward model.
+    If the reference is unknown, the value is the last step's score, or 0 without a process-reward model.
 
-    While a process-reward model can't be asked, paths are judged by their outcome, and `notes` says how many were.
+    While a process-reward model is unavailable, paths are judged by their outcome, and `notes` reports their number.
 
     Args:
-        process_reward: a process-reward model; closed with this.
-        wrong_with_answer: 0 where right paths are searched for, 0.1 in RFTT's reinforcement.
-        numeric: whether all answers are plain numbers; then one is found in more texts.
-        blind: references are not looked at, and nothing is said of their absence: at inference there are none.
-        workers: processes that compare answers.
-        limit: seconds for one comparison; one that takes longer is wrong.
+        process_reward: process-reward model; closed with this judge.
+        wrong_with_answer: value of a wrong answer: 0 for a search for right paths, 0.1 in RFTT's reinforcement.
+        numeric: True if all answers are plain numbers; then answers are found in more texts.
+        blind: True to ignore references, without a note on missing ones: at inference there are none.
+        workers: number of processes that compare answers.
+        limit: time limit for one comparison, in seconds; an answer that takes longer is wrong.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class MathValues(Values):
         ]
 
     def close(self) -> None:
-        """End the processes that compare answers, and close the process-reward model."""
+        """Stop the processes that compare answers, and close the process-reward model."""
         self._answers.close()
         if self._process is not None:
             self._process.close()
@@ -104,12 +104,12 @@ class MathValues(Values):
 
 
 class FunctionValues(Values):
-    """Judges by a function of the user's.
+    """Judge that calls a user's function.
 
     Args:
-        function: from a question and the steps towards its answer to the path's value; to the value and the answer, or
-            to a `Judgement`. Equal paths are judged once.
-        name: what messages call it.
+        function: function that takes a question and the steps toward its answer, and returns the path's value, the
+            value and the answer, or a `Judgement`. Equal paths are judged once.
+        name: name used in messages.
     """
 
     def __init__(self, function: ValueFunction, name: str | None = None) -> None:
@@ -119,20 +119,20 @@ class FunctionValues(Values):
 
     @property
     def notes(self) -> list[str]:
-        """None."""
+        """No notes."""
         return []
 
     def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
         """See `Values`.
 
         Raises:
-            InputError: naming the function, if it fails or returns something else.
+            InputError: with the function's name, if it fails or returns an invalid value.
         """
         paths = [(leaf.question, leaf.steps) for leaf in leaves]
         return self._known.answers(paths, lambda new: [self._judge_one(*path) for path in new])
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: the judge holds no resources."""
 
     def _judge_one(self, question: Question, steps: tuple[Step, ...]) -> Judgement:
         where = f"value {self._name!r}, question {question.id}"
@@ -142,15 +142,17 @@ class FunctionValues(Values):
             raise
         except Exception as error:  # a user's function can fail in any way
             reason = " ".join(str(error).split())[:300]
-            raise InputError(f"{where}: the function fails: {type(error).__name__}: {reason}") from error
+            raise InputError(f"{where}: the function failed: {type(error).__name__}: {reason}") from error
         judgement = said if isinstance(said, Judgement) else _judgement_of(said)
         if judgement is None:
-            raise InputError(f"{where}: returns {str(said)[:80]!r}; expected a number, or a number and a text or None")
+            raise InputError(
+                f"{where}: the function returned {str(said)[:80]!r}; expected a number, or a number and a text or None"
+            )
         return judgement
 
 
 class _Answers:
-    """The answers of paths, as they are voted on, and whether they are right."""
+    """Answers of paths, in the form used for votes, and their correctness."""
 
     def __init__(self, numeric: bool, workers: int, limit: float) -> None:
         self._judge = MathJudge(workers=workers, limit=limit)
@@ -159,7 +161,7 @@ class _Answers:
         self._canonical: BatchCache[str, str] = BatchCache(_REMEMBERED)
 
     def verdicts(self, leaves: Sequence[Leaf]) -> list[tuple[str | None, bool | None]]:
-        """For each leaf its answer, equal ones as equal texts, and whether it is right; None where unknown."""
+        """Return for each leaf its answer, with equal answers as equal texts, and its correctness; None if unknown."""
         written = [self._written(leaf) for leaf in leaves]
         there = [answer for answer in written if answer is not None]
         answers = iter(self._canonical.answers(there, self._judge.canonical_all))
@@ -182,16 +184,16 @@ class _Answers:
 
     def _written(self, leaf: Leaf) -> str | None:
         text = "\n".join(step.text for step in leaf.steps)
-        if leaf.cut_off and not boxed_answer(text):  # "the answer is 12", and 12 may be the beginning of 120
+        if leaf.cut_off and not boxed_answer(text):  # "the answer is 12", where 12 may be the beginning of 120
             return None
         last = leaf.steps[-1].text if leaf.steps else ""
-        # An answer that the last step gives goes before a box of an earlier one.
+        # An answer in the last step takes precedence over a box in an earlier one.
         says_it = not leaf.cut_off and final_answer(last) is not None
         return final_answer(last if says_it else text, numeric=self._numeric)
 
 
 class _ProcessScores:
-    """Scores of a process-reward model, as long as it can be asked."""
+    """Scores of a process-reward model, as long as it is available."""
 
     def __init__(self, model: ProcessRewardModel) -> None:
         self._model = model
@@ -203,7 +205,7 @@ class _ProcessScores:
 
     @property
     def notes(self) -> list[str]:
-        """Those of the model, and what went without it."""
+        """Notes of the model, and on paths judged without it."""
         told = list(self._model.notes)
         if self._failure is not None:
             told.append(
@@ -215,7 +217,7 @@ class _ProcessScores:
         return told
 
     def of(self, leaves: Sequence[Leaf]) -> list[tuple[float, ...] | None]:
-        """For each leaf its steps' scores, None where there are none."""
+        """Return the steps' scores for each leaf, None if there are none."""
         if time.monotonic() < self._asleep_until:
             self._missed += len(leaves)
             return [None] * len(leaves)
@@ -236,11 +238,11 @@ class _ProcessScores:
 
 
 def _judgement_of(said: object) -> Judgement | None:
-    """The judgement of what a user's function returned; None if that is nothing of the kind."""
+    """Convert the return value of a user's function to a judgement; return None if it is invalid."""
     value: Any
     value, answer = said if isinstance(said, tuple) and len(said) == 2 else (said, None)
     try:
-        number = float(value)  # also NumPy's numbers and tensors of one
+        number = float(value)  # also accepts NumPy numbers and one-element tensors
     except (TypeError, ValueError):
         return None
     fits = number - number == 0 and not isinstance(value, str) and (answer is None or isinstance(answer, str))

@@ -1,7 +1,7 @@
-"""How a tree grows: by prompts, one for each behaviour, or by the model's own choice of functional tokens.
+"""Policies that grow a tree: by prompts, one for each behaviour, or by the model's own choice of functional tokens.
 
-Both follow RFTT (arXiv 2502.13389). A rollout selects, expands, simulates to the end of a path, and hands back its
-leaf; what the leaf is worth and the backup are the search's.
+Both follow RFTT (arXiv 2502.13389). A rollout selects, expands, simulates to the end of a path, and returns its leaf;
+the search evaluates the leaf and does the backup.
 """
 
 import math
@@ -20,28 +20,29 @@ from rolewise.search.walk import Generate, Need, NextTokens, Rollout, Wait, Walk
 from rolewise.training.functional_tokens import functional_token_ids
 
 MOST_SENTENCES = 4
-"""A simulation takes longer steps only where there are no others (the published code's number)."""
+"""Maximum sentences in a step of a simulation, which takes longer steps only if there are no others (number from the
+published code)."""
 DECIMALS = 5
-"""Of log-probabilities that are kept: the last ones depend on what else was in the batch."""
+"""Decimals kept of log-probabilities: further ones depend on the rest of the batch."""
 _LEAST = -9999.0
-"""Stands for a log-probability of minus infinity, which JSON can't hold."""
+"""Substitute for a log-probability of minus infinity, which JSON can't hold."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n{2,}")
 
 
 class Policy(ABC):
-    """How steps are asked for.
+    """Base class of policies, which request steps from the model.
 
     Args:
-        tokenizer: of the model.
-        behaviours: the steps that there are.
+        tokenizer: tokenizer of the model.
+        behaviours: set of available steps.
         chat_template: a file or a known name; None takes the tokenizer's own.
 
     Attributes:
         kind: `prompts` or `tokens`, as in `Tree.policy`.
-        behaviours: as given.
+        behaviours: the set of steps.
 
     Raises:
-        InputError: if there is no chat template, or it can't be used.
+        InputError: if the chat template is missing or unusable.
     """
 
     kind: PolicyKind
@@ -53,11 +54,11 @@ class Policy(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """What the chat template has no place for, of what was asked so far, a line each."""
+        """Parts of the requests so far that the chat template can't express, a line each."""
         return self._prompter.notes
 
     def begin(self, question: Question) -> Tree:
-        """A tree that holds the question alone.
+        """Return a tree that holds only the question.
 
         Raises:
             InputError: if the template refuses the question.
@@ -65,31 +66,31 @@ class Policy(ABC):
         return Tree(question, self.kind)
 
     def check(self, tree: Tree, question: Question) -> None:
-        """Refuse to go on with a tree that this policy would not have begun for the question.
+        """Refuse to continue a tree that this policy would not have begun for the question.
 
         Raises:
-            InputError: naming the question and what differs.
+            InputError: with the question and the difference.
         """
         fresh = self.begin(question)
         names = {node.behaviour for node in tree.nodes[1:]}
         unknown = ", ".join(sorted(str(name) for name in names if name not in self.behaviours))
         differs = [
             (tree.question != question, "another question of that id"),
-            (tree.policy != self.kind, f"a search by {tree.policy}, this one is by {self.kind}"),
+            (tree.policy != self.kind, f"a search by {tree.policy}, but this search is by {self.kind}"),
             (tree.prompt_ids != fresh.prompt_ids, "another tokenizer or chat template"),
             (bool(unknown), f"behaviours that are not known here ({unknown})"),
         ]
         for differ, what in differs:
             if differ:
-                raise InputError(f"the tree of question {question.id} is of {what}; search it anew")
+                raise InputError(f"the tree of question {question.id} is of {what}; search the question again")
 
     @abstractmethod
     def rollout(self, walk: Walk) -> Rollout:
-        """Go from the root to the end of a path, making nodes where there are none."""
+        """Go from the root to the end of a path, creating missing nodes."""
 
     @abstractmethod
     def is_open(self, tree: Tree, node: Node) -> bool:
-        """Whether a rollout could still find something new at this node."""
+        """Return True if a rollout could still find something new at this node."""
 
     def _text(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -97,14 +98,14 @@ class Policy(ABC):
 
 
 class PromptPolicy(Policy):
-    """Each behaviour that may follow and has a prompt proposes children; a path ends with an answer in a box, with a
-    behaviour that concludes, or at the greatest depth.
+    """Policy in which each allowed behaviour with a prompt proposes children; a path ends with an answer in a box, with
+    a behaviour that concludes, or at the maximum depth.
 
-    Selection takes a random child without visits while there is one, else the best by UCT. It never takes one that
-    concludes; simulation does, where it picks at random among all children.
+    Selection takes a random unvisited child if there is one, else the best by UCT. It never takes a child that
+    concludes; simulation may, because it picks at random among all children.
 
     Raises:
-        InputError: as `Policy`, and if no behaviour that may follow the question has a prompt.
+        InputError: as for `Policy`, and if no behaviour that may follow the question has a prompt.
     """
 
     kind: PolicyKind = "prompts"
@@ -143,11 +144,11 @@ class PromptPolicy(Policy):
             return not node.leaf and not node.expanded
         if node.parent is None or not self._concludes(node):
             return True
-        # Where there is no other child, every selection ends at the parent, and simulation picks among these.
+        # If there is no other child, every selection ends at the parent, and simulation picks among these.
         return all(self._concludes(child) for child in tree.children(tree.nodes[node.parent]))
 
     def _expand(self, walk: Walk) -> Generator[Need, Any, None]:
-        """Have all allowed behaviours propose children; a node where none can is a leaf."""
+        """Let all allowed behaviours propose children; a node without proposals is a leaf."""
         node = walk.node
         while node.number in walk.claimed:
             yield Wait()
@@ -166,19 +167,19 @@ class PromptPolicy(Policy):
         node.leaf = not node.children
 
     def prompt(self, question: Question, steps: Sequence[Step], name: str) -> str:
-        """What the model is asked for a step of the behaviour `name` after `steps`, as the chat template writes it.
+        """Return the prompt for a step of the behaviour `name` after `steps`, as the chat template writes it.
 
-        The instruction comes last, so that the prompts of a path share what is before. Models that think first are made
-        to answer at once, where their template can say so: a step is short, and is a piece of thinking itself.
+        The instruction comes last, so that the prompts of a path share a prefix. Models that think first are made to
+        answer immediately if their template supports it: a step is short, and is a piece of thinking itself.
 
         Raises:
-            InputError: where the template refuses it.
+            InputError: if the template refuses it.
         """
         texts = [step.text for step in steps if step.text]
         so_far = ["The solution so far:", *texts] if texts else []
         task = f"Your task: {self.behaviours[name].prompt}"
         content = "\n\n".join([f"Problem: {question.text}", *so_far, task])
-        # A mere space (Llama 2) belongs to the answer's first token.
+        # A single space (Llama 2) belongs to the answer's first token.
         return self._prompter.answer_start([{"role": "user", "content": content}]).rstrip(" ")
 
     def _request(self, walk: Walk, name: str) -> tuple[list[int], Sampling]:
@@ -211,14 +212,14 @@ class PromptPolicy(Policy):
 
 
 class TokenPolicy(Policy):
-    """The model chooses the next behaviour by its functional token; a path ends with a behaviour that nothing follows,
-    with the model's turn, or at the greatest depth.
+    """Policy in which the model chooses the next behaviour by its functional token; a path ends with a behaviour that
+    nothing may follow, with the model's turn, or at the maximum depth.
 
-    Selection goes down by UCT while every allowed behaviour of a node has been tried, and expansion takes the untried
-    one that the model finds likeliest. Simulation draws from the model's distribution over the allowed ones.
+    Selection descends by UCT while every allowed behaviour of a node has been tried, and expansion takes the untried
+    one that is likeliest under the model. Simulation draws from the model's distribution over the allowed ones.
 
     Raises:
-        InputError: as `Policy`, and if a functional token is not one token of the tokenizer.
+        InputError: as for `Policy`, and if a functional token is not a single token of the tokenizer.
     """
 
     kind: PolicyKind = "tokens"
@@ -252,7 +253,7 @@ class TokenPolicy(Policy):
         return len(node.children) < len(self.behaviours.after(node.behaviour))
 
     def _select(self, walk: Walk) -> Generator[Need, Any, None]:
-        """Go down to a node with an untried behaviour, and try it."""
+        """Descend to a node with an untried behaviour, and try it."""
         while not (yield from self._ends(walk)):
             node = walk.node
             children = walk.tree.children(node)
@@ -264,14 +265,13 @@ class TokenPolicy(Policy):
                 yield from self._step(walk, max(untried, key=lambda name: logprobs[name]))
                 return
             if children:
-                # A search that was killed may have left a child without visits; UCT takes it first.
+                # A killed search may have left a child without visits; UCT takes it first.
                 walk.enter(walk.best(children))
             else:
                 yield Wait()
 
     def _ends(self, walk: Walk) -> Generator[Need, Any, bool]:
-        """Whether the path ends at the node where the walk stands; if not, how likely each behaviour is there is known
-        from now on."""
+        """Return True if the path ends at the current node; otherwise store the likelihood of each behaviour there."""
         node = walk.node
         while node.number in walk.claimed:
             yield Wait()
@@ -297,7 +297,7 @@ class TokenPolicy(Policy):
         return names[-1]  # rounding
 
     def _step(self, walk: Walk, name: str) -> Generator[Need, Any, None]:
-        """Have the model write a step of this behaviour, and enter it."""
+        """Let the model write a step of this behaviour, and enter it."""
         node, tree = walk.node, walk.tree
         opening = self._ids[name][0]
         walk.claimed.add((node.number, name))
@@ -322,12 +322,12 @@ class TokenPolicy(Policy):
         walk.enter(child)
 
     def _write(self, child: Node, sample: Sample) -> None:
-        """Put what the model wrote into a node that holds its opening token."""
+        """Store the model's output in a node that holds its opening token."""
         closing = self._ids[str(child.behaviour)][1]
         ids, logprobs = list(sample.ids), _kept(sample.logprobs)
         last = ids[-1] if ids and sample.finish_reason == "stop" else None
         if last in self._functional and last != closing:
-            # The model went over to another step; which one comes next is the search's to choose.
+            # The model began another step; the search chooses the next one.
             ids, logprobs = ids[:-1], logprobs[:-1]
         else:
             child.closed = sample.finish_reason == "stop"
@@ -346,7 +346,7 @@ def _sentences(text: str) -> int:
 
 
 def _kept(logprobs: Sequence[float] | None) -> list[float]:
-    """Rounded; none at all where one is not known (NaN)."""
+    """Return rounded log-probabilities; an empty list if one is unknown (NaN)."""
     if logprobs is None or any(math.isnan(logprob) for logprob in logprobs):
         return []
     return [_kept_one(logprob) for logprob in logprobs]
@@ -357,7 +357,7 @@ def _kept_one(logprob: float) -> float:
 
 
 def _renormalised(logprobs: Sequence[float]) -> list[float]:
-    """Log-probabilities among these alone."""
+    """Return log-probabilities normalized over these alone."""
     most = max(logprobs)
     total = most + math.log(sum(math.exp(logprob - most) for logprob in logprobs))
     return [logprob - total for logprob in logprobs]

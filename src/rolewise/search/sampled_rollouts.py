@@ -1,4 +1,4 @@
-"""Paths for reinforcement by plain sampling: the policy is asked for an answer, and it is judged."""
+"""Paths for reinforcement by plain sampling: the policy gives an answer, which is judged."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -12,25 +12,25 @@ from rolewise.search.written_paths import Written, judged_paths
 from rolewise.training.rollout_paths import RolledPath, path_numbers
 
 OpenEngine = Callable[[Any], Engine]
-"""Opens an engine over the policy."""
+"""Function that opens an engine over the policy."""
 
 
 def question_of(row: Mapping[str, Any]) -> Question:
-    """The question of a row with the columns `id`, `question` and `reference`."""
+    """Return the question of a row with the columns `id`, `question` and `reference`."""
     return Question(row["id"], row["question"], row["reference"])
 
 
 class SampledRollouts:
-    """Samples answers with an engine over the very model that is in training; see `Rollouts`.
+    """Sampler of answers with an engine over the model in training itself; see `Rollouts`.
 
     Args:
-        open_engine: called once, with the first policy.
-        values: who judges.
-        sampling: how to sample; number and seed are those of each call.
-        functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+        open_engine: function that opens the engine; called once, with the first policy.
+        values: judge of the answers.
+        sampling: sampling settings; number and seed are set by each call.
+        functional: opening and closing token of each behaviour, by name; empty for a policy without functional tokens.
 
     Attributes:
-        notes: what the user should know of how the answers came about.
+        notes: notes for the user on how the answers were produced.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class SampledRollouts:
     def __call__(
         self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
     ) -> list[list[RolledPath]]:
-        """Answers to each row's `prompt`, a text as the chat template writes it; those that there are not (of a
-        prompt that is too long for the context, or that a server holds back) are empty and worth nothing."""
+        """Return answers to each row's `prompt`, a text as the chat template writes it. Missing answers (to a prompt
+        that is too long for the context, or answers that a server withholds) are empty and have the value 0."""
         if self._engine is None:
             self._engine = self._open_engine(model)
         engine = self._engine
         engine.forget()
         prompts = [list(engine.tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]) for row in rows]
         for number, (row, prompt, count) in enumerate(zip(rows, prompts, paths, strict=True)):
-            # Each question has a seed of its own: with one for all, all would be drawn from the same numbers.
+            # Each question has its own seed: with a common one, all would be drawn from the same random numbers.
             own_seed = int(digest([seed, row["id"]])[:8], 16)
             engine.submit(number, prompt, replace(self._sampling, n=count, seed=own_seed))
         samples: dict[Any, list[Sample]] = {}
@@ -79,19 +79,19 @@ class SampledRollouts:
         ]
 
     def close(self) -> None:
-        """Close the engine, if it has been opened."""
+        """Close the engine, if it is open."""
         if self._engine is not None:
             self._engine.close()
 
 
 class CompletionRewards:
-    """The reward function of TRL's own GRPO: outcomes of completions, judged as the paths of rollouts are.
+    """Reward function for TRL's own GRPO: outcomes of completions, judged like the paths of rollouts.
 
     Args:
-        values: who judges.
-        tokenizer: the policy's.
+        values: judge of the completions.
+        tokenizer: tokenizer of the policy.
         ends: tokens that end a turn; a completion without one was cut off.
-        functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+        functional: opening and closing token of each behaviour, by name; empty for a policy without functional tokens.
         behaviours: names of the steps to count.
     """
 

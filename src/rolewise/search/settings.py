@@ -1,61 +1,57 @@
-"""How a tree is searched. Imports nothing heavy, so that `--help` answers at once."""
+"""Settings of a tree search. The module imports nothing heavy, so that `--help` is fast."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from rolewise.core.errors import InputError
+from rolewise.core.options import Options, option
+from rolewise.core.sampling_settings import SamplingSettings
 
 EarlyStop = Literal["never", "right", "decided"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+@dataclass(kw_only=True)
+class TreeSettings(Options, title="tree"):
+    """The shape of a tree.
+
+    Attributes:
+        rollouts: maximum number of rollouts per question.
+        max_depth: maximum number of steps per path.
+        exploration: constant c of UCT.
+        step_tokens: maximum number of tokens per step.
+    """
+
+    rollouts: int = option(16, "Rollouts per question.", least=1)
+    max_depth: int = option(15, "Maximum steps per path.", least=1)
+    exploration: float = option(2.0, "Exploration constant of UCT.")
+    step_tokens: int = option(256, "Maximum tokens per step.", least=1)
+
+    def validate(self) -> None:
+        if not 0 <= self.exploration < math.inf:
+            raise InputError(f"exploration is {self.exploration}; it must be 0 or more")
+
+
+@dataclass(kw_only=True)
+class SearchSettings(TreeSettings, SamplingSettings, title="search"):
     """Settings of a search; the defaults are RFTT's for its warm-up data (arXiv 2502.13389).
 
     Attributes:
-        rollouts: for each question at most.
-        max_depth: steps of a path at most.
-        exploration: UCT's constant c.
-        step_tokens: tokens of a step at most.
-        temperature, top_p, top_k: of sampling.
-        seed: the same seed gives the same tree, however many trees are searched beside it.
-        in_flight: rollouts under way at once in one tree. From 2 on they see each other through a virtual loss, and the
-            tree depends on which answer comes first.
-        max_tokens: generated tokens for each question at most; a rollout under way is finished. None for no limit.
-        max_seconds: the same in seconds since the first request for the question. None for no limit.
-        early_stop: `right` ends a tree with the first right answer; `decided` once no vote that is still to come can
-            change the majority.
+        in_flight: concurrent rollouts in one tree. From 2 on they see each other through a virtual loss, and the tree
+            depends on the order of the answers.
+        max_tokens: maximum generated tokens per question; rollouts in progress are finished. None for no limit.
+        max_seconds: the same limit in seconds since the first request for the question. None for no limit.
+        early_stop: `right` ends a tree at its first right answer; `decided` ends it when no remaining vote can change
+            the majority.
     """
 
-    rollouts: int = 16
-    max_depth: int = 15
-    exploration: float = 2.0
-    step_tokens: int = 256
-    temperature: float = 0.8
-    top_p: float = 0.95
-    top_k: int = 40
-    seed: int = 0
-    in_flight: int = 1
-    max_tokens: int | None = None
-    max_seconds: float | None = None
-    early_stop: EarlyStop = "never"
+    in_flight: int = option(1, "Concurrent rollouts per tree; above 1 a seed no longer fixes the tree.", least=1)
+    max_tokens: int | None = option(None, "Maximum generated tokens per question.", least=1)
+    max_seconds: float | None = option(None, "Maximum seconds per question.")
+    early_stop: EarlyStop = option(
+        "never", "End a tree at its first right answer (right), or when no vote can change the majority (decided)."
+    )
 
-    def __post_init__(self) -> None:
-        for name in ("rollouts", "max_depth", "step_tokens", "in_flight", "max_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
-        if not 0 <= self.exploration < math.inf:
-            raise InputError(f"exploration is {self.exploration}; it must be 0 or more")
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
-        for name in ("top_k", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+    def validate(self) -> None:
         if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
             raise InputError(f"max_seconds is {self.max_seconds}; it must be above 0")
-        if self.early_stop not in ("never", "right", "decided"):
-            raise InputError(f"early_stop {self.early_stop!r} is not known; choose never, right or decided")

@@ -1,4 +1,4 @@
-"""Trees of reasoning steps, as they are searched, stored and read back."""
+"""Trees of reasoning steps, for searching, storing and reading back."""
 
 import json
 import math
@@ -18,12 +18,12 @@ PolicyKind = Literal["prompts", "tokens"]
 
 @dataclass(frozen=True)
 class Question:
-    """What a tree is about.
+    """The question of a tree.
 
     Attributes:
-        id: told apart by it; no two of a search may share one.
-        text: the question.
-        reference: its answer; None where it is not known.
+        id: identifier, unique within a search.
+        text: text of the question.
+        reference: reference answer; None if unknown.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Step:
-    """A step as people and judges read it: its behaviour's name and its text, without functional tokens."""
+    """A step for people and judges: its behaviour's name and its text, without functional tokens."""
 
     behaviour: str
     text: str
@@ -41,32 +41,32 @@ class Step:
 
 @dataclass
 class Node:
-    """A step in a tree; node 0 stands for the question and holds no step.
+    """A step in a tree; node 0 represents the question and holds no step.
 
     Attributes:
-        number: its place in `Tree.nodes`; parents come before their children.
-        parent: the parent's number; None for the root.
-        behaviour: its name; None for the root.
-        text: the step's text, without functional tokens.
-        ids: the step's tokens as the model wrote them. In a search by functional tokens the opening token comes first,
-            and the closing one (or the one that ended the model's turn) last where the step was closed, so that the ids
-            along a path after `Tree.prompt_ids` are what the model reads.
+        number: index in `Tree.nodes`; parents come before their children.
+        parent: number of the parent; None for the root.
+        behaviour: name of the behaviour; None for the root.
+        text: text of the step, without functional tokens.
+        ids: tokens of the step as the model wrote them. In a search by functional tokens the opening token comes first,
+            and the closing one (or the one that ended the model's turn) last if the step was closed, so that the model
+            reads `Tree.prompt_ids` and then the ids along a path.
         logprobs: log-probability (nats) of each of the ids under the model, the opening token's over the whole
-            vocabulary; empty where the engine can't tell.
+            vocabulary; empty if the engine can't return them.
         prior: log-probability (nats) of the behaviour among those allowed there; None in a search by prompts.
-        visits: rollouts through the node.
-        value: sum of the values that these brought; `mean` divides it.
-        process_reward: what a process reward model gives the step in its place; None without one.
-        leaf: whether the path ends here.
-        answer: the answer that a leaf gives; None where there is none.
-        right: whether it is right; None where it can't be known.
-        outcome: the value of a leaf, as judged; None while it is not.
-        closed: whether the step came to its own end; False where it was cut off at its limit of tokens, or by the
-            opening token of another step.
-        children: numbers of its children in the order in which they were made.
-        expanded: whether its children have been proposed, all of them (prompts).
+        visits: number of rollouts through the node.
+        value: sum of the values of these rollouts; `mean` divides it.
+        process_reward: score of the step by a process reward model; None without one.
+        leaf: True if the path ends here.
+        answer: answer of a leaf; None if there is none.
+        right: True if the answer is right; None if unknown.
+        outcome: judged value of a leaf; None before it is judged.
+        closed: True if the step reached its own end; False if it was cut off at its limit of tokens, or by the opening
+            token of another step.
+        children: numbers of its children in order of creation.
+        expanded: True if all its children have been proposed (prompts).
         next_logprobs: log-probability (nats) over the whole vocabulary of the opening token of each behaviour that may
-            follow, in the order of `BehaviourSet.after`; empty until the model was asked, and in a search by prompts.
+            follow, in the order of `BehaviourSet.after`; empty before the model is asked, and in a search by prompts.
     """
 
     number: int
@@ -90,23 +90,23 @@ class Node:
 
     @property
     def mean(self) -> float:
-        """Mean value of the rollouts through it; 0 before the first."""
+        """Mean value of the rollouts through the node; 0 before the first."""
         return self.value / self.visits if self.visits else 0.0
 
 
 @dataclass
 class Tree:
-    """A question and the steps that were tried.
+    """A question and the tried steps.
 
     Attributes:
-        question: what it is about.
-        policy: `prompts` or `tokens`, how steps were asked for.
-        prompt_ids: tokens that paths follow, in a search by functional tokens; empty in one by prompts.
-        nodes: the root first.
-        rollouts: for each rollout the number of the leaf that it ended in.
-        tokens: tokens that were generated for it.
-        ended: why it got no more rollouts: `rollouts`, `tokens`, `time`, `right`, `decided`, `exhausted` (nothing is
-            left to try); None while it is under way.
+        question: question of the tree.
+        policy: `prompts` or `tokens`, the way in which steps are requested.
+        prompt_ids: tokens before every path, in a search by functional tokens; empty in one by prompts.
+        nodes: nodes, the root first.
+        rollouts: number of the final leaf of each rollout.
+        tokens: number of tokens generated for the tree.
+        ended: reason why the tree ended: `rollouts`, `tokens`, `time`, `right`, `decided`, `exhausted` (nothing is left
+            to try); None during the search.
     """
 
     question: Question
@@ -119,22 +119,22 @@ class Tree:
 
     @property
     def root(self) -> Node:
-        """The question's node."""
+        """Node of the question."""
         return self.nodes[ROOT]
 
     def add(self, parent: Node, behaviour: str, **facts: Any) -> Node:
-        """Hang a new step below a node."""
+        """Add a new step below a node."""
         node = Node(len(self.nodes), parent.number, behaviour, **facts)
         self.nodes.append(node)
         parent.children.append(node.number)
         return node
 
     def children(self, node: Node) -> list[Node]:
-        """Its children, in the order in which they were made."""
+        """Return a node's children, in order of creation."""
         return [self.nodes[number] for number in node.children]
 
     def path(self, node: Node) -> list[Node]:
-        """The nodes from the first step to this one; empty for the root."""
+        """Return the nodes from the first step to this one; empty for the root."""
         nodes = []
         while node.parent is not None:
             nodes.append(node)
@@ -142,31 +142,31 @@ class Tree:
         return nodes[::-1]
 
     def depth(self, node: Node) -> int:
-        """Steps from the question to this node."""
+        """Return the number of steps from the question to this node."""
         return len(self.path(node))
 
     def steps(self, node: Node) -> list[Step]:
-        """The steps on the path to a node."""
+        """Return the steps on the path to a node."""
         return [Step(str(step.behaviour), step.text) for step in self.path(node)]
 
     def path_ids(self, node: Node) -> list[int]:
-        """Prompt and steps as the model reads them, in a search by functional tokens."""
+        """Return prompt and steps as the model reads them, in a search by functional tokens."""
         return [*self.prompt_ids, *(token for step in self.path(node) for token in step.ids)]
 
     def leaves(self) -> list[Node]:
-        """Nodes at which a path ends and that have been judged."""
+        """Return the judged nodes at which a path ends."""
         return [node for node in self.nodes if node.leaf and node.outcome is not None]
 
     def as_record(self) -> dict[str, Any]:
-        """As JSON values; `tree_from` reads them back."""
+        """Return the tree as JSON values; `tree_from` reads them back."""
         return {"schema": SCHEMA, **asdict(self)}
 
 
 def tree_from(record: Any) -> Tree:
-    """The tree of a record.
+    """Return the tree of a record.
 
     Raises:
-        InputError: for a record of another schema, or none of a tree.
+        InputError: for a record of another schema, or one that is not a tree.
     """
     if not isinstance(record, dict) or "schema" not in record:
         raise InputError("not a tree (no field 'schema')")
@@ -186,15 +186,15 @@ def tree_from(record: Any) -> Tree:
 
 
 def write_trees(path: str | Path, trees: Sequence[Tree]) -> None:
-    """Write trees as JSON Lines, whole or not at all."""
+    """Write trees atomically as JSON Lines."""
     write_text(path, "".join(json.dumps(tree.as_record(), ensure_ascii=False) + "\n" for tree in trees))
 
 
 def read_trees(path: str | Path) -> Iterator[Tree]:
-    """The trees of a JSON Lines file, one at a time.
+    """Read the trees of a JSON Lines file, one at a time.
 
     Raises:
-        InputError: naming file and line, for one that can't be read.
+        InputError: with file and line, for a tree that can't be read.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -213,14 +213,14 @@ def _tree_of(line: bytes, place: str) -> Tree:
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not a line of JSON ({error}); remove it, or search its question anew") from error
+        raise InputError(f"{place}: not a line of JSON ({error}); remove it, or search its question again") from error
 
 
 def _facts(kind: type, record: Any, where: str) -> dict[str, Any]:
-    """A record's entries that a data class knows, each of the type that it has there.
+    """Return the fields of a data class from a record, checking their types.
 
     Raises:
-        InputError: if one is missing or of another type.
+        InputError: if a field is missing or has another type.
     """
     if not isinstance(record, dict):
         raise InputError(f"a damaged tree ({where} is {record!r:.40}, not an object)")
@@ -235,7 +235,7 @@ def _facts(kind: type, record: Any, where: str) -> dict[str, Any]:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON is of a type; NaN is no number."""
+    """Return True if a value read from JSON has a type; NaN does not count as a number."""
     inner = get_args(hint)
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_is(item, inner[0]) for item in value)
@@ -251,20 +251,20 @@ def _is(value: Any, hint: Any) -> bool:
 def _check(tree: Tree) -> None:
     """
     Raises:
-        InputError: if nodes don't hang together, or numbers point nowhere.
+        InputError: if the nodes are not connected, or numbers refer to missing nodes.
     """
     children: list[list[int]] = [[] for _ in tree.nodes]
     for place, node in enumerate(tree.nodes):
         is_root = place == ROOT
         parent_fits = node.parent is None if is_root else node.parent is not None and 0 <= node.parent < place
         if node.number != place or not parent_fits or (node.behaviour is None) != is_root:
-            raise InputError(f"a damaged tree (node {place} does not hang where it says)")
+            raise InputError(f"a damaged tree (node {place} is not below the parent that it names)")
         if node.parent is not None:
             children[node.parent].append(place)
         if len(node.logprobs) not in (0, len(node.ids)):
             raise InputError(f"a damaged tree (node {place} has {len(node.ids)} ids, {len(node.logprobs)} logprobs)")
     for node in tree.nodes:
         if node.children != children[node.number]:
-            raise InputError(f"a damaged tree (node {node.number} has other children than those that name it)")
+            raise InputError(f"a damaged tree (node {node.number} has children other than those that name it)")
     if any(not 0 <= number < len(tree.nodes) for number in tree.rollouts):
-        raise InputError("a damaged tree (a rollout ends in no node)")
+        raise InputError("a damaged tree (a rollout ends at a missing node)")

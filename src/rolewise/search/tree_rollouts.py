@@ -1,4 +1,5 @@
-"""Paths for reinforcement by tree search: a tree grows for each question, and some of its paths are trained on."""
+"""Paths for reinforcement by tree search: a tree grows for each question, and some of its paths are used in
+training."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -23,20 +24,20 @@ PATH_CHOICES = ("random", "contrast")
 
 
 class TreeRollouts:
-    """Searches with an engine over the very model that is in training; see `Rollouts`.
+    """Tree search with an engine over the model in training itself; see `Rollouts`.
 
-    The opening token of each step was put there by the search, by expansion or simulation, whatever the model would
-    have sampled: these places are the paths' `chosen`.
+    The search inserts the opening token of each step, by expansion or simulation, whatever the model would have
+    sampled: these positions are the paths' `chosen`.
 
     Args:
-        open_engine: called once, with the first policy.
-        policy: how steps are asked for.
-        values: who judges.
-        settings: of the search; the seed is that of each call.
-        choice: which paths of a tree are taken, see `choose_leaves`.
+        open_engine: function that opens the engine; called once, with the first policy.
+        policy: policy that requests steps.
+        values: judge of the paths.
+        settings: settings of the search; the seed is set by each call.
+        choice: choice of paths from a tree, see `choose_leaves`.
 
     Attributes:
-        notes: what the user should know of how the trees came about.
+        notes: notes for the user on how the trees were produced.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class TreeRollouts:
     def __call__(
         self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
     ) -> list[list[RolledPath]]:
-        """Paths of a tree for each row's `question`; where a tree has fewer, some are taken several times."""
+        """Return paths of a tree for each row's `question`; if a tree has too few, some are repeated."""
         if self._engine is None:
             self._engine = self._open_engine(model)
         self._engine.forget()
@@ -68,19 +69,19 @@ class TreeRollouts:
         return [_paths(trees[row["id"]], count, self._choice, seed) for row, count in zip(rows, paths, strict=True)]
 
     def close(self) -> None:
-        """Close the engine, if it has been opened."""
+        """Close the engine, if it is open."""
         if self._engine is not None:
             self._engine.close()
 
 
 def choose_leaves(tree: Tree, count: int, choice: PathChoice, seed: int) -> list[Node]:
-    """Ends of paths that are trained on.
+    """Choose the ends of paths for training.
 
     Args:
-        tree: finished.
-        count: how many are wanted; where the tree has fewer, they are taken in turn until there are as many.
-        choice: `random` takes any; `contrast` the best, the worst, the second best, … by their value.
-        seed: of the order, under `contrast` of leaves with equal values.
+        tree: a finished tree.
+        count: number of leaves; if the tree has fewer, they are repeated in turn.
+        choice: `random` takes any; `contrast` takes the best, the worst, the second best, … by value.
+        seed: seed of the order; under `contrast`, of leaves with equal values.
 
     Raises:
         InputError: for an unknown choice.
@@ -102,7 +103,7 @@ def _paths(tree: Tree, count: int, choice: PathChoice, seed: int) -> list[Rolled
 
 
 def path_of(tree: Tree, leaf: Node) -> RolledPath:
-    """The path to a judged leaf of a search by functional tokens, as it is to be trained on."""
+    """Return the path to a judged leaf of a search by functional tokens, in the form for training."""
     steps = tree.path(leaf)
     ids: list[int] = []
     openings, ends = [], []

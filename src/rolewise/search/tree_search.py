@@ -1,7 +1,7 @@
-"""Search in many trees at once over one engine.
+"""Search many trees at once with one engine.
 
-Every rollout of every tree says what it needs and sleeps until that is there (`walk.Need`). What all of them need is
-handed to the engine and to the judge together, and finished trees make room for the next questions.
+Every rollout of every tree yields what it needs and waits for the result (`walk.Need`). The needs of all rollouts are
+passed to the engine and the judge together, and finished trees make room for the next questions.
 """
 
 import math
@@ -21,16 +21,16 @@ from rolewise.search.walk import Crowd, Generate, Judge, NextTokens, Rollout, Wa
 
 
 class TreeSearch:
-    """Searches a tree for each question.
+    """Search of a tree for each question.
 
-    With one rollout under way in a tree at a time, the tree depends on its question, the model and the settings alone,
-    up to the rounding of the engine's numbers; not on the trees beside it, nor on whether the search was interrupted.
+    With one rollout per tree at a time, a tree depends only on its question, the model and the settings, up to the
+    rounding of the engine's numbers; it does not depend on other trees, nor on interruptions of the search.
 
     Args:
-        engine: runs the model; `concurrency` requests are kept under way.
-        policy: how steps are asked for.
-        values: what the end of a path is worth.
-        settings: of the search.
+        engine: engine that runs the model; `concurrency` requests are kept running.
+        policy: policy that requests steps.
+        values: judge of the ends of paths.
+        settings: settings of the search.
     """
 
     def __init__(self, engine: Engine, policy: Policy, values: Values, settings: SearchSettings) -> None:
@@ -42,10 +42,10 @@ class TreeSearch:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of how the trees came about; it may grow while they are searched."""
+        """Notes for the user on how the trees were produced; the list may grow during the search."""
         if self._refusal is None:
             return self._policy.notes
-        return [*self._policy.notes, f"Some paths end early, where the engine could not go on: {self._refusal}"]
+        return [*self._policy.notes, f"Some paths end early because the engine could not continue: {self._refusal}"]
 
     def run(
         self,
@@ -54,18 +54,17 @@ class TreeSearch:
         begun: Mapping[str, Tree] | None = None,
         on_rollout: Callable[[Tree], None] | None = None,
     ) -> Iterator[Tree]:
-        """Search, and hand over each tree when it has ended.
+        """Search, and yield each tree when it has ended.
 
         Args:
-            questions: taken as there is room for them.
-            begun: trees of a search that was interrupted, by their question's id. They are gone on with in place; those
-                that had ended are handed over as they are.
-            on_rollout: called after each rollout with its tree, which can be kept then and gone on with later.
+            questions: questions, taken as there is room for them.
+            begun: trees of an interrupted search, by their question's id. They are continued in place; finished ones
+                are yielded unchanged.
+            on_rollout: callback called after each rollout with its tree, which can be stored then and continued later.
 
         Raises:
-            InputError: for two questions of one id, a question that the template refuses, or a begun tree of another
-                search.
-            EngineError: if the engine can't go on.
+            InputError: for two questions with one id, a question that the template refuses, or another search's tree.
+            EngineError: if the engine can't continue.
             RolewiseError: if paths can't be judged.
         """
         return _Run(self._engine, self._policy, self._values, self._settings, on_rollout, self._refused).trees(
@@ -79,15 +78,15 @@ class TreeSearch:
 
 @dataclass
 class _Growing:
-    """A tree under way.
+    """A tree that is being searched.
 
     Attributes:
-        tree: itself.
-        since: when it was begun, by the monotonic clock.
-        crowd: where its rollouts are.
-        live: how many they are.
-        next_number: of its next rollout.
-        waiting: rollouts that wait for another of the tree.
+        tree: the tree itself.
+        since: start time, by the monotonic clock.
+        crowd: positions of its rollouts.
+        live: number of its running rollouts.
+        next_number: number of its next rollout.
+        waiting: rollouts that wait for another rollout of the tree.
     """
 
     tree: Tree
@@ -100,7 +99,7 @@ class _Growing:
 
 @dataclass(eq=False)
 class _Task:
-    """A rollout under way, with the completions that it waits for."""
+    """A running rollout, with the completions that it waits for."""
 
     growing: _Growing
     walk: Walk
@@ -110,7 +109,7 @@ class _Task:
 
 @dataclass(eq=False)
 class _Request:
-    """What the engine gets as a key: a request of an earlier run can't be taken for one of this."""
+    """Key of a request to the engine, so that requests of an earlier run can't be mistaken for those of this run."""
 
     task: _Task
     place: int
@@ -139,7 +138,7 @@ class _Run:
         self._finished: list[Tree] = []
 
     def trees(self, questions: Iterable[Question], begun: Mapping[str, Tree]) -> Iterator[Tree]:
-        """The trees as they end."""
+        """Yield the trees as they end."""
         waiting = iter(questions)
         seen: set[str] = set()
         more = True
@@ -164,7 +163,7 @@ class _Run:
             yield from self._hand_over()
 
     def _load(self) -> int:
-        """Requests under way, and rollouts that are about to make some."""
+        """Return the number of pending requests, plus rollouts that are about to make some."""
         return len(self._queue) + len(self._underway) + len(self._choosing) + len(self._judging)
 
     def _hand_over(self) -> Iterator[Tree]:
@@ -187,7 +186,7 @@ class _Run:
             self._start_rollouts(growing)
 
     def _start_rollouts(self, growing: _Growing) -> None:
-        """As many as may be under way; one that needs nothing ends at once and makes room for another."""
+        """Start as many rollouts as allowed; one that needs nothing ends immediately and makes room for another."""
         tree = growing.tree
         while tree.ended is None and growing.live < self._settings.in_flight:
             rollouts_left = self._settings.rollouts - len(tree.rollouts) - growing.live
@@ -205,7 +204,7 @@ class _Run:
             self._go_on(_Task(growing, walk, self._rollout(walk)), None)
 
     def _rollout(self, walk: Walk) -> Rollout:
-        """Down to a leaf and up again."""
+        """Descend to a leaf and back up its value."""
         tree = walk.tree
         leaf = yield from self._policy.rollout(walk)
         if leaf.outcome is None:
@@ -219,7 +218,7 @@ class _Run:
         return leaf
 
     def _go_on(self, task: _Task, answer: Any) -> None:
-        """Resume a rollout up to its next need; those that waited for it follow."""
+        """Resume a rollout up to its next need, then those that waited for it."""
         try:
             need = task.rollout.send(answer)
         except StopIteration:
@@ -258,7 +257,7 @@ class _Run:
             self._finished.append(growing.tree)
 
     def _generate(self) -> None:
-        """Fill the engine, and take what it has ready."""
+        """Fill the engine, and collect finished requests."""
         while self._queue and len(self._underway) < self._engine.concurrency:
             request = self._queue.popleft()
             self._underway.add(request)
@@ -269,7 +268,7 @@ class _Run:
         for completion in completions:
             request = completion.key  # type: ignore[assignment]  # as submitted
             if request not in self._underway:
-                continue  # of a run that was given up
+                continue  # from an abandoned run
             self._underway.discard(request)
             task = request.task
             task.answers[request.place] = completion
@@ -278,10 +277,10 @@ class _Run:
                 self._resume(task, task.answers)
 
     def _answer_next_tokens(self) -> None:
-        """Log-probabilities for all that wait for some, in one call."""
+        """Get log-probabilities for all waiting rollouts in one call."""
         asking, self._choosing = self._choosing, []
         context = self._engine.context
-        # There must be room for the token that is chosen and for one after it.
+        # There must be room for the chosen token and one after it.
         fit = [context is None or len(need.prefix_ids) + 2 <= context for _, need in asking]
         asked = [need for (_, need), fits in zip(asking, fit, strict=True) if fits]
         answers = iter(
@@ -290,11 +289,11 @@ class _Run:
             else []
         )
         for (task, need), fits in zip(asking, fit, strict=True):
-            full = f"the path has {len(need.prefix_ids)} tokens, and the context holds {context}"
+            full = f"the path has {len(need.prefix_ids)} tokens, but the context holds {context}"
             self._resume(task, next(answers) if fits else full)
 
     def _judge(self) -> None:
-        """Judgements for all that wait for one, in one call."""
+        """Get judgements for all waiting rollouts in one call."""
         judging, self._judging = self._judging, []
         judgements = self._values.judge([leaf for _, leaf in judging])
         for (task, _), judgement in zip(judging, judgements, strict=True):
@@ -305,7 +304,7 @@ class _Run:
         self._start_rollouts(task.growing)
 
     def _reason_to_end(self, growing: _Growing) -> str | None:
-        """Why the tree should get no more rollouts."""
+        """Return the reason why the tree should get no more rollouts; None if it should."""
         tree, settings = growing.tree, self._settings
         if settings.early_stop == "right" and any(tree.nodes[number].right for number in tree.rollouts):
             return "right"
@@ -323,10 +322,10 @@ class _Run:
 
 
 def _write_down(tree: Tree, leaf: Node, judgement: Judgement) -> None:
-    """What a judge says of a path, into its nodes.
+    """Write the judgement of a path into its nodes.
 
     Raises:
-        InputError: for a value that is no number, or process rewards that are not one for each step.
+        InputError: for a value that is not a number, or a number of process rewards unlike the number of steps.
     """
     if not math.isfinite(judgement.value):
         raise InputError(f"question {tree.question.id}: a path was given the value {judgement.value}; give a number")
@@ -345,7 +344,7 @@ def _write_down(tree: Tree, leaf: Node, judgement: Judgement) -> None:
 
 
 def _is_decided(tree: Tree, rollouts: int) -> bool:
-    """Whether the answer that most rollouts gave stays ahead whatever those to come give."""
+    """Return True if the answer of most rollouts stays ahead whatever the remaining ones give."""
     answers = Counter(tree.nodes[number].answer for number in tree.rollouts)
     answers.pop(None, None)
     first, second = [*(count for _, count in answers.most_common(2)), 0, 0][:2]

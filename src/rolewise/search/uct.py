@@ -1,4 +1,4 @@
-"""Which child to go on with: the upper confidence bound for trees (Kocsis and Szepesvári 2006)."""
+"""Selection of a child by the upper confidence bound for trees, UCT (Kocsis and Szepesvári 2006)."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from rolewise.search.tree import Node
 
 
 def uct(value: float, visits: int, parent_visits: int, exploration: float) -> float:
-    """value / visits + c √(ln parent_visits / visits); infinite without visits.
+    """Return value / visits + c √(ln parent_visits / visits); infinity without visits.
 
     Args:
-        value: sum of the values that the visits brought.
-        visits: of the child.
-        parent_visits: of its parent.
+        value: sum of the values of the visits.
+        visits: number of visits of the child.
+        parent_visits: number of visits of its parent.
         exploration: the constant c.
     """
     if visits == 0:
@@ -21,12 +21,12 @@ def uct(value: float, visits: int, parent_visits: int, exploration: float) -> fl
 
 
 def best_child(children: Sequence[Node], visits: Sequence[int], parent_visits: int, exploration: float) -> Node:
-    """The child of the highest bound, of equals the earliest.
+    """Return the child with the highest bound, the earliest among equals.
 
     Args:
-        children: at least one.
-        visits: of each: those that ended and, as a virtual loss, those under way, which have brought no value yet.
-        parent_visits: of their parent, counted in the same way.
+        children: children, at least one.
+        visits: visits of each child: finished ones and, as a virtual loss, running ones, which have no value yet.
+        parent_visits: visits of their parent, counted in the same way.
         exploration: the constant c.
     """
     bounds = [

@@ -1,4 +1,4 @@
-"""Judges of paths by name: what `--value` takes."""
+"""Judges of paths by name, for `--value`."""
 
 from rolewise.core.errors import InputError
 from rolewise.rewards.process_reward import ProcessRewardModel
@@ -11,9 +11,9 @@ _registered: dict[str, ValueFunction] = {}
 
 
 def register_value(name: str, function: ValueFunction) -> None:
-    """Make a value function of your own known by a name.
+    """Register a custom value function under a name.
 
-    A file that does so is named by `--plugin my_value.py`, and the function by `--value short`:
+    Load the file that does so with `--plugin my_value.py`, and select the function with `--value short`:
 
         from rolewise import register_value
 
@@ -23,19 +23,20 @@ def register_value(name: str, function: ValueFunction) -> None:
         register_value("short", short)
 
     Args:
-        name: a second registration replaces the first; `math` is taken.
-        function: from a `Question` and its `Step`s to the path's value, or to the value and the answer, for votes.
+        name: name of the function; a second registration replaces the first; `math` is reserved.
+        function: function that takes a `Question` and its `Step`s, and returns the path's value, or the value and the
+            answer, for votes.
 
     Raises:
-        ValueError: for the name that is taken.
+        ValueError: for the reserved name.
     """
     if name == MATH:
-        raise ValueError(f"the name {name!r} is taken by Rolewise's own; choose another")
+        raise ValueError(f"the name {name!r} is taken by a built-in value; choose another")
     _registered[name] = function
 
 
 def value_names() -> list[str]:
-    """The names that `make_values` knows."""
+    """Return the names that `make_values` accepts."""
     return [MATH, *_registered]
 
 
@@ -47,10 +48,10 @@ def make_values(
     numeric: bool = False,
     blind: bool = False,
 ) -> Values:
-    """The judge called `name`; the other arguments are `MathValues`'s, and for it alone.
+    """Create the judge called `name`; the other arguments are for `MathValues` only.
 
     Raises:
-        InputError: for an unknown name, or a process-reward model for a function that would not ask it.
+        InputError: for an unknown name, or a process-reward model for a function, which would not use it.
     """
     if name == MATH:
         return MathValues(process_reward, wrong_with_answer, numeric=numeric, blind=blind)
@@ -58,5 +59,5 @@ def make_values(
         known = ", ".join(value_names())
         raise InputError(f"value {name!r} is not known; choose from {known}, or name the --plugin that adds it")
     if process_reward is not None:
-        raise InputError(f"value {name!r} is a function and asks no process-reward model; leave that out")
+        raise InputError(f"value {name!r} is a function and uses no process-reward model; remove that option")
     return FunctionValues(_registered[name], name)

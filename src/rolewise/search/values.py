@@ -1,4 +1,4 @@
-"""What the end of a path is worth: the contract between a search and those who judge."""
+"""Values of the ends of paths: the interface between a search and its judges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from rolewise.search.tree import Question, Step
 
 @dataclass(frozen=True)
 class Leaf:
-    """A path that came to its end.
+    """A finished path.
 
     Attributes:
-        question: what was asked.
-        steps: from the first to the last.
-        cut_off: whether the last step was cut off at its limit of tokens.
+        question: question of the path.
+        steps: steps from the first to the last.
+        cut_off: True if the last step was cut off at its limit of tokens.
     """
 
     question: Question
@@ -24,13 +24,13 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a path is worth.
+    """Judgement of a path.
 
     Attributes:
-        value: what backup adds along the path.
-        answer: that it gives, written so that equal answers are equal texts, for votes; None where there is none.
-        right: whether it equals the reference; None where that can't be known.
-        process_rewards: for each step, where a process reward model was asked.
+        value: value that backup adds along the path.
+        answer: answer of the path, written so that equal answers are equal texts, for votes; None if there is none.
+        right: True if it equals the reference; None if unknown.
+        process_rewards: score of each step, if a process reward model was asked.
     """
 
     value: float
@@ -40,21 +40,21 @@ class Judgement:
 
 
 class Values(Protocol):
-    """Who judges. Many leaves come at once, from many trees."""
+    """A judge of leaves, which come many at once, from many trees."""
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of how judgements came about; it may grow."""
+        """Notes for the user on how judgements were made; the list may grow."""
         ...
 
     def judge(self, leaves: Sequence[Leaf]) -> list[Judgement]:
-        """Judgements in order.
+        """Return judgements in order.
 
         Raises:
-            RolewiseError: if there can be none at all; a single path that can't be judged gets a value of 0.
+            RolewiseError: if judging is impossible; a single path that can't be judged gets a value of 0.
         """
         ...
 
     def close(self) -> None:
-        """Give back what is held, processes say."""
+        """Release resources, such as processes."""
         ...

@@ -1,4 +1,4 @@
-"""The verify steps of warm-up data: a model is shown a right and a wrong path and says where the wrong one fails."""
+"""The verify steps of warm-up data: a model reads a right and a wrong path and writes where the wrong one fails."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +12,12 @@ from rolewise.search.warmup_data import Pair
 
 
 class VerdictWriter:
-    """Asks a model about pairs, many at once.
+    """Writer of verdicts on pairs, which asks a model about many pairs at once.
 
     Args:
-        engine: runs the model.
-        tokenizer: of the model.
-        sampling: how it answers; its seed is joined with the pair, so that a verdict does not depend on the others.
+        engine: engine that runs the model.
+        tokenizer: tokenizer of the model.
+        sampling: sampling settings; the seed is combined with the pair, so that verdicts are independent.
         chat_template: a file or a known name; None takes the tokenizer's own.
 
     Raises:
@@ -29,10 +29,10 @@ class VerdictWriter:
         self._prompter = Prompter(tokenizer, chat_template)
 
     def write(self, pairs: Iterable[tuple[str, Pair]]) -> Iterator[tuple[str, str]]:
-        """Verdicts as they come, each with the name that its pair came with; empty where the model could not be asked.
+        """Yield verdicts as they arrive, each with the name of its pair; empty if the model could not be asked.
 
         Raises:
-            EngineError: if the engine can't go on.
+            EngineError: if the engine can't continue.
         """
         waiting = iter(pairs)
         more, underway = True, 0
@@ -66,10 +66,10 @@ class VerdictWriter:
 
 
 def verdict_prompt(prompter: Prompter, pair: Pair) -> str:
-    """What the model is asked, as the chat template writes it.
+    """Return the prompt to the model, as the chat template writes it.
 
     Raises:
-        InputError: where the template refuses it.
+        InputError: if the template refuses it.
     """
     shared = [f"Both begin so:\n\n{_text(pair.shared)}"] if pair.shared else []
     parts = [
@@ -82,7 +82,7 @@ def verdict_prompt(prompter: Prompter, pair: Pair) -> str:
         "checks their own work. Do not mention that there is another attempt, and do not solve the problem.",
     ]
     try:
-        # As `PromptPolicy.prompt`: without a thought before, and without a mere space.
+        # Like `PromptPolicy.prompt`: without a preceding thought or a single space.
         return prompter.answer_start([{"role": "user", "content": "\n\n".join(parts)}]).rstrip(" ")
     except InputError as error:
         raise InputError(f"question {pair.question.id}: {error}") from error

@@ -1,4 +1,4 @@
-"""One answer out of many paths, and how often it is right after more and more rollouts."""
+"""Voting for one answer among many paths, and its accuracy over the number of rollouts."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rolewise.core.errors import InputError
-from rolewise.evaluation.statistics import Interval, wilson
+from rolewise.core.statistics import Interval, wilson
 from rolewise.search.tree import Node, Tree
 
 VoteBy = Literal["majority", "value", "best"]
@@ -15,13 +15,13 @@ VOTES: tuple[VoteBy, ...] = ("majority", "value", "best")
 
 @dataclass(frozen=True)
 class Vote:
-    """What a tree's paths say together.
+    """Result of the vote of a tree's paths.
 
     Attributes:
-        answer: the one that won; None if no path gave one.
-        right: whether it is right; None where that can't be known.
-        votes: rollouts that ended in it.
-        share: of the rollouts, those without an answer included.
+        answer: winning answer; None if no path gave one.
+        right: True if it is right; None if unknown.
+        votes: number of rollouts that ended in it.
+        share: share of the rollouts, including those without an answer.
         value: mean value of the rollouts that ended in it.
         leaf: number of the node that gave it with the highest value.
     """
@@ -35,19 +35,19 @@ class Vote:
 
 
 def vote(tree: Tree, by: VoteBy = "majority", rollouts: int | None = None) -> Vote:
-    """The answer that a tree's rollouts elect.
+    """Return the answer that a tree's rollouts elect.
 
-    Each rollout has one vote, for the answer that its path ended in; the same path visited twice counts twice, as in
-    UCT's own statistics. Of equals the one that was found first wins.
+    Each rollout has one vote, for the answer of its path; a path visited twice counts twice, as in UCT's own
+    statistics. Among equals, the first found wins.
 
     Args:
-        tree: finished or not.
-        by: `majority`: the most votes; `value`: the greatest sum of the rollouts' values; `best`: the single path of
-            the highest value, and of process rewards on its last step where values are equal.
-        rollouts: only the first so many; None for all.
+        tree: a tree, finished or not.
+        by: `majority`: the most votes; `value`: the greatest sum of the rollouts' values; `best`: the single path with
+            the highest value, then the highest process reward on its last step.
+        rollouts: number of first rollouts to use; None for all.
 
     Raises:
-        InputError: for an unknown way.
+        InputError: for an unknown way of voting.
     """
     if by not in VOTES:
         raise InputError(f"vote by {by!r} is not known; choose one of {', '.join(VOTES)}")
@@ -59,7 +59,7 @@ def vote(tree: Tree, by: VoteBy = "majority", rollouts: int | None = None) -> Vo
             leaves.setdefault(leaf.answer, []).append(leaf)
     if not leaves:
         return Vote(None, False if tree.question.reference is not None else None, 0, 0.0, 0.0, None)
-    # `max` takes the first of equals, and answers stand in the order in which they were found.
+    # `max` takes the first of equals, and answers are in the order in which they were found.
     answer = max(leaves, key=lambda one: _weight(leaves[one], by))
     found = leaves[answer]
     best = max(found, key=_rank)
@@ -69,11 +69,11 @@ def vote(tree: Tree, by: VoteBy = "majority", rollouts: int | None = None) -> Vo
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracy after so many rollouts.
+    """Accuracy after a number of rollouts.
 
     Attributes:
-        rollouts: for each question; one that ended before counts with all that it has.
-        accuracy: share of questions whose elected answer is right, by way of voting.
+        rollouts: rollouts per question; a tree that ended earlier counts with all its rollouts.
+        accuracy: share of questions whose elected answer is right, for each way of voting.
         found: share of questions with a right answer on any path.
     """
 
@@ -83,9 +83,9 @@ class CurvePoint:
 
 
 def accuracy_curve(trees: Sequence[Tree], votes: Sequence[VoteBy] = VOTES) -> list[CurvePoint]:
-    """Accuracy over rollouts, from one search: its first rollouts are those of a shorter one.
+    """Return accuracy over rollouts, from one search: its first rollouts equal those of a shorter search.
 
-    Questions without a reference are left out; intervals (Wilson, 95 %) are over questions. Values that know the
+    Questions without a reference are skipped; intervals (Wilson, 95 %) are over questions. Values that use the
     reference would make `value` and `best` an oracle: the trees must come from a search that did not see it.
     """
     known = [tree for tree in trees if tree.question.reference is not None]

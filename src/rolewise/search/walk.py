@@ -1,7 +1,7 @@
-"""One rollout's way through a tree, and what it asks for on the way.
+"""One rollout's way through a tree, and its requests on the way.
 
-A rollout is a generator. It yields what it needs and is resumed with the answer, so that whoever drives many of them
-asks an engine for all at once.
+A rollout is a generator. It yields what it needs and is resumed with the answer, so that a driver of many rollouts can
+send the requests of all to an engine at once.
 """
 
 import hashlib
@@ -21,14 +21,15 @@ from rolewise.search.values import Leaf
 
 @dataclass(frozen=True)
 class Generate:
-    """Prompts to go on from, as token ids, each with its sampling. The answer: their completions, in order."""
+    """Request to continue prompts (token ids), each with its sampling. The answer: their completions, in order."""
 
     requests: Sequence[tuple[list[int], Sampling]]
 
 
 @dataclass(frozen=True)
 class NextTokens:
-    """How likely some next tokens are. The answer: their log-probabilities (nats), or the reason why there are none."""
+    """Request for the likelihood of given next tokens. The answer: their log-probabilities (nats), or the reason why
+    there are none."""
 
     prefix_ids: list[int]
     allowed: list[int]
@@ -36,28 +37,28 @@ class NextTokens:
 
 @dataclass(frozen=True)
 class Judge:
-    """What a path is worth. The answer: its judgement."""
+    """Request for the value of a path. The answer: its judgement."""
 
     leaf: Leaf
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Another rollout of this tree is at work here. The answer, None, comes once one of them has gone on."""
+    """Request to wait for another rollout working at this node. The answer, None, comes when one has moved on."""
 
 
 Need = Generate | NextTokens | Judge | Wait
 Rollout = Generator[Need, Any, Node]
-"""Ends with the leaf that it came to."""
+"""Generator that returns the leaf that it reached."""
 
 
 @dataclass
 class Crowd:
-    """The rollouts under way in a tree.
+    """The running rollouts of a tree.
 
     Attributes:
-        passing: for each node's number, how many of them have gone through it and not ended.
-        claimed: what one of them is making, so that no other makes it too.
+        passing: number of running rollouts that have passed each node, by the node's number.
+        claimed: items that one of them is creating, so that no other creates them too.
     """
 
     passing: Counter[int] = field(default_factory=Counter)
@@ -65,18 +66,18 @@ class Crowd:
 
 
 class Walk:
-    """A rollout's place in its tree.
+    """A rollout's position in its tree.
 
     Args:
-        tree: where it goes.
-        number: of the rollout in its tree, from 0.
-        settings: of the search.
-        crowd: the tree's rollouts under way, this one among them until `leave`.
-        logprobs: whether the engine can tell log-probabilities of what it generates.
+        tree: tree of the rollout.
+        number: number of the rollout in its tree, from 0.
+        settings: settings of the search.
+        crowd: running rollouts of the tree, including this one until `leave`.
+        logprobs: True if the engine returns log-probabilities of generated tokens.
 
     Attributes:
-        node: where it stands; at first the root.
-        refusals: what the engine said of requests that it could not answer.
+        node: current node; at first the root.
+        refusals: the engine's reasons for requests that it could not answer.
     """
 
     def __init__(self, tree: Tree, number: int, settings: SearchSettings, crowd: Crowd, *, logprobs: bool) -> None:
@@ -91,11 +92,11 @@ class Walk:
 
     @property
     def claimed(self) -> set[Hashable]:
-        """What some rollout of the tree is making."""
+        """Items that some rollout of the tree is creating."""
         return self.crowd.claimed
 
     def enter(self, node: Node) -> None:
-        """Step on to a node."""
+        """Move to a node."""
         self.node = node
         self._gone.append(node.number)
         self.crowd.passing[node.number] += 1
@@ -106,20 +107,20 @@ class Walk:
         self._gone = []
 
     def visits(self, node: Node) -> int:
-        """Of a node, with those of other rollouts under way."""
+        """Return the visits of a node, including those of other running rollouts."""
         return node.visits + self.crowd.passing[node.number] - self._gone.count(node.number)
 
     def best(self, children: Sequence[Node]) -> Node:
-        """The child of the node where it stands that UCT takes."""
+        """Return the child of the current node that UCT selects."""
         visits = [self.visits(child) for child in children]
         return best_child(children, visits, self.visits(self.node), self.settings.exploration)
 
     def uniform(self) -> float:
-        """The random number in [0, 1) that decides at the node where it stands."""
+        """Return the random number in [0, 1) that decides at the current node."""
         return random.Random(self._seed("choice")).random()
 
     def sampling(self, stop_token_ids: Sequence[int], n: int = 1) -> Sampling:
-        """For steps from the node where it stands."""
+        """Return the sampling settings for steps from the current node."""
         settings = self.settings
         return Sampling(
             max_new_tokens=settings.step_tokens,
@@ -133,6 +134,6 @@ class Walk:
         )
 
     def _seed(self, purpose: str) -> int:
-        """From the search's seed, the question, the rollout and the node, and nothing else: below 2^63."""
+        """Return a seed below 2^63 that depends only on the search's seed, the question, the rollout and the node."""
         key = json.dumps([self.settings.seed, self.tree.question.id, self.number, self.node.number, purpose])
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1

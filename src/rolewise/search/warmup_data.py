@@ -1,8 +1,8 @@
-"""Warm-up data for functional tokens: paths of search trees, merged so that mistakes are found and mended (RFTT).
+"""Warm-up data for functional tokens: paths of search trees, merged so that mistakes are found and fixed (RFTT).
 
-Of a tree with right and wrong paths the best right and the worst wrong one are joined: the steps that they share, the
-wrong branch, a *verify* step that says where it fails, and the right branch, whose first step becomes *refine*
-(arXiv 2502.13389, section on warm-up data). Right paths alone are samples, too.
+In a tree with right and wrong paths, the best right and the worst wrong one are joined: the shared steps, the wrong
+branch, a *verify* step that says where it fails, and the right branch, whose first step becomes *refine* (arXiv
+2502.13389, section on warm-up data). Right paths alone are samples, too.
 """
 
 import math
@@ -21,18 +21,18 @@ from rolewise.search.tree import Node, Question, Step, Tree
 
 VERIFY, REFINE, OUTPUT = "verify", "refine", "output"
 ALIKE = 0.9
-"""Samples of one question that share so large a part of their word triples are one."""
+"""Share of common word triples from which two samples of one question count as duplicates."""
 
 Kind = Literal["merged", "plain"]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A right path and a wrong one, from which a merged sample is made.
+    """A right path and a wrong one, the sources of a merged sample.
 
     Attributes:
-        question: of both.
-        shared: steps that they begin with.
+        question: question of both.
+        shared: common first steps.
         wrong: steps of the wrong path after these.
         right: steps of the right path after these.
         nodes: numbers of the two leaves, the wrong one first.
@@ -47,13 +47,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class WarmupSample:
-    """A train of thought to be learned.
+    """A train of thought to learn.
 
     Attributes:
-        question: what it answers.
-        steps: each behaviour with its text.
+        question: question that it answers.
+        steps: steps, each a behaviour with its text.
         kind: `merged` or `plain`.
-        nodes: numbers of the tree's leaves that it comes from.
+        nodes: numbers of the source leaves in the tree.
     """
 
     question: Question
@@ -62,7 +62,7 @@ class WarmupSample:
     nodes: tuple[int, ...]
 
     def content(self, behaviours: BehaviourSet) -> str:
-        """The assistant's turn: each step between its functional tokens."""
+        """Return the assistant's turn: each step between its functional tokens."""
         return "".join(
             f"{behaviours[step.behaviour].opening}{step.text}{behaviours[step.behaviour].closing}"
             for step in self.steps
@@ -71,13 +71,13 @@ class WarmupSample:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmupSettings:
-    """What is made of the trees.
+    """Settings of the samples made from trees.
 
     Attributes:
-        merged: merged samples of a question at most.
-        plain: right paths alone, of a question at most.
-        limit: samples at most; chosen so that rare behaviours are kept. None for all.
-        seed: of that choice.
+        merged: maximum number of merged samples per question.
+        plain: maximum number of samples from right paths alone per question.
+        limit: maximum number of samples, chosen so that rare behaviours are kept. None for all.
+        seed: seed of that choice.
     """
 
     merged: int = 1
@@ -94,7 +94,7 @@ class WarmupSettings:
 
 @dataclass
 class WarmupCounts:
-    """How samples came about, and what was dropped and why; `steps` and `cut_off` are of the paths that were taken."""
+    """Counts of samples by origin and of dropped ones by reason; `steps` and `cut_off` count over the chosen paths."""
 
     trees: int = 0
     with_right: int = 0
@@ -106,14 +106,14 @@ class WarmupCounts:
 
 
 class WarmupPaths:
-    """Chooses paths of trees, and makes samples of them.
+    """Builder that chooses paths of trees and makes samples of them.
 
     Args:
-        behaviours: those of the trees, and those that the model is to learn.
-        settings: how many of what.
+        behaviours: behaviours of the trees, and those that the model is to learn.
+        settings: numbers of samples.
 
     Attributes:
-        counts: of all trees looked at so far.
+        counts: counts over all trees so far.
     """
 
     def __init__(self, behaviours: BehaviourSet, settings: WarmupSettings) -> None:
@@ -123,20 +123,20 @@ class WarmupPaths:
         self.counts = WarmupCounts()
 
     def look_at(self, tree: Tree) -> tuple[list[Pair], list[WarmupSample]]:
-        """The pairs of a tree that are to be merged, and its samples of right paths.
+        """Return the pairs of a tree to merge, and its samples of right paths.
 
-        Right paths are ranked by their mean process reward, where every step of every path has one, else by the mean
-        value of their nodes, then by mean log-probability; wrong ones, of which only those with an answer count, the
-        other way round. The best right path is paired with the worst wrong one, the second with the second, and so on.
+        Right paths are ranked by their mean process reward if every step of every path has one, else by the mean value
+        of their nodes, then by mean log-probability; wrong paths with an answer (others don't count) are ranked in
+        reverse. The best right path is paired with the worst wrong one, the second with the second, and so on.
 
         Raises:
-            InputError: for a tree with behaviours that are not among ours.
+            InputError: for a tree with unknown behaviours.
         """
         unknown = {str(node.behaviour) for node in tree.nodes[1:]} - {behaviour.name for behaviour in self._behaviours}
         if unknown:
             raise InputError(
-                f"tree {tree.question.id}: has steps that are no behaviours here ({', '.join(sorted(unknown))}); "
-                "give the behaviours that it was searched with"
+                f"tree {tree.question.id}: has steps with unknown behaviours ({', '.join(sorted(unknown))}); "
+                "give the behaviours of its search"
             )
         self.counts.trees += 1
         leaves = [leaf for leaf in tree.leaves() if leaf.parent is not None]
@@ -171,11 +171,11 @@ class WarmupPaths:
         return pairs, samples
 
     def merge(self, pair: Pair, verdict: str) -> WarmupSample | None:
-        """The merged sample of a pair; None, and counted, where the behaviours allow none.
+        """Return the merged sample of a pair; if the behaviours allow none, count it and return None.
 
         Args:
-            pair: of `look_at`.
-            verdict: the text of the verify step, which says where the wrong branch fails.
+            pair: a pair from `look_at`.
+            verdict: text of the verify step, which says where the wrong branch fails.
         """
         if not self._clean(verdict):
             self._drop("the model says nothing on where the wrong path fails")
@@ -190,7 +190,7 @@ class WarmupPaths:
         return None if steps is None else WarmupSample(pair.question, steps, "merged", pair.nodes)
 
     def _mended(self, right: Sequence[Step]) -> list[Step]:
-        """The right branch after a verify step: its first step refines, where the graph lets it go on from there."""
+        """Return the right branch after a verify step: its first step becomes refine if the graph allows it."""
         first, *rest = right
         following = rest[0].behaviour if rest else OUTPUT
         can_refine = (
@@ -202,8 +202,8 @@ class WarmupPaths:
         return [Step(REFINE, first.text), *rest] if can_refine else [first, *rest]
 
     def _finished(self, question: Question, steps: Sequence[Step], right: Sequence[Step]) -> tuple[Step, ...] | None:
-        """The steps with the answer of the right path among them in an output step, where the set has one; None, and
-        counted, if that is no legal path or a step is empty."""
+        """Return the steps with the right path's answer in an output step, if the set has one; if the path is illegal
+        or a step is empty, count it and return None."""
         cleaned = [Step(step.behaviour, self._clean(step.text)) for step in steps]
         if OUTPUT in self._behaviours and cleaned[-1].behaviour != OUTPUT:
             said = final_answer("\n".join(self._clean(step.text) for step in right)) or question.reference
@@ -223,8 +223,8 @@ class WarmupPaths:
         return tuple(cleaned)
 
     def _clean(self, text: str) -> str:
-        """A step's text without what would be read as a functional token."""
-        while self._tokens.search(text):  # what is left of one may make another
+        """Return a step's text without anything that would be read as a functional token."""
+        while self._tokens.search(text):  # the remainder of one may form another
             text = self._tokens.sub("", text)
         return text.strip()
 
@@ -234,16 +234,16 @@ class WarmupPaths:
 
 
 def choose(samples: Iterable[WarmupSample], settings: WarmupSettings, counts: WarmupCounts) -> list[WarmupSample]:
-    """Samples without those that say the same, at most `settings.limit`, in the order in which they came.
+    """Return samples without duplicates, at most `settings.limit`, in their original order.
 
-    Where there are too many, those are kept in turn that have the behaviour which the chosen ones have least often.
+    If there are too many, choose in turn a sample with the behaviour that is rarest among those chosen so far.
     """
     kept = _different(samples, counts)
     if settings.limit is None or len(kept) <= settings.limit:
         return kept
     order = [int(place) for place in np.random.default_rng(settings.seed).permutation(len(kept))]
     having: dict[str, list[int]] = defaultdict(list)
-    for place in order[::-1]:  # taken from the end
+    for place in order[::-1]:  # popped from the end
         for name in {step.behaviour for step in kept[place].steps}:
             having[name].append(place)
     chosen: set[int] = set()
@@ -276,7 +276,7 @@ def _different(samples: Iterable[WarmupSample], counts: WarmupCounts) -> list[Wa
 
 
 def _triples(sample: WarmupSample) -> set[tuple[str, ...]]:
-    """Three words in a row, each step's behaviour among them."""
+    """Return all runs of three words, including each step's behaviour."""
     words = [word for step in sample.steps for word in (f"<{step.behaviour}>", *step.text.lower().split())]
     return {tuple(words[place : place + 3]) for place in range(max(1, len(words) - 2))}
 

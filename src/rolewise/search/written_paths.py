@@ -1,4 +1,4 @@
-"""What a policy wrote in one go, cut into steps at its functional tokens, judged, and made into paths."""
+"""Paths from texts that a policy wrote in one go, split into steps at functional tokens and judged."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from rolewise.search.values import Judgement, Leaf, Values
 from rolewise.training.rollout_paths import RolledPath
 
 WHOLE = "direct_answer"
-"""Behaviour of what was written without functional tokens: one step that is the whole answer."""
+"""Behaviour of an answer without functional tokens: one step that is the whole answer."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """An answer to a question, as it was sampled.
+    """A sampled answer to a question.
 
     Attributes:
-        question: what was asked.
-        prompt_ids: what the policy was given.
-        ids: what it wrote, with the token that ended it.
-        cut_off: whether it was cut off at its limit of tokens.
+        question: the question.
+        prompt_ids: token ids of the prompt.
+        ids: generated token ids, with the token that ended the answer.
+        cut_off: True if the answer was cut off at its limit of tokens.
     """
 
     question: Question
@@ -31,7 +31,7 @@ class Written:
 
 @dataclass(frozen=True)
 class _Span:
-    """A step: ids from `start` on, its last token at `end`; its reward stands there."""
+    """A step: ids from `start` on, with the last token, which carries the reward, at `end`."""
 
     behaviour: str
     start: int
@@ -41,21 +41,21 @@ class _Span:
 def judged_paths(
     written: Sequence[Written], values: Values, tokenizer: Any, functional: Mapping[str, tuple[int, int]]
 ) -> list[RolledPath]:
-    """Paths of answers, all judged at once.
+    """Return the paths of answers, all judged at once.
 
-    A step goes from an opening token up to the next one; what stands before the first belongs to the first step. An
-    answer without functional tokens is one step. Where steps were judged too, each one's reward stands at its closing
-    token (its last one, where it was not closed), but for the last step's, which is part of the path's own value and
-    stands at the last token.
+    A step extends from an opening token to the next one; text before the first belongs to the first step. An answer
+    without functional tokens is one step. If steps are judged too, each step's reward is placed at its closing token
+    (its last token if it was not closed), except the last step's, which is part of the path's own value at the last
+    token.
 
     Args:
-        written: the answers.
-        values: who judges.
-        tokenizer: the policy's.
-        functional: opening and closing token of each behaviour, by its name; empty for a policy that has none.
+        written: answers.
+        values: judge of the answers.
+        tokenizer: tokenizer of the policy.
+        functional: opening and closing token of each behaviour, by name; empty for a policy without functional tokens.
 
     Raises:
-        RolewiseError: if there can be no judgements.
+        RolewiseError: if judging is impossible.
     """
     spans = [_spans(answer.ids, functional) for answer in written]
     hidden = {*tokenizer.all_special_ids, *(token for pair in functional.values() for token in pair)}
@@ -71,12 +71,12 @@ def judged_paths(
 
 
 def token_rewards(length: int, step_ends: Sequence[int], judgement: Judgement) -> list[float]:
-    """What each token of a path earns: the path's value at the end, and a step's reward at the step's end.
+    """Return the reward of each token of a path: the path's value at the end, and a step's reward at the step's end.
 
     Args:
-        length: tokens of the path.
-        step_ends: place of each step's last token.
-        judgement: of the path.
+        length: number of tokens in the path.
+        step_ends: position of each step's last token.
+        judgement: judgement of the path.
     """
     rewards = [0.0] * length
     if judgement.process_rewards is not None:

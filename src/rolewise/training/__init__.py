@@ -1,1 +1,1 @@
-"""TRL trainers with a weighting, and the losses per token that they and the labellers read."""
+"""TRL trainers with a weighting, and the losses per token that the trainers and the labellers read."""

@@ -1,4 +1,4 @@
-"""Checkpoints of an interrupted run: which can be trusted, and a training that ends from any of them alike."""
+"""Checkpoints of an interrupted run: finding a complete one, and resuming so that the result is always the same."""
 
 import re
 import zipfile
@@ -12,14 +12,14 @@ from rolewise.core.limits import parse_json
 
 
 def last_checkpoint(directory: Path, processes: int = 1) -> str | None:
-    """The newest complete checkpoint in a trainer's output directory, or None.
+    """Return the newest complete checkpoint in a trainer's output directory, or None.
 
-    The trainer's main process writes `trainer_state.json` last, so a checkpoint that was cut short lacks it or holds
-    half of it; each process writes the state of its random numbers, without which the run would go on otherwise.
+    The trainer's main process writes `trainer_state.json` last, so an interrupted checkpoint lacks it or holds part of
+    it; each process writes the state of its random numbers, without which the resumed run would differ.
 
     Args:
         directory: the trainer's output directory.
-        processes: how many train together.
+        processes: number of processes that train together.
     """
     complete = []
     for path in directory.glob("checkpoint-*"):
@@ -30,12 +30,12 @@ def last_checkpoint(directory: Path, processes: int = 1) -> str | None:
 
 
 def train_to_end(trainer: Trainer, checkpoint: str | None) -> None:
-    """Train from a checkpoint or from the start; the result is the same, and a finished training takes no step more.
+    """Train from a checkpoint or from the start; the result is the same, and a finished training takes no more steps.
 
     Args:
-        trainer: any of Transformers' or TRL's. If it has a method `is_between_rollouts`, a checkpoint waits until it is
-            true, since a rollout's samples are not kept.
-        checkpoint: of `last_checkpoint`.
+        trainer: any trainer of Transformers or TRL. If it has a method `is_between_rollouts`, a checkpoint waits until
+            that returns True, since a rollout's samples are not kept.
+        checkpoint: result of `last_checkpoint`.
     """
     trainer.add_callback(_WholeCheckpoints(getattr(trainer, "is_between_rollouts", lambda: True)))
     if checkpoint is not None and _is_finished(_state_of(Path(checkpoint)) or {}):
@@ -44,10 +44,11 @@ def train_to_end(trainer: Trainer, checkpoint: str | None) -> None:
 
 
 class _WholeCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Puts a checkpoint off until nothing is under way that it would not hold.
+    """Postpones a checkpoint until it can hold everything in progress.
 
-    That is a window of steps whose mean loss is to be logged (it is logged then), the evaluation and log at an epoch's
-    end (which come after the step's checkpoint, so a run resumed from it would lack them), and a rollout.
+    Work that a checkpoint would not hold: a window of steps for one logged mean loss (logged early instead), the
+    evaluation and log at an epoch's end (they follow the step's checkpoint, so a run resumed from it would lack them),
+    and a rollout.
     """
 
     def __init__(self, is_between_rollouts: Callable[[], bool]) -> None:
@@ -75,8 +76,8 @@ class _WholeCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers 
 
 
 def _without_steps(trainer: Trainer) -> None:
-    """Let the trainer load its checkpoint and finish: Transformers' loop looks only after a step whether it was one too
-    many, so it is given no epoch to go through."""
+    """Let the trainer load its checkpoint and finish without a step: Transformers' loop only checks after a step if it
+    was one too many, so it gets no epoch to run."""
     planned = trainer.set_initial_training_values
 
     def values(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
@@ -87,7 +88,7 @@ def _without_steps(trainer: Trainer) -> None:
 
 
 def _state_of(checkpoint: Path) -> dict[str, Any] | None:
-    """The trainer's state in a checkpoint; None if it is not there or half."""
+    """Return the trainer's state in a checkpoint; None if it is missing or incomplete."""
     try:
         state = parse_json((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -101,5 +102,5 @@ def _is_finished(state: dict[str, Any]) -> bool:
 
 def _has_random_states(checkpoint: Path, processes: int) -> bool:
     states = list(checkpoint.glob("rng_state*.pth"))
-    # torch saves zip files, whose list of contents comes last.
+    # torch saves zip files, and the list of contents comes last in them.
     return len(states) == processes and all(zipfile.is_zipfile(path) for path in states)

@@ -1,4 +1,4 @@
-"""Functional tokens in tokenizer and model: each a special token of one id, with embeddings to start from.
+"""Functional tokens in tokenizer and model: each a special token with one id and initial embeddings.
 
 Shapes: N tokens of a phrase, D hidden size.
 """
@@ -16,7 +16,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json, read_text
 
 NUDGE = 0.05
-"""How far a row that would equal another's is moved, in standard deviations of the words' entries."""
+"""Offset of a row that would equal another token's, in standard deviations of the words' entries."""
 
 
 def add_functional_tokens(
@@ -24,15 +24,15 @@ def add_functional_tokens(
 ) -> list[int]:
     """Add the functional tokens to a model and its tokenizer, both changed in place.
 
-    The rows of a new token, of the input and of the output embeddings, start from the mean of the rows of its
-    description's tokens; a closing token's from those of "end of" and the description. Rows that a padded vocabulary
-    has to spare are used first, and none is ever taken away. Tokens that the tokenizer has already are used with the
-    rows that they have. Nothing is drawn at random, so the same model and tokenizer get the same ids and rows again.
+    The rows of a new token, in the input and the output embeddings, start from the mean of the rows of its
+    description's tokens; those of a closing token from "end of" and the description. Spare rows of a padded vocabulary
+    are used first, and no row is ever removed. Tokens that the tokenizer already has keep their rows. Nothing is drawn
+    at random, so the same model and tokenizer get the same ids and rows again.
 
     Args:
-        model: whole, not wrapped by PEFT yet.
-        tokenizer: the model's own, as it was loaded with it.
-        behaviours: whose tokens.
+        model: a whole model, not yet wrapped by PEFT.
+        tokenizer: the tokenizer loaded with the model.
+        behaviours: the behaviours to add tokens for.
 
     Returns:
         The ids in the order of `behaviours.tokens`.
@@ -49,20 +49,20 @@ def add_functional_tokens(
         if token in new or token_id >= rows:
             words = tokenizer(phrase, add_special_tokens=False)["input_ids"]
             if not words:
-                raise InputError(f"{token}: the behaviour's description is empty; its embeddings start from the words")
+                raise InputError(f"{token}: the behaviour's description is empty; the embeddings start from its words")
             _start_from(model, token_id, words, others=[other for other in ids if other != token_id])
     return ids
 
 
 def add_to_tokenizer(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet = RFTT) -> list[str]:
-    """Add the functional tokens to a tokenizer alone, in place, as `add_functional_tokens` does.
+    """Add the functional tokens to a tokenizer only, in place, as `add_functional_tokens` does.
 
     Returns:
         The tokens that it did not have; the others are used as they are.
 
     Raises:
-        InputError: for a slow tokenizer, or one in whose vocabulary such a token is an ordinary word: text in which it
-            occurs would turn into a functional token, and its row means something already.
+        InputError: for a slow tokenizer, or one with such a token as an ordinary word in its vocabulary: ordinary text
+            with that word would turn into a functional token, and its row already has a meaning.
     """
     if not tokenizer.is_fast:
         raise InputError(
@@ -85,18 +85,18 @@ def add_to_tokenizer(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSe
 def functional_token_ids(
     tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet = RFTT
 ) -> dict[str, tuple[int, int]]:
-    """The ids of each behaviour's opening and closing token, by its name.
+    """Return the ids of each behaviour's opening and closing token, by its name.
 
     Raises:
-        InputError: if one is not a single token of this tokenizer, wherever it stands.
+        InputError: if one is not always a single token of this tokenizer.
     """
     id_of = {str(token): token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
     for token in behaviours.tokens:
         cut = tokenizer(token, add_special_tokens=False)["input_ids"]
         if cut != [id_of.get(token)]:
             raise InputError(
-                f"the tokenizer has no functional token {token} (it cuts it into {len(cut)} pieces); use a model that "
-                "was warmed up with these behaviours (rolewise warmup)"
+                f"the tokenizer has no functional token {token} (it splits it into {len(cut)} pieces); use a model "
+                "that was warmed up with these behaviours (rolewise warmup)"
             )
     return {behaviour.name: (id_of[behaviour.opening], id_of[behaviour.closing]) for behaviour in behaviours}
 
@@ -107,27 +107,27 @@ def prepare_functional(
     behaviours: BehaviourSet = RFTT,
     peft_config: PeftConfig | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, PeftConfig | None]:
-    """Make model, tokenizer and adapter ready to be tuned with functional tokens.
+    """Prepare model, tokenizer and adapter for tuning with functional tokens.
 
-    What comes back goes into a trainer (`WeightedSFTTrainer(model, processing_class=tokenizer,
-    peft_config=peft_config)`): without an adapter all weights are tuned, with one the adapter and, of the embeddings,
-    input and output, tied or not, the functional tokens' rows; every other row stays as it is, bit for bit. Merging
-    the adapter (`training.models.write_merged`) writes these rows into the model.
+    Pass the result to a trainer (`WeightedSFTTrainer(model, processing_class=tokenizer, peft_config=peft_config)`).
+    Without an adapter all weights are tuned. With one, tuning changes the adapter and the functional tokens' rows of
+    the input and output embeddings, tied or not; every other row stays as it is, bit for bit. Merging the adapter
+    (`training.models.write_merged`) writes these rows into the model.
 
     To load such an adapter again, make room in its base first (`make_room`); the trained rows are in the adapter.
 
     Args:
         model: as for `add_functional_tokens`; changed in place.
-        tokenizer: likewise. Data must be rendered with it after this, or with one that `add_to_tokenizer` changed: both
-            have the same ids.
-        behaviours: whose tokens.
-        peft_config: of an adapter such as LoRA; stays as it is. None for full tuning.
+        tokenizer: as for `add_functional_tokens`; changed in place. Render data with it afterward, or with one that
+            `add_to_tokenizer` changed: both have the same ids.
+        behaviours: the behaviours to add tokens for.
+        peft_config: config of an adapter such as LoRA; not modified. None for full tuning.
 
     Returns:
-        The model and tokenizer that were given, and the adapter's config with the rows to be trained.
+        The given model and tokenizer, and the adapter's config with the rows to train.
 
     Raises:
-        InputError: as `add_functional_tokens`, and for an adapter or a model whose single rows can't be trained.
+        InputError: as `add_functional_tokens`, and for an adapter or a model without support for training single rows.
     """
     ids = add_functional_tokens(model, tokenizer, behaviours)
     if peft_config is None:
@@ -141,7 +141,7 @@ def prepare_functional(
     if not _tied(model):
         heads.append(model.get_output_embeddings())
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        # PEFT's layer for single rows leaves the bias of a linear layer out.
+        # PEFT's layer for single rows ignores the bias of a linear layer.
         raise InputError("this model's LM head has a bias, which an adapter for single rows would lose; use --no-lora")
     peft_config = copy.copy(peft_config)
     peft_config.trainable_token_indices = {_name_of(model, head): list(ids) for head in heads}
@@ -149,8 +149,9 @@ def prepare_functional(
 
 
 def make_room(model: PreTrainedModel, adapter: str | Path) -> None:
-    """Give an adapter's base the rows of the functional tokens that were trained with it; what they hold is the
-    adapter's to say. Other adapters change nothing.
+    """Add rows to an adapter's base for the functional tokens that were trained with the adapter.
+
+    The adapter provides the rows' content. Other adapters change nothing.
 
     Args:
         model: the base, changed in place.
@@ -163,14 +164,14 @@ def make_room(model: PreTrainedModel, adapter: str | Path) -> None:
 
 
 def make_rows(model: PreTrainedModel, count: int) -> None:
-    """Make both embeddings have at least so many rows; they are never shortened."""
+    """Extend both embeddings to at least `count` rows; they are never shortened."""
     if _rows(model) < count:
-        # Rows that no token has yet mean nothing, so no time goes into their distribution.
+        # Rows without a token have no meaning yet, so their distribution is not worth computing.
         model.resize_token_embeddings(count, mean_resizing=False)
 
 
 def _embeddings(model: PreTrainedModel) -> list[nn.Module]:
-    """The input and the output embeddings."""
+    """Return the input and the output embeddings."""
     return [model.get_input_embeddings(), model.get_output_embeddings()]
 
 
@@ -188,10 +189,10 @@ def _name_of(model: PreTrainedModel, layer: nn.Module) -> str:
 
 
 def _start_from(model: PreTrainedModel, token_id: int, words_N: list[int], others: list[int]) -> None:
-    """Set a token's rows, and the head's bias where it has one, to the mean of the words'.
+    """Set a token's rows, and the head's bias if it has one, to the mean over the words.
 
-    Where that is another functional token's row to the bit (the same words in another order, or a vocabulary that has
-    none of them), it is moved a little, or the two would start as one.
+    If that equals another functional token's row bit for bit (the same words in another order, or a vocabulary without
+    any of them), the row is moved a little; otherwise the two tokens would start identical.
     """
     layers = _embeddings(model)[: 1 if _tied(model) else 2]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""A few answers of a model, for people to read."""
+"""A few answers from a model, for people to read."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,7 +11,7 @@ from rolewise.engines.stopping import end_token_ids
 from rolewise.engines.transformers_engine import TransformersEngine
 
 ROWS_LOOKED_AT = 64
-"""Rows whose turns are looked at for the tokens that end them."""
+"""Number of rows to search for the tokens that end turns."""
 
 
 def generate_texts(
@@ -20,13 +20,13 @@ def generate_texts(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
 ) -> list[str]:
-    """Greedy continuations of prompts given as token ids, special tokens included in the text.
+    """Return greedy continuations of prompts given as token ids, with special tokens in the text.
 
-    They end where the model's own generation settings or the tokenizer say: chat models often end a turn (Gemma's
-    `<end_of_turn>`) with another token than a text.
+    They end at the end tokens of the model's own generation settings or the tokenizer: chat models often end a turn
+    (Gemma's `<end_of_turn>`) with a different token from a text.
     """
     ends = end_token_ids(model.generation_config, tokenizer)
-    # Asked once, and beside a training memory is short.
+    # Each prompt is used once, and memory is scarce during training.
     engine = TransformersEngine(model, tokenizer, batch_size=max(len(prompts), 1), prefix_mib=0)
     for number, prompt in enumerate(prompts):
         engine.submit(number, prompt, Sampling(max_new_tokens=max_new_tokens))
@@ -45,8 +45,8 @@ def generate_texts(
 def stop_at_turn_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> None:
     """Add the tokens that end the turns of labelled rows to the model's own generation settings.
 
-    Chat templates often end a turn with another token than the one that the model's files name; whoever loads the
-    tuned model would otherwise see it run on.
+    Chat templates often end a turn with a different token from the one in the model's files; the tuned model would
+    otherwise not stop after a turn.
     """
     special = set(tokenizer.all_special_ids)
     last = [

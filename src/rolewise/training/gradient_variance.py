@@ -1,8 +1,8 @@
-"""How much the policy gradient varies from sample to sample, estimated on one layer.
+"""Variance of the policy gradient between samples, estimated on one layer.
 
 Shapes: B samples, T tokens, D inputs and E outputs of the layer.
 
-Of a linear layer y = W x, sample i's gradient is G_i = Σ_t δ_it x_itᵀ, where δ = ∂loss/∂y. Its squared norm needs no
+For a linear layer y = W x, sample i's gradient is G_i = Σ_t δ_it x_itᵀ, where δ = ∂loss/∂y. Its squared norm needs no
 G_i: ‖G_i‖² = Σ_tt' (x_it · x_it')(δ_it · δ_it'). With n samples in an optimizer step and g_i = n G_i, so that the
 step's gradient is the mean ḡ of the g_i, the unbiased estimate of the variance of one sample's gradient, summed over
 the layer's weights, is
@@ -10,11 +10,11 @@ the layer's weights, is
     (Σ_i ‖g_i‖² − n ‖ḡ‖²) / (n − 1).
 
 The layer is the output projection of the last attention: its outputs reach the loss through one MLP and the head only,
-so δ is zero but where tokens are predicted, and it is there, with inputs of shape (B, T, D), in every decoder. With
-LoRA it is the frozen weight beneath the adapter: the gradient that it would get.
+so δ is zero except where tokens are predicted, and every decoder has this layer, with inputs of shape (B, T, D). With
+LoRA the estimate uses the frozen weight beneath the adapter and the gradient that this weight would get.
 
 Left out on purpose: gradients of all weights per sample, which cost a backward pass each. The samples of a group are
-not independent, since their advantages sum to zero, so compare runs with as many rollouts a prompt.
+not independent, since their advantages sum to zero, so compare only runs with the same number of rollouts per prompt.
 """
 
 from typing import Any
@@ -26,10 +26,10 @@ from rolewise.core.errors import InputError
 
 
 class GradientVariance:
-    """Watches a model's backward passes and sums up what the estimate needs.
+    """Observes a model's backward passes and accumulates the sums for the estimate.
 
     Args:
-        model: the policy, before it is wrapped for several processes.
+        model: the policy, not yet wrapped for several processes.
 
     Raises:
         InputError: if the model has no linear layer in an attention.
@@ -42,7 +42,7 @@ class GradientVariance:
         _attention_output(model).register_forward_hook(self._watch)
 
     def take(self, accelerator: Any) -> dict[str, float]:
-        """The estimates of an optimizer step, over all processes; empty where it had fewer than two samples.
+        """Return the estimates of an optimizer step, over all processes; empty if it had fewer than two samples.
 
         Keys: `policy_gradient/variance` (as above) and `policy_gradient/square_norm` (‖ḡ‖²).
         """
@@ -53,7 +53,7 @@ class GradientVariance:
         if not isinstance(total_ED, torch.Tensor):
             return {}
         samples, square_norms = accelerator.reduce(sums, reduction="sum").tolist()
-        # Processes average their gradients, so each one's G_i count for 1 / P of it.
+        # Processes average their gradients, so the G_i of each count 1 / P.
         processes = accelerator.num_processes
         mean_square = float(accelerator.reduce(total_ED, reduction="sum").square().sum()) / processes**2
         if samples < 2:
@@ -77,12 +77,14 @@ class GradientVariance:
 
 
 def _attention_output(model: nn.Module) -> nn.Linear:
-    """The last linear layer that stands in an attention, without those that LoRA adds."""
+    """Return the last linear layer within an attention, apart from those that LoRA adds."""
     found = [
         module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and "attn" in name.lower().replace("attention", "attn") and "lora_" not in name
     ]
     if not found:
-        raise InputError("gradient_variance finds no linear layer in an attention of this model; leave it out")
+        raise InputError(
+            "gradient_variance finds no linear layer in an attention of this model; leave gradient_variance out"
+        )
     return found[-1]

@@ -1,4 +1,4 @@
-"""GRPO whose advantages are weighted token by token: TRL's `GRPOTrainer` with roles of the sampled ids.
+"""GRPO with advantages weighted token by token: TRL's `GRPOTrainer` with roles of the sampled ids.
 
 Shapes: B responses, T tokens of the longest one.
 """
@@ -30,23 +30,24 @@ from rolewise.training.trl_grpo_adapter import (
     with_empty_completions,
 )
 from rolewise.weighting import Weighting
-from rolewise.weighting.rest import rescaled_to_mean_one, weighs_closed
+from rolewise.weighting.regions import weighs_closed
+from rolewise.weighting.rollouts import rescaled_to_mean_one
 
 __all__ = ["WeightedGRPOConfig", "WeightedGRPOTrainer"]
 
 
 class WeightedGRPOTrainer(GRPOSeams):
-    """`GRPOTrainer` that multiplies each token's advantage by the weight of the role that it plays.
+    """`GRPOTrainer` that multiplies each token's advantage by the weight of its role.
 
-    It takes what its parent takes. Once a generation batch has been sampled, the responses' own ids are labelled, and
-    the weights of this rollout stay with it for as long as it is trained on (arXiv 2509.21826). They are rescaled to
-    mean 1 over the loss tokens of the generation batch, those of weight 0 and those of other processes included, so
-    that TRL's denominators, which count tokens, divide by Σ weights. For `bnpo`, whose denominator is that of one
-    micro-batch, the mean is taken over the micro-batch. KL and entropy terms are not weighted. With the weighting
-    `none` the training is TRL's own, and the roles are only logged.
+    It takes its parent's arguments. After a generation batch is sampled, the responses' own ids are labelled, and the
+    weights of this rollout are kept for as long as it is trained on (arXiv 2509.21826). They are rescaled to mean 1
+    over the loss tokens of the generation batch, those of weight 0 and those of other processes included, so that
+    TRL's denominators, which count tokens, divide by Σ weights. For `bnpo`, with the denominator of one micro-batch,
+    the mean is taken over the micro-batch. KL and entropy terms are not weighted. With the weighting `none` the
+    training is TRL's own, and the roles are only logged.
 
     In a rollout of several turns (TRL's `tools`, `environment_factory`, or a `rollout_func` with an `env_mask`) each
-    stretch of the policy's own tokens is labelled as a response of its own; what the environment says has no weight.
+    stretch of the policy's own tokens is labelled as a separate response; the environment's tokens have no weight.
 
     Every log line carries entropy, share, weight and clipping per role (see `RegionMeter`), and with
     `args.gradient_variance` an estimate of the policy gradient's variance (see `GradientVariance`).
@@ -54,12 +55,13 @@ class WeightedGRPOTrainer(GRPOSeams):
     Args:
         args: a `WeightedGRPOConfig`; a plain `GRPOConfig` needs `weighting`.
         weighting: a scheme of your own, instead of the one that `args` names.
-        roles: where the roles of sampled tokens come from; None takes the regions of tool calls.
-        rendered_prompts: text prompts are a chat template's whole output, so the tokenizer is to add no special tokens.
-        say: takes what the user should know, a line each.
+        roles: source of the roles of sampled tokens; None uses the regions of tool calls.
+        rendered_prompts: True if text prompts are a chat template's whole output, so that the tokenizer must add no
+            special tokens.
+        say: receives notes for the user, one line each.
 
     Raises:
-        InputError: for options that have no place beside the weights, and data that a reward can't read.
+        InputError: for options that are incompatible with the weights, and data that a reward can't read.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class WeightedGRPOTrainer(GRPOSeams):
         self._say = say
         wants_variance = getattr(args, "gradient_variance", False)
         if wants_variance and args.fp16:
-            raise InputError("gradient_variance would measure fp16's scaled gradients; use bf16, or leave it out")
+            raise InputError(
+                "gradient_variance would measure fp16's scaled gradients; use bf16, or leave gradient_variance out"
+            )
         super().__init__(
             model,
             reward_funcs,
@@ -144,7 +148,7 @@ class WeightedGRPOTrainer(GRPOSeams):
         return {**rollout, "token_roles": roles_BT, "token_weights": weights_BT}
 
     def loss_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """For the one loss whose denominator is the micro-batch's tokens, weights of mean 1 over these."""
+        """Rescale the weights to mean 1 over the micro-batch's tokens, for the loss that divides by their number."""
         if self.weighting is None or self.loss_type != "bnpo":
             return inputs
         mask_BT = loss_mask(inputs)
@@ -163,7 +167,7 @@ class WeightedGRPOTrainer(GRPOSeams):
         )
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """A micro-batch's forward and backward pass; the last one of a step ends its estimate of the variance."""
+        """Run a micro-batch's forward and backward pass; the last one of a step completes the variance estimate."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
         if self._gradient_variance is not None and self.accelerator.sync_gradients:
             record_metrics(self, "train", self._gradient_variance.take(self.accelerator))
@@ -184,6 +188,6 @@ def _check_data(reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> Non
     }
     held_out = eval_dataset if isinstance(eval_dataset, dict) else {"eval_dataset": eval_dataset}
     for name, data in {"train_dataset": train_dataset, **held_out}.items():
-        if isinstance(data, Dataset):  # a stream can only be read once; it is checked as it comes
+        if isinstance(data, Dataset):  # a stream can only be read once; it is checked as it arrives
             for function in checks.values():
                 function.check_data(data, name)

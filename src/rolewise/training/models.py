@@ -1,4 +1,4 @@
-"""Loading models and tokenizers, with errors that say what to do."""
+"""Loading of models and tokenizers, with errors that state the remedy."""
 
 import hashlib
 from pathlib import Path
@@ -25,15 +25,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def default_device() -> str:
-    """The accelerator where there is one, else the CPU."""
+    """Return the accelerator if there is one, else the CPU."""
     return str(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else "cpu"
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory or hub id.
+    """Load the tokenizer of a model directory or hub id.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no tokenizer.
     """
     _refuse_adapter(name)
     try:
@@ -51,10 +51,10 @@ def load_model(
     auto_class: Any = AutoModelForCausalLM,
     **kwargs: Any,
 ) -> PreTrainedModel:
-    """The causal language model of a model directory or hub id, or that of another auto class, in evaluation mode.
+    """Load the causal language model of a model directory or hub id, or that of another auto class, in evaluation mode.
 
     Raises:
-        InputError: if there is none, or `dtype` is not one of `DTYPES`.
+        InputError: if there is no such model, or `dtype` is not one of `DTYPES`.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
@@ -67,7 +67,7 @@ def load_model(
 
 
 def load_trainable(name: str, *, dtype: str, in_4bit: bool = False, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A model to tune, on this process's device; in 4 bits (QLoRA's base) on all devices that there are.
+    """Load a model to tune, on this process's device; in 4 bits (QLoRA's base) on all available devices.
 
     Raises:
         InputError: as `load_model`.
@@ -93,13 +93,13 @@ def write_merged(
     tokenizer: PreTrainedTokenizerBase,
     stops: GenerationConfig | None = None,
 ) -> None:
-    """Write the base with the adapter in a directory merged in, in the base's own precision, to `output`.
+    """Merge an adapter into its base, in the base's own precision, and write the result to `output`.
 
     Args:
-        base: changed by this.
-        adapter: directory.
+        base: the base model, changed in place.
+        adapter: directory of the adapter.
         output: directory to make.
-        tokenizer: to lie with it.
+        tokenizer: tokenizer to save with the model.
         stops: generation settings instead of the base's.
     """
     make_room(base, adapter)
@@ -111,12 +111,12 @@ def write_merged(
 
 
 def lora_config(rank: int) -> LoraConfig:
-    """LoRA on every linear layer but the LM head, with alpha twice the rank and no dropout."""
+    """Return LoRA on every linear layer except the LM head, with alpha twice the rank and no dropout."""
     return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int, Any]:
-    """Number of parameters of a model and its config, without loading the weights.
+    """Return the number of parameters of a model and its config, without loading the weights.
 
     Raises:
         InputError: if there is no such model.
@@ -131,7 +131,7 @@ def count_parameters(name: str, *, trust_remote_code: bool = False) -> tuple[int
 
 
 def architecture_of(name: str, *, trust_remote_code: bool = False) -> str:
-    """Name of the class that a model was saved from, as its config gives it; empty if it does not.
+    """Return the name of a model's class from its config; empty if the config has none.
 
     Raises:
         InputError: if there is no such model.
@@ -144,7 +144,8 @@ def architecture_of(name: str, *, trust_remote_code: bool = False) -> str:
 
 
 def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
-    """SHA-256 of a model's or adapter's config and weights; of a hub model the commit (its id, if the hub gave none).
+    """Return the SHA-256 of a model's or adapter's config and weights; for a hub model its commit, or its id if the hub
+    gave no commit.
 
     Raises:
         InputError: if there is no such model.
@@ -167,12 +168,13 @@ def model_fingerprint(name: str, *, trust_remote_code: bool = False) -> str:
 
 
 def _refuse_adapter(name: str) -> None:
-    """Transformers would load the adapter's base, and PEFT then put another adapter in its place, without a word."""
+    """Refuse an adapter: Transformers would load its base, and PEFT would then silently put another adapter in its
+    place."""
     directory = Path(name)
     if (directory / "adapter_config.json").is_file() and not (directory / "config.json").is_file():
         raise InputError(
             f"{name}: an adapter, not a whole model; give the model with the adapter merged in "
-            f"({directory / 'merged'}, which the command that trained it writes with --merge)"
+            f"({directory / 'merged'}, which the training command writes with --merge)"
         )
 
 
@@ -181,6 +183,6 @@ def _not_loaded(what: str, name: str, error: Exception) -> InputError:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return InputError(f"{name}: this folder holds no {what} that transformers can load ({reason})")
     return InputError(
-        f"{name}: no {what} found: it is no folder here, and the hub does not have it or can't be reached; "
+        f"{name}: no {what} found: it is not a folder here, and the hub does not have it or can't be reached; "
         "give a model directory or a hub id"
     )

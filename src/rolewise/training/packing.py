@@ -1,7 +1,7 @@
-"""Several samples in one row, each still a sample of its own: no padding, no attention from one to another.
+"""Packing of several separate samples into one row: no padding, no attention from one to another.
 
-TRL packs every list column alike, so roles stay beside their tokens. Positions start at 0 in each sample, by which
-attention and weights tell the samples apart.
+TRL packs all list columns alike, so roles stay aligned with their tokens. Positions start at 0 in each sample, which
+lets attention and weights separate the samples.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ from rolewise.core.errors import InputError
 
 COLUMNS = ("input_ids", "labels", "token_roles")
 SCORE_COLUMNS = ("base_loss", "tuned_loss")
-"""What a weighting that needs scores reads besides."""
+"""Further columns for a weighting that needs scores."""
 STRATEGY = "bfd"
-"""Best fit decreasing, which cuts no sample in two; TRL's other strategies do."""
+"""Best fit decreasing, which never splits a sample; TRL's other strategies do."""
 
 
 def pack_rows(rows: Dataset, length: int | None, columns: Sequence[str] = COLUMNS) -> Dataset:
-    """Labelled rows packed into rows of `length` tokens, or of the longest sample's where that is longer or None.
+    """Pack labelled rows into rows of `length` tokens, or of the longest sample's length if that is greater or `length`
+    is None.
 
     The result has the `columns` and `seq_lengths`. It is held in memory, since datasets would otherwise
     write it as a cache file into the directory of the labelled data.
@@ -35,15 +36,15 @@ def pack_rows(rows: Dataset, length: int | None, columns: Sequence[str] = COLUMN
 
 
 def check_strategy(args: SFTConfig) -> None:
-    """Raise InputError for a packing that cuts samples in two: weights are per sample."""
+    """Raise InputError for a packing that splits samples: weights are per sample."""
     if args.packing and args.packing_strategy != STRATEGY:
         raise InputError(
-            f"packing_strategy {args.packing_strategy} cuts samples in two, and weights are per sample; use {STRATEGY}"
+            f"packing_strategy {args.packing_strategy} splits samples, but weights are per sample; use {STRATEGY}"
         )
 
 
 def segments(inputs: dict[str, Any]) -> torch.Tensor | None:
-    """The number of each token's sample within its row, int64 of shape (B, T); None for rows of one sample."""
+    """Return the number of each token's sample within its row, int64 of shape (B, T); None for rows of one sample."""
     positions_BT = inputs.get("position_ids")
     if positions_BT is None:
         return None
@@ -51,7 +52,7 @@ def segments(inputs: dict[str, Any]) -> torch.Tensor | None:
 
 
 def loss_mask(labels_BT: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-    """Where a token carries loss, bool of shape (B, T): it has a label, and something before it in its own sample."""
+    """Return the loss mask, bool of shape (B, T): tokens with a label that are not the first of their sample."""
     mask_BT: torch.Tensor = labels_BT != -100
     mask_BT[:, 0] = False
     positions_BT = inputs.get("position_ids")

@@ -1,4 +1,4 @@
-"""Several processes on one job, as `torchrun` starts them: who writes, and when the others wait."""
+"""Several processes on one job, as `torchrun` starts them: choice of the writer, and waiting for it."""
 
 import os
 from datetime import timedelta
@@ -10,21 +10,21 @@ from rolewise.core.errors import InputError
 from rolewise.core.launch import check_launcher, launched
 
 TIMEOUT = timedelta(hours=6)
-"""How long processes wait for the one that writes, which may have a large data set to assemble."""
+"""Maximum time that processes wait for the one that writes, which may have to assemble a large data set."""
 
 
 def start(*, cpu: bool = False, timeout: timedelta = TIMEOUT) -> None:
-    """Join the other processes, if there are any; before anything is put on a device, since this chooses it.
+    """Join the other processes, if any. Call this before putting anything on a device, since it chooses the device.
 
-    Settings of a trainer join too, and on a CPU each for itself unless it is told. So this comes before them, and tells
-    them through the environment variable `ACCELERATE_USE_CPU`.
+    Creating a trainer's settings joins the processes too, but on a CPU each would join on its own without instruction.
+    Call this function first; it instructs them through the environment variable `ACCELERATE_USE_CPU`.
 
     Args:
-        cpu: work on the CPU though there is an accelerator.
-        timeout: how long a process waits for the others.
+        cpu: work on the CPU even if there is an accelerator.
+        timeout: maximum time that a process waits for the others.
 
     Raises:
-        InputError: if the processes can't meet, or fewer did than were started.
+        InputError: if the processes can't meet, or fewer joined than were started.
     """
     check_launcher()
     count = launched()
@@ -39,27 +39,27 @@ def start(*, cpu: bool = False, timeout: timedelta = TIMEOUT) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes results."""
+    """Return True if this process is the one that writes results."""
     return bool(_state().is_main_process)
 
 
 def count() -> int:
-    """How many processes work on the job."""
+    """Return the number of processes that work on the job."""
     return int(_state().num_processes)
 
 
 def number() -> int:
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return int(_state().process_index)
 
 
 def wait() -> None:
-    """Until every process has come here."""
+    """Wait until every process has reached this point."""
     _state().wait_for_everyone()
 
 
 def _state(*, cpu: bool = False, timeout: timedelta = TIMEOUT) -> PartialState:
-    # The first call joins. Without an accelerator the processes meet over gloo, but only if told to use the CPU.
+    # The first call joins. Without an accelerator the processes meet over gloo, but only if `cpu` is set.
     try:
         return PartialState(cpu=cpu or not torch.accelerator.is_available(), timeout=timeout)
     except (RuntimeError, torch.distributed.DistError) as error:

@@ -1,4 +1,4 @@
-"""Training's progress on a Rich bar instead of a log line per step."""
+"""Training progress on a Rich bar instead of a log line per step."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Moves a task of a `rich.progress.Progress` along with the optimizer steps, showing the latest of one number."""
+    """Advances a task of a `rich.progress.Progress` per optimizer step and shows the latest value of a metric."""
 
     def __init__(self, progress: Progress, description: str, shown: str = "loss"):
         self.progress = progress
@@ -38,7 +38,7 @@ class RichProgressCallback(TrainerCallback):  # type: ignore[misc]  # transforme
 
 
 class LogFirstAndLast(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Logs the first and the last step whatever `logging_steps` says, so that a short run has numbers too."""
+    """Logs the first and the last step regardless of `logging_steps`, so that a short run has numbers too."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step in (1, state.max_steps):

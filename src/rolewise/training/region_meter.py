@@ -9,14 +9,14 @@ import torch
 
 
 class RegionMeter:
-    """Sums per region between two log lines, and turns them into the numbers of the line.
+    """Accumulates sums per region between two log lines, and computes the numbers of the line from them.
 
-    Keys, for every region that had a token: `share/<region>` (of the loss tokens), `weight/<region>` (mean weight of
+    Keys, for every region with a token: `share/<region>` (share of the loss tokens), `weight/<region>` (mean weight of
     its tokens; 1 is the mean over all of them), `entropy/<region>` (mean nats of the policy's next-token distribution)
-    and `clip_ratio/<region>` (share of its tokens at which the ratio was clipped).
+    and `clip_ratio/<region>` (share of its tokens with a clipped ratio).
 
     Args:
-        names: label of each region by the number that stands for it in `regions_BT`.
+        names: label of each region by its number in `regions_BT`.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
@@ -31,7 +31,7 @@ class RegionMeter:
         entropies_BT: torch.Tensor,
         clipped_BT: torch.Tensor,
     ) -> None:
-        """Add a batch; all of shape (B, T). What stands outside `mask_BT` is not read."""
+        """Add a batch; all tensors have shape (B, T). Values outside `mask_BT` are ignored."""
         columns = (torch.ones_like(weights_BT), weights_BT, entropies_BT, clipped_BT)
         values = torch.stack([column.detach().double() for column in columns], dim=-1)
         sums = values.new_zeros(max(self._names) + 1, len(columns))
@@ -39,7 +39,7 @@ class RegionMeter:
         self._sums = sums if self._sums is None else self._sums + sums
 
     def take(self, accelerator: object) -> dict[str, float]:
-        """The numbers so far, over all processes of an `accelerate.Accelerator`; the sums start again at zero."""
+        """Return the numbers so far, over all processes of an `accelerate.Accelerator`, and reset the sums."""
         if self._sums is None:
             return {}
         sums = accelerator.reduce(self._sums, reduction="sum")  # type: ignore[attr-defined]

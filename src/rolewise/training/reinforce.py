@@ -1,10 +1,11 @@
-"""REINFORCE++ on paths that come from anywhere: TRL's `GRPOTrainer` with advantages of single tokens and no groups.
+"""REINFORCE++ on paths from any source: TRL's `GRPOTrainer` with advantages of single tokens and no groups.
 
-The reward of a token is what `RolledPath.rewards` says, less β · (log π(token) − log π_ref(token)): the k1 estimator of
-the KL divergence to the model that training began with, taken once, when the path is rolled out, and without gradient.
-A token's return is the sum from it to the end; returns normalised over the generation batch of all processes are its
-advantage. From there on it is TRL's loss: min(ratio · advantage, clipped ratio · advantage), its mean over the batch's
-tokens, the log-probabilities before the update by the same forward pass as after it, whoever sampled.
+The reward of a token is its entry in `RolledPath.rewards` minus β · (log π(token) − log π_ref(token)): the k1 estimator
+of the KL divergence to the initial model of the training, computed once, when the path is rolled out, and without
+gradient. A token's return is the sum of rewards from it to the end; its advantage is the return normalized over the
+generation batch of all processes. The rest is TRL's loss: min(ratio · advantage, clipped ratio · advantage), averaged
+over the batch's tokens, with the same forward pass for log-probabilities before and after the update, whatever the
+source of the samples.
 
 Shapes: B paths, T tokens of the longest one.
 """
@@ -24,6 +25,7 @@ from rolewise.core.options import check_kind
 from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.returns import normalised, returns_to_go
 from rolewise.training.rollout_paths import RolledPath, Rollouts, path_numbers
+from rolewise.training.settings import ReinforceSettings
 from rolewise.training.trl_grpo_adapter import (
     GRPOSeams,
     loss_mask,
@@ -35,21 +37,19 @@ from rolewise.training.trl_grpo_adapter import (
 
 
 @dataclass
-class ReinforceConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
+class ReinforceConfig(ReinforceSettings, GRPOConfig):  # type: ignore[misc]  # TRL is untyped
     """TRL's `GRPOConfig` with RFTT's defaults (arXiv 2502.13389).
 
-    `num_generations` is the number of paths to a question. `scale_rewards` has no part in it.
+    `num_generations` is the number of paths per question. `scale_rewards` has no effect.
     """
 
-    learning_rate: float = field(default=5e-7, metadata={"help": "AdamW's."})
-    beta: float = field(default=0.01, metadata={"help": "Weight of the KL divergence to the first model, in rewards."})
-    train_choices: bool = field(
-        default=True,
-        metadata={"help": "Whether tokens that a search put into a path carry loss, as those that were sampled do."},
+    learning_rate: float = field(default=5e-7, metadata={"help": "Learning rate of AdamW."})
+    beta: float = field(
+        default=0.01, metadata={"help": "Weight of the KL divergence from the initial model in the rewards."}
     )
 
     def __post_init__(self) -> None:
-        # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
+        # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
         settle_checkpointing(self)
@@ -59,20 +59,20 @@ class ReinforceConfig(GRPOConfig):  # type: ignore[misc]  # TRL is untyped
 class ReinforceTrainer(GRPOSeams):
     """`GRPOTrainer` that takes its responses and their rewards from `rollouts` and learns from them by REINFORCE++.
 
-    Every log line carries TRL's numbers, with `reward` the mean outcome of the paths and `kl` the estimate that the
-    rewards hold, those of `path_numbers`, and the returns' mean and deviation (`return/mean`, `return/std`).
+    Every log line carries TRL's numbers, with `reward` as the mean outcome of the paths and `kl` as the estimate in the
+    rewards, the numbers of `path_numbers`, and the returns' mean and standard deviation (`return/mean`,
+    `return/std`).
 
     Args:
-        rollouts: where paths come from. It is asked for the questions of a generation batch at once, on every process
-            for its own.
+        rollouts: source of the paths. Each process calls it once per generation batch, with its own questions.
         args: a `ReinforceConfig`.
-        train_dataset: a column `prompt` (text), the same for no two questions, and whatever `rollouts` read.
-        eval_dataset: the same, to measure on.
+        train_dataset: data with a column `prompt` (text), unique per question, and the columns that `rollouts` reads.
+        eval_dataset: data of the same form, for evaluation.
         behaviours: names of the steps to count.
-        kwargs: more of `GRPOTrainer`'s.
+        kwargs: further arguments of `GRPOTrainer`.
 
     Raises:
-        InputError: for settings that have no place here.
+        InputError: for settings that are not supported.
     """
 
     kl_in_loss = False
@@ -107,7 +107,7 @@ class ReinforceTrainer(GRPOSeams):
         self.rollout_func = with_empty_completions(self._roll_out, text_tokenizer(self).eos_token_id)
 
     def _roll_out(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
-        """The paths of a generation batch, in the order of its rows."""
+        """Return the paths of a generation batch, in the order of its rows."""
         places: dict[str, list[int]] = {}
         for place, prompt in enumerate(prompts):
             places.setdefault(prompt, []).append(place)
@@ -133,7 +133,7 @@ class ReinforceTrainer(GRPOSeams):
         }
 
     def outcome(self, prompts: list[Any], log_metric: Any, **columns: Any) -> list[float]:
-        """The reward function that TRL asks, for its logs alone: the outcomes of the paths at hand."""
+        """Return the outcomes of the current paths: TRL's reward function, for its logs only."""
         for path in self._paths:
             for name, number in path_numbers(path, self._behaviours).items():
                 log_metric(name, number)
@@ -154,7 +154,7 @@ class ReinforceTrainer(GRPOSeams):
         return {**rollout, "advantages": advantages_BT}
 
     def _kl(self, rollout: dict[str, Any], mask_BT: torch.Tensor) -> torch.Tensor:
-        """log π − log π_ref of each token that carries loss, 0 elsewhere; float64 (B, T)."""
+        """Return log π − log π_ref of each token that carries loss, 0 elsewhere; float64 (B, T)."""
         logps_BT = rollout.get("old_per_token_logps")
         if logps_BT is None:
             logps_BT, _ = self.score(rollout)
@@ -163,7 +163,7 @@ class ReinforceTrainer(GRPOSeams):
         return kl_BT
 
     def _means(self, mask_BT: torch.Tensor, *values_BT: torch.Tensor) -> list[float]:
-        """Means over the tokens of all processes."""
+        """Return means over the tokens of all processes."""
         sums = self._sum(torch.stack([mask_BT.sum().double(), *(values[mask_BT].sum() for values in values_BT)]))
         return (sums[1:] / sums[0].clamp(min=1)).tolist()  # type: ignore[no-any-return]  # torch is untyped here
 
@@ -174,13 +174,13 @@ class ReinforceTrainer(GRPOSeams):
         record_metrics(self, "train" if self.model.training else "eval", numbers)
 
     def _seed(self) -> int:
-        """A seed of its own for every rollout of a run, and one for all measuring."""
+        """Return a separate seed for every rollout of a run, and one seed for all evaluations."""
         what = rollout_number(self) if self.model.training else "eval"
         return int(digest([self.args.seed, what])[:8], 16)
 
 
 def check_reinforce(args: ReinforceConfig) -> None:
-    """Check what TRL would take and training by single tokens can't use.
+    """Refuse settings that TRL accepts but training on single tokens can't use.
 
     Raises:
         InputError: naming the option.
@@ -189,7 +189,7 @@ def check_reinforce(args: ReinforceConfig) -> None:
         raise InputError(f"loss_type {args.loss_type!r} has no advantages of single tokens; use dapo (the default)")
     if args.importance_sampling_level != "token":
         raise InputError("importance_sampling_level must be token: advantages are of single tokens")
-    # A question's paths come from one process, and TRL spreads the rows of a batch.
+    # A question's paths come from one process, and TRL distributes the rows of a batch.
     rows = args.per_device_train_batch_size * args.steps_per_generation
     if rows % args.num_generations:
         raise InputError(
@@ -200,5 +200,5 @@ def check_reinforce(args: ReinforceConfig) -> None:
     if args.eval_strategy != IntervalStrategy.NO and args.per_device_eval_batch_size % evaluated:
         raise InputError(
             f"per_device_eval_batch_size ({args.per_device_eval_batch_size}) must be a multiple of the {evaluated} "
-            "paths to a question"
+            "paths per question"
         )

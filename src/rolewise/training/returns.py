@@ -1,4 +1,4 @@
-"""REINFORCE++'s advantages (arXiv 2501.03262): returns of single tokens, normalised over the whole batch.
+"""REINFORCE++'s advantages (arXiv 2501.03262): returns of single tokens, normalized over the whole batch.
 
 Shapes: B paths, T tokens of the longest one.
 """
@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 
 LEAST_VARIANCE = 1e-8
-"""Below it returns count as equal, and their advantages come out near 0 instead of as magnified rounding errors."""
+"""Variance below which returns count as equal: their advantages are then near 0, not magnified rounding errors."""
 
 
 def returns_to_go(rewards_BT: torch.Tensor) -> torch.Tensor:
-    """What each token and those after it earn together (γ = 1); float (B, T), padding earns 0."""
+    """Return the sum of the rewards of each token and those after it (γ = 1); float (B, T), padding earns 0."""
     return rewards_BT.flip(-1).cumsum(-1).flip(-1)
 
 
@@ -21,15 +21,15 @@ def normalised(
     mask_BT: torch.Tensor,
     sum_over_processes: Callable[[torch.Tensor], torch.Tensor] = lambda sums: sums,
 ) -> torch.Tensor:
-    """Values less their mean, divided by their standard deviation, both over the tokens of all processes.
+    """Return values minus their mean, divided by their standard deviation, both over the tokens of all processes.
 
     Args:
         values_BT: float (B, T).
         mask_BT: bool (B, T), the tokens that count; elsewhere the result is 0.
-        sum_over_processes: adds up a tensor over all processes.
+        sum_over_processes: sums a tensor over all processes.
 
     Returns:
-        Float32 (B, T); all 0 where no token counts.
+        Float32 (B, T); all 0 if no token counts.
     """
     values_N = values_BT[mask_BT].double()
     sums = sum_over_processes(torch.stack([values_N.sum(), torch.tensor(float(len(values_N))).to(values_N)]))

@@ -10,10 +10,10 @@ _GROUPS = (Role.REASONING, Role.BOILERPLATE, Role.PLAIN)
 
 
 class RoleMeter:
-    """Sums per role between two log lines, and turns them into the numbers of the line.
+    """Accumulates sums per role between two log lines, and computes the numbers of the line from them.
 
-    Keys: `loss_<role>` (mean nats per token), `share_<role>` (of the loss tokens), `weight_<role>` (of the total
-    weight), for reasoning, boilerplate (FORMAT and TEMPLATE with it) and plain, where such tokens were seen; and
+    Keys: `loss_<role>` (mean nats per token), `share_<role>` (share of the loss tokens), `weight_<role>` (share of the
+    total weight), for reasoning, boilerplate (including FORMAT and TEMPLATE) and plain, if such tokens were seen; and
     `loss_token_mean`, the unweighted mean over all of them.
     """
 
@@ -30,12 +30,12 @@ class RoleMeter:
         units_B: torch.Tensor | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
-        """Add a batch; all of shape (B, T).
+        """Add a batch; all tensors have shape (B, T).
 
         Args:
-            units_B: what each row counts in a mean of the weighted loss; see `weighted_loss`.
-            gather: brings the rows of all processes together and drops those that only fill up the last batch
-                (`Accelerator.gather_for_metrics`); the sums are then every process's already.
+            units_B: each row's number of units in a mean of the weighted loss; see `weighted_loss`.
+            gather: collects the rows of all processes and drops those that only fill up the last batch
+                (`Accelerator.gather_for_metrics`); the sums then already cover all processes.
         """
         rows = len(loss_BT)
         columns = torch.stack([loss_BT.detach().float(), mask_BT.float(), weights_BT], dim=-1)
@@ -51,13 +51,13 @@ class RoleMeter:
             self._totals = totals if self._totals is None else self._totals + totals
 
     def weighted_loss(self) -> float | None:
-        """Σ weights · loss over Σ units of all batches so far; None without units."""
+        """Return Σ weights · loss over Σ units of all batches so far; None without units."""
         if self._totals is None or not self._totals[1]:
             return None
         return float(self._totals[0] / self._totals[1])
 
     def take(self, accelerator: object | None = None, prefix: str = "") -> dict[str, float]:
-        """The numbers so far, over all processes of an `accelerate.Accelerator`; the sums start again at zero."""
+        """Return the numbers so far, over all processes of an `accelerate.Accelerator`, and reset the sums."""
         if self._sums is None:
             return {}
         sums = self._sums if accelerator is None else accelerator.reduce(self._sums, reduction="sum")  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Paths that a policy has gone, as reinforcement takes them: ids, what each token earned, and how the path ended."""
+"""Paths of a policy, as input of reinforcement learning: ids, the reward of each token, and the outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ class RolledPath:
     """One answer to a question. T tokens.
 
     Attributes:
-        prompt_ids: what the policy was given.
-        ids: what it wrote, T of them; empty where nothing came of it.
-        rewards: what each of the ids earned, T numbers: that of the whole path stands at its last token, that of a
-            step, where one was judged, at the step's last token.
-        outcome: the reward of the whole path, as judged; for logs.
-        right: whether its answer is right; None where that can't be known.
-        answered: whether it has an answer.
+        prompt_ids: ids of the policy's prompt.
+        ids: the T ids that the policy wrote; empty if it wrote none.
+        rewards: the reward of each id, T numbers: the whole path's reward is at its last token, and that of a judged
+            step at the step's last token.
+        outcome: the judged reward of the whole path, for logs.
+        right: True if its answer is right; None if unknown.
+        answered: True if it has an answer.
         behaviours: names of its steps in order; empty for a policy without functional tokens.
         chosen: places in `ids` that were not sampled from the policy: a search put these tokens there.
     """
@@ -36,28 +36,28 @@ class RolledPath:
 
 
 class Rollouts(Protocol):
-    """Where paths come from: tree search, plain sampling, or a user's own."""
+    """A source of paths: tree search, plain sampling, or a user's own."""
 
     def __call__(
         self, model: Any, rows: Sequence[Mapping[str, Any]], paths: Sequence[int], *, seed: int
     ) -> Sequence[Sequence[RolledPath]]:
-        """Paths under the policy as it is now.
+        """Return paths of the current policy.
 
         Args:
-            model: the policy, the same object on every call, its weights others each time.
-            rows: of the data set, different questions.
-            paths: how many are wanted of each question.
+            model: the policy, the same object on every call but with changed weights.
+            rows: rows of the data set, each with a different question.
+            paths: number of paths to return for each question.
             seed: the same policy, rows and seed give the same paths.
 
         Returns:
-            For each row as many as are wanted.
+            The requested number of paths for each row.
         """
         ...
 
 
 def path_numbers(path: RolledPath, behaviours: Sequence[str]) -> dict[str, float]:
-    """What is logged of a path, averaged over paths: `right` (where it can be known), `answered`, and for each of the
-    behaviours `steps/<name>`, how many such steps it has."""
+    """Return the numbers to log for a path, averaged over paths: `right` (if known), `answered`, and for each of the
+    behaviours `steps/<name>`, the number of such steps."""
     numbers = {} if path.right is None else {"right": float(path.right)}
     numbers["answered"] = float(path.answered)
     return numbers | {f"steps/{name}": float(path.behaviours.count(name)) for name in behaviours}

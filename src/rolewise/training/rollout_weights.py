@@ -1,4 +1,4 @@
-"""What a weighting is told of a rollout, and how each kind of weighting is asked.
+"""A weighting's view of a rollout, and one calling convention for every kind of weighting.
 
 Shapes: B responses, T tokens of the longest one.
 """
@@ -12,7 +12,9 @@ import torch
 
 from rolewise.core.region import Region
 from rolewise.weighting import Weighting
-from rolewise.weighting.rest import EntropyResT, RegionWeighting, mean_entropies
+from rolewise.weighting.region_schemes.rest_entropy import EntropyResT
+from rolewise.weighting.regions import RegionWeighting
+from rolewise.weighting.rollouts import mean_entropies
 from rolewise.weighting.users_own import asking, refuse_endless_weights
 
 
@@ -21,12 +23,13 @@ class RolloutTokens:
     """A process's share of a generation batch. All tensors have shape (B, T).
 
     Attributes:
-        roles_BT: uint8, the role of each token, a `Region` unless other roles were asked for.
+        roles_BT: uint8, the role of each token. Default: a `Region`.
         mask_BT: bool, true for the policy's own tokens.
-        step: rollouts before this one; a resumed run counts on.
-        total_steps: rollouts of the whole run.
-        score: gives log-probabilities and entropies (nats, float32) under the policy, by one forward pass more.
-        accelerator: the trainer's, for what is to be summed over all processes.
+        step: number of rollouts before this one; a resumed run continues the count.
+        total_steps: number of rollouts in the whole run.
+        score: returns log-probabilities and entropies (nats, float32) under the policy, at the cost of one more forward
+            pass.
+        accelerator: the trainer's, for sums over all processes.
     """
 
     roles_BT: torch.Tensor
@@ -37,7 +40,7 @@ class RolloutTokens:
     accelerator: Any
 
     def region_entropies(self) -> dict[Region, float]:
-        """Mean entropy of each region's tokens, over all processes; without those that have no token."""
+        """Return the mean entropy of each region's tokens, over all processes; regions without a token are left out."""
         return mean_entropies(
             self.score()[1],
             self.roles_BT,
@@ -51,13 +54,13 @@ RolloutWeighting = Callable[[RolloutTokens], torch.Tensor]
 
 
 def as_rollout_weighting(weighting: Weighting | RolloutWeighting) -> RolloutWeighting:
-    """A weighting of any kind, to be asked for the weights of rollouts.
+    """Turn a weighting of any kind into a function that returns the weights of rollouts.
 
-    A `RegionWeighting` is asked for a response's weights at the rollout's step. Any other `Weighting`, made for
-    supervised fine-tuning, sees the sampled tokens' negative log-probabilities as their losses.
+    A `RegionWeighting` gives a response's weights at the rollout's step. Any other `Weighting`, made for
+    supervised fine-tuning, gets the sampled tokens' negative log-probabilities as their losses.
 
-    Asking for weights raises `RolewiseError` for a weighting of the user's own that fails, and `InputError` for weights
-    that are nan or infinite.
+    The function raises `RolewiseError` if a weighting of the user's own fails, and `InputError` for weights that are
+    nan or infinite.
     """
     ask = _asked(weighting)
 

@@ -1,8 +1,8 @@
-"""Supervised fine-tuning with a weighting: TRL's `SFTTrainer`, its loss replaced by Σ weights · loss."""
+"""Supervised fine-tuning with a weighting: TRL's `SFTTrainer` with the loss Σ weights · loss."""
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
 from rolewise.training.packing import check_strategy, loss_mask, segments
 from rolewise.training.role_meter import RoleMeter
+from rolewise.training.settings import LM_HEADS, SFTSettings
 from rolewise.training.token_losses import TokenLosses, fused_losses, selected_losses
 from rolewise.training.trl_adapter import (
     RoleCollator,
@@ -25,50 +26,25 @@ from rolewise.training.trl_adapter import (
     scaled_aux_loss,
     wants_router_logits,
 )
-from rolewise.weighting import WEIGHTINGS, Weighting, make_weighting
+from rolewise.weighting import Weighting, make_weighting
 from rolewise.weighting.users_own import asking, refuse_endless_weights
 
-LM_HEADS = ("auto", "fused", "selected")
 _LABELLED_EVALUATION = (
-    "the evaluation data is labelled and the training data is not, so it would lose its roles; label both, or remove "
+    "the evaluation data is labelled but the training data is not, so the roles would be lost; label both, or remove "
     "the column `token_roles`"
 )
 
 
 @dataclass
-class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
-    """TRL's `SFTConfig`, and how tokens are weighted.
+class WeightedSFTConfig(SFTSettings, SFTConfig):  # type: ignore[misc]  # TRL is untyped
+    """TRL's `SFTConfig` with the settings of token weights.
 
-    `max_length` is 3072 unless given, the paper's limit, where TRL's is 1024: labelled samples may be as long.
+    `max_length` defaults to 3072, the paper's limit, while TRL's default is 1024: labelled samples may be that long.
+    None cuts nothing. `weighting_args` holds the weighting's parameters, e.g. `{"inv_tau": 0.5}` for rft.
     """
 
-    max_length: int | None = field(
-        default=3072, metadata={"help": "Samples are cut to so many tokens; length of packed rows. None cuts nothing."}
-    )
-    weighting: str = field(
-        default="rft",
-        metadata={"help": f"How tokens count: {', '.join(WEIGHTINGS)}, or a registered name."},
-    )
-    inv_tau: float = field(
-        default=0.3, metadata={"help": "rft: 1/τ. 0 gives both groups equal weight; larger follows the higher loss."}
-    )
-    alpha: float = field(
-        default=0.3, metadata={"help": "alpha: boilerplate's fixed share of the loss, 0 to 1 (the paper: up to 0.5)."}
-    )
-    format_weight: float = field(
-        default=0.5, metadata={"help": "regex: what a format token counts in the mean, where another token counts 1."}
-    )
-    lm_head: str = field(
-        default="auto",
-        metadata={
-            "help": "How losses are computed: fused (TRL's fused head), selected (logits of loss tokens only), "
-            "auto (fused on a GPU, selected elsewhere).",
-            "choices": list(LM_HEADS),
-        },
-    )
-
     def __post_init__(self) -> None:
-        # TRL's default is bf16 wherever fp16 is off; without an accelerator that only loses precision.
+        # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
         if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
             self.bf16 = False
         settle_checkpointing(self)
@@ -78,19 +54,19 @@ class WeightedSFTConfig(SFTConfig):  # type: ignore[misc]  # TRL is untyped
 class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     """`SFTTrainer` that multiplies token losses by the weights of a `Weighting`.
 
-    It takes what its parent takes. A labelled data set (columns `input_ids`, `labels`, `token_roles`) is cut to
-    `max_length`, shuffled and packed as `args` say, roles beside their tokens, and otherwise used as it is (see
-    `LabelledRows`); so is what is measured later. Other data sets are prepared by TRL as always, and all their tokens
-    are PLAIN. Gradient accumulation and
-    several processes do not change the result: each micro-batch counts by its share of the step's samples or tokens.
-    Every log line carries loss, share of tokens and share of weight per role (see `RoleMeter`).
+    It takes its parent's arguments. A labelled data set (columns `input_ids`, `labels`, `token_roles`) is cut to
+    `max_length`, shuffled and packed according to `args`, with roles beside their tokens, and otherwise used as it is
+    (see `LabelledRows`); so is data for later evaluations. TRL prepares other data sets as always, and all their tokens
+    are PLAIN. Gradient accumulation and several processes do not change the result: each micro-batch counts by its
+    share of the step's samples or tokens. Every log line carries loss, share of tokens and share of weight per role
+    (see `RoleMeter`).
 
     Args:
         args: a `WeightedSFTConfig`; a plain `SFTConfig` needs `weighting`.
         weighting: a scheme of your own, instead of the one that `args` names.
 
     Raises:
-        InputError: if the weighting reads roles and the data has none, or for options that have no place beside the
+        InputError: if the weighting reads roles and the data has none, or for options that are incompatible with the
             weighted loss.
     """
 
@@ -114,12 +90,10 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if weighting is None:
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
-            weighting = make_weighting(
-                args.weighting, inv_tau=args.inv_tau, alpha=args.alpha, format_weight=args.format_weight
-            )
+            weighting = make_weighting(args.weighting, args.weighting_args)
         if not isinstance(weighting, Weighting) or getattr(weighting, "unit", None) not in ("sample", "token"):
             raise InputError(
-                f"weighting {weighting!r} is no Weighting with a unit, sample or token; pass an object of such a class"
+                f"weighting {weighting!r} is not a Weighting with the unit sample or token; pass an object of one"
             )
         if kwargs.get("compute_loss_func") is not None:
             raise InputError("compute_loss_func would replace the weighted loss; subclass Weighting instead")
@@ -130,14 +104,14 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         self._rows: LabelledRows | None = None
         if is_labelled(train_dataset):
             if data_collator is not None and padding_free:
-                raise InputError("data_collator has no place beside packing and padding_free; leave one of them out")
+                raise InputError("data_collator can't be combined with packing or padding_free; leave one of them out")
             rows = self._rows = LabelledRows(args, weighting, kwargs.get("formatting_func"))
             train_dataset, eval_dataset = rows.train(train_dataset), rows.evaluation(eval_dataset)
             # The data is ready: TRL's preparation would lose the roles, its column pruning too.
             args.dataset_kwargs = {"skip_prepare_dataset": True}
             args.remove_unused_columns = False
             args.max_length = None
-            args.packing = args.eval_packing = args.padding_free = False  # done, and TRL's checks are for its own way
+            args.packing = args.eval_packing = args.padding_free = False  # done; TRL's checks fit its own way only
         elif any(map(is_labelled, named(eval_dataset).values())):
             raise InputError(_LABELLED_EVALUATION)
         elif weighting.needs_roles or weighting.needs_scores:
@@ -147,7 +121,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             )
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         if isinstance(self.model, PeftModel) and self.model.active_peft_config.is_prompt_learning:
-            raise InputError("prompt learning puts tokens before each row that have no place in it; use LoRA")
+            raise InputError("prompt learning adds tokens before each row, which have no labels; use LoRA")
         fit_trained_rows(self.model)
         if self._rows is not None:
             check_tokenizer(train_dataset, self.processing_class)
@@ -171,7 +145,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Σ weights · loss of a micro-batch, scaled to its share of the optimizer step."""
+        """Return Σ weights · loss of a micro-batch, scaled to its share of the optimizer step."""
         training = self.model.training
         inputs = {**inputs, "token_roles": self._roles(inputs)}
         units_B = self._units(inputs)
@@ -196,7 +170,7 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         if training:
             self._meter.add(losses.loss_BT, roles_BT, mask_BT, weights_BT)
         else:
-            # By units instead of by batches, so that neither their size nor packing matters to the numbers.
+            # By units instead of batches, so that neither batch size nor packing affects the numbers.
             self._eval_meter.add(
                 losses.loss_BT, roles_BT, mask_BT, weights_BT * units, units_B, self.accelerator.gather_for_metrics
             )
@@ -208,45 +182,45 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             loss = loss + aux_loss
         if not return_outputs:
             return loss
-        with torch.no_grad():  # only metrics of the user's own ask for logits
+        with torch.no_grad():  # only the user's own metrics ask for logits
             return loss, model(**inputs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """A micro-batch's forward and backward pass, then a look at its weights.
+        """Run a micro-batch's forward and backward pass, then check its weights.
 
         Raises:
-            InputError: if the weighting gave one that is nan or infinite, and the losses are not to blame.
+            InputError: if the weighting returned a nan or infinite weight although the losses are finite.
         """
         loss: torch.Tensor = super().training_step(*args, **kwargs)
-        # Only now: the parent waits for the device after this anyway, to look at the loss.
+        # Only now: the parent waits for the device after this anyway, to read the loss.
         weight, token_loss = self._totals.tolist()
         if math.isfinite(token_loss) and not math.isfinite(weight):
             refuse_endless_weights(self.weighting, f"step {self.state.global_step + 1}")
         return loss
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """TRL's, on data that are cut and packed as those given at the start.
+        """Evaluate as TRL does, on data cut and packed like the data given at the start.
 
         Raises:
-            InputError: naming data without labels beside labelled training data, or labelled data beside others.
+            InputError: naming the data, if only one of training and evaluation data is labelled.
         """
         metrics: dict[str, float] = super().evaluate(self._measured(eval_dataset), *args, **kwargs)
         return metrics
 
     def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        """Transformers', on data as `evaluate` takes them."""
+        """Predict as Transformers does, on data of the form that `evaluate` takes."""
         return super().predict(self._measured(test_dataset, "test", packed=False), *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Transformers', of data as `evaluate` takes them."""
+        """Return Transformers' loader, for data of the form that `evaluate` takes."""
         return super().get_eval_dataloader(self._measured(eval_dataset))
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """Transformers', of data as `evaluate` takes them."""
+        """Return Transformers' loader, for data of the form that `evaluate` takes."""
         return super().get_test_dataloader(self._measured(test_dataset, "test", packed=False))
 
     def _measured(self, dataset: Any, name: str = "eval", *, packed: bool = True) -> Any:
-        """Data to measure on, ready; a name, or None, means such as are ready already."""
+        """Return prepared data for evaluation; a name or None refers to data that is already prepared."""
         if dataset is None or isinstance(dataset, str):
             return dataset
         if self._rows is not None:
@@ -256,8 +230,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         return dataset
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
-        """Add loss, share and weight per role to the metrics, under the prefix of these data."""
-        self._eval_meter = RoleMeter()  # a prediction before this may have left something
+        """Add loss, share and weight per role to the metrics, with the prefix of this data."""
+        self._eval_meter = RoleMeter()  # an earlier prediction may have left sums
         forget_metrics(self, "eval")
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         weighted_loss = self._eval_meter.weighted_loss()
@@ -286,7 +260,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         return selected_losses(model, head, inputs, labels_BT)
 
     def _units(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Samples with loss, or what the tokens count together, in each row of a micro-batch; float of shape (B,)."""
+        """Return the number of samples with loss, or the sum of token counts, per row of a micro-batch; float of shape
+        (B,)."""
         mask_BT = loss_mask(inputs["labels"], inputs)
         if self.weighting.unit == "token":
             with asking(self.weighting):
@@ -298,17 +273,19 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
         return torch.tensor(counts, dtype=torch.float32, device=mask_BT.device)
 
     def _roles(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Roles of a micro-batch; PLAIN where a collator of the user's own gives none and none are read."""
+        """Return the roles of a micro-batch; PLAIN if the user's own collator gives no roles and none are needed."""
         roles_BT = inputs.get("token_roles")
         if roles_BT is not None:
             return roles_BT
         if self.weighting.needs_roles:
-            raise InputError("the data collator gives no `token_roles`; leave data_collator out, or pad them in yours")
+            raise InputError(
+                "the data collator returns no `token_roles`; leave data_collator out, or pad them in your own collator"
+            )
         return torch.where(inputs["labels"] != -100, Role.PLAIN, Role.CONTEXT)
 
 
 def check_weighted(args: SFTConfig) -> None:
-    """Check what has no place beside the weighted loss.
+    """Refuse options that are incompatible with the weighted loss.
 
     Raises:
         InputError: naming the option.
@@ -319,7 +296,7 @@ def check_weighted(args: SFTConfig) -> None:
     if args.loss_type != "nll":
         instead = ", and take the weighting dft" if args.loss_type == "dft" else ""
         raise InputError(
-            f"loss_type={args.loss_type} would be ignored: the weighting makes the loss; leave it at nll{instead}"
+            f"loss_type={args.loss_type} would be ignored: the weighting sets the loss; leave it at nll{instead}"
         )
     if args.label_smoothing_factor:
-        raise InputError("label_smoothing_factor would be ignored: the weighting makes the loss; leave it at 0")
+        raise InputError("label_smoothing_factor would be ignored: the weighting sets the loss; leave it at 0")

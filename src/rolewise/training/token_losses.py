@@ -1,4 +1,4 @@
-"""Losses per token, without logits for the tokens that carry none.
+"""Losses per token, without logits for the tokens that carry no loss.
 
 Shapes: B rows, T tokens, V vocabulary, N labelled tokens, D hidden size.
 """
@@ -14,17 +14,17 @@ from torch import nn
 from torch.distributions import Categorical
 
 ENTROPY_ROWS = 128
-"""Rows of logits whose entropy is computed at a time."""
+"""Number of rows of logits per chunk in the computation of entropies."""
 
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """What a forward pass says of the labelled tokens. All of shape (B, T), zero where the label is −100.
+    """Results of a forward pass for the labelled tokens. All have shape (B, T) and are zero where the label is −100.
 
     Attributes:
         loss_BT: float32 nats, with gradient; entry t is the loss of predicting token t.
         entropy_BT: float32 nats, detached: entropy of the prediction of token t.
-        correct_BT: bool: whether token t was the most probable one.
+        correct_BT: bool: true if token t was the most probable one.
         aux_loss: load-balancing loss of mixture-of-experts models, or None.
     """
 
@@ -36,10 +36,10 @@ class TokenLosses:
 
 @contextmanager
 def only_positions(head: nn.Module, positions_BT: torch.Tensor) -> Iterator[None]:
-    """Within the context the LM head projects only the hidden states where `positions_BT` (bool) is true.
+    """Restrict the LM head, within the context, to the hidden states where `positions_BT` (bool) is true.
 
-    The model's logits then have shape (1, N, V), in row-major order of the positions. Whatever the model does to its
-    logits (scaling, soft-capping) still happens, since it is the model's own forward that does it.
+    The model's logits then have shape (1, N, V), in row-major order of the positions. The model's own changes to its
+    logits (scaling, soft-capping) still apply, since its own forward runs.
     """
 
     def select(_head: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -53,7 +53,7 @@ def only_positions(head: nn.Module, positions_BT: torch.Tensor) -> Iterator[None
 
 
 def selected_logits(model: nn.Module, head: nn.Module, inputs: dict[str, Any], labels_BT: torch.Tensor) -> Any:
-    """Run `model`; its output's `logits`, of shape (N, V), predict the labelled tokens in row-major order."""
+    """Run `model` and return its output; `logits`, of shape (N, V), predict the labelled tokens in row-major order."""
     positions_BT = torch.zeros_like(labels_BT, dtype=torch.bool)
     positions_BT[:, :-1] = labels_BT[:, 1:] != -100  # the state before a token predicts it
     with only_positions(head, positions_BT):
@@ -63,11 +63,11 @@ def selected_logits(model: nn.Module, head: nn.Module, inputs: dict[str, Any], l
 
 
 def selected_losses(model: nn.Module, head: nn.Module, inputs: dict[str, Any], labels_BT: torch.Tensor) -> TokenLosses:
-    """Losses through the plain forward, projecting labelled positions only: the quick way on a CPU.
+    """Return losses from the plain forward, projecting only labelled positions: the fastest method on a CPU.
 
     Args:
         model: called as `model(**inputs)`; may be wrapped (PEFT, DDP).
-        head: its output embeddings.
+        head: the model's output embeddings.
         inputs: ids, mask and positions, without labels.
         labels_BT: token ids, −100 where a token carries no loss.
     """
@@ -77,7 +77,7 @@ def selected_losses(model: nn.Module, head: nn.Module, inputs: dict[str, Any], l
     logits_NV = output.logits.float()
     losses_N = F.cross_entropy(logits_NV, labels_BT[mask], reduction="none")
     with torch.no_grad():
-        # In pieces: another few arrays of (N, V) would be the peak of the whole step.
+        # In chunks: a few more arrays of (N, V) would set the memory peak of the whole step.
         entropy_N = torch.cat(
             [Categorical(logits=piece, validate_args=False).entropy() for piece in logits_NV.split(ENTROPY_ROWS)]
         )
@@ -91,7 +91,7 @@ def selected_losses(model: nn.Module, head: nn.Module, inputs: dict[str, Any], l
 
 
 def fused_losses(model: nn.Module, inputs: dict[str, Any], labels_BT: torch.Tensor) -> TokenLosses:
-    """Losses through TRL's fused LM head, which never builds the logits: the frugal way on a GPU.
+    """Return losses from TRL's fused LM head, which never builds the logits: the memory-saving method on a GPU.
 
     `model` must have been patched by TRL's `add_fused_lm_head`, as its trainers do.
     """

@@ -1,6 +1,6 @@
-"""Every touch of TRL's undocumented insides, in one place (TRL ≥ 1.16, < 1.17).
+"""Every use of TRL's undocumented internals, in one place (TRL ≥ 1.16, < 1.17).
 
-`tests/test_trl_adapter.py` fails when one of them moves. What is relied on:
+`tests/test_trl_adapter.py` fails when one of them changes. Relied on:
 - `trl.trainer.sft_trainer.DataCollatorForLanguageModeling`, whose `torch_call` pads ids and labels;
 - `SFTTrainer._metrics[mode][name]`, lists that its `log` averages; `_total_train_tokens`; `aux_loss_enabled` and
   `router_aux_loss_coef` for mixtures of experts;
@@ -26,8 +26,8 @@ from rolewise.training.token_losses import TokenLosses
 class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TRL is untyped
     """TRL's collator, with `token_roles` padded beside the labels (uint8, shape (B, T)).
 
-    With `with_scores` also `token_scores` (float32, NaN where unknown): what a token's loss fell by while the
-    labeller's model was tuned, `base_loss` − `tuned_loss`.
+    With `with_scores` also `token_scores` (float32, NaN if unknown): the fall of a token's loss while the labeller's
+    model was tuned, `base_loss` − `tuned_loss`.
     """
 
     with_scores: bool = False
@@ -47,13 +47,13 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
         return batch
 
     def _padded(self, rows: list[torch.Tensor], padding_BT: torch.Tensor) -> torch.Tensor:
-        """Rows of one tensor per token in place of the padding's beginnings."""
+        """Return the padding with each row's values, one per token, written over its beginning."""
         for row, values_T in enumerate([torch.cat(rows)] if self.padding_free else rows):
             padding_BT[row, : len(values_T)] = values_T
         return padding_BT
 
     def _roles(self, example: dict[str, Any]) -> torch.Tensor:
-        """Roles of one row, checked."""
+        """Return the roles of one row, checked."""
         roles_T = torch.as_tensor(example["token_roles"], dtype=torch.uint8)
         where = example.get("source", "a sample of the labelled data")
         if len(roles_T) != len(example["input_ids"]):
@@ -64,7 +64,7 @@ class RoleCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]  # TR
 
 
 def _scores(example: dict[str, Any]) -> torch.Tensor:
-    """What the loss of each of a row's tokens fell by, float32."""
+    """Return the fall of the loss of each token in a row, float32."""
     base_T, tuned_T = (torch.as_tensor(example[name], dtype=torch.float32) for name in ("base_loss", "tuned_loss"))
     return base_T - tuned_T
 
@@ -72,7 +72,8 @@ def _scores(example: dict[str, Any]) -> torch.Tensor:
 def record_token_metrics(
     trainer: SFTTrainer, inputs: dict[str, Any], losses: TokenLosses, mask_BT: torch.Tensor
 ) -> None:
-    """Log what TRL's own SFT logs of a batch, over all processes: entropy, accuracy, tokens seen, balancing loss."""
+    """Log the same metrics of a batch as TRL's own SFT, over all processes: entropy, accuracy, tokens seen, balancing
+    loss."""
     gather = trainer.accelerator.gather_for_metrics
     mode = "train" if trainer.model.training else "eval"
     metrics = trainer._metrics[mode]
@@ -80,7 +81,7 @@ def record_token_metrics(
     metrics["entropy"].append((gather(losses.entropy_BT.sum()).sum() / tokens).item())
     metrics["mean_token_accuracy"].append((gather(losses.correct_BT.sum()).sum() / tokens).item())
     if mode == "train":
-        if not trainer._total_train_tokens:  # a resumed run counts on from its last log line; TRL would start anew
+        if not trainer._total_train_tokens:  # a resumed run continues its last log line's count; TRL would restart
             logged = [line["num_tokens"] for line in trainer.state.log_history if "num_tokens" in line]
             trainer._total_train_tokens = int(logged[-1]) if logged else 0
         trainer._total_train_tokens += int(gather(_token_count(inputs)).sum().item())
@@ -90,11 +91,11 @@ def record_token_metrics(
 
 
 def fit_trained_rows(model: Any) -> None:
-    """Make a model of whose LM head PEFT trains single rows fit for TRL's fused head, and save these rows alone.
+    """Adapt a model with single trained rows in its LM head (by PEFT) to TRL's fused head, and save only these rows.
 
-    Other models stay as they are. PEFT's wrapper gives the head's `weight` with the trained rows in it, but has no
-    `bias`, and leaves one out of its own forward; `training.functional_tokens` refuses heads that have one. Where rows
-    were added, PEFT would save both whole matrices with every adapter.
+    Other models are unchanged. PEFT's wrapper provides the head's `weight` with the trained rows in it, but no `bias`,
+    which its own forward ignores; `training.functional_tokens` refuses heads with a bias. If rows were added, PEFT
+    would save both whole matrices with every adapter.
     """
     head = model.get_output_embeddings()
     if trains_single_rows(head):
@@ -103,19 +104,19 @@ def fit_trained_rows(model: Any) -> None:
 
 
 def forget_metrics(trainer: SFTTrainer, mode: str) -> None:
-    """Drop what was recorded in `mode` (train or eval) and never logged."""
+    """Drop metrics recorded in `mode` (train or eval) that were never logged."""
     trainer._metrics[mode].clear()
 
 
 def _token_count(inputs: dict[str, Any]) -> torch.Tensor:
-    """Tokens of a batch without its padding; without a mask there is none."""
+    """Return the number of tokens in a batch without padding; without a mask there is no padding."""
     mask_BT = inputs.get("attention_mask")
     ids_BT: torch.Tensor = inputs["input_ids"]
     return torch.tensor(ids_BT.numel(), device=ids_BT.device) if mask_BT is None else mask_BT.sum()
 
 
 def scaled_aux_loss(trainer: SFTTrainer, losses: TokenLosses) -> torch.Tensor | None:
-    """The load-balancing loss of a mixture of experts, scaled for gradient accumulation; None for other models."""
+    """Return the load-balancing loss of a mixture of experts, scaled for gradient accumulation; else None."""
     if not trainer.aux_loss_enabled or losses.aux_loss is None:
         return None
     steps = trainer.current_gradient_accumulation_steps if trainer.model.training else 1
@@ -124,5 +125,5 @@ def scaled_aux_loss(trainer: SFTTrainer, losses: TokenLosses) -> torch.Tensor | 
 
 
 def wants_router_logits(trainer: SFTTrainer) -> bool:
-    """Whether the model must be asked for the router logits that its load-balancing loss needs."""
+    """Return True if the model must return the router logits that its load-balancing loss needs."""
     return bool(trainer.aux_loss_enabled)

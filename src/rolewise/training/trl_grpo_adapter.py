@@ -1,16 +1,16 @@
-"""Every touch of the insides of TRL's `GRPOTrainer`, in one place (TRL ≥ 1.16, < 1.17).
+"""Every use of the internals of TRL's `GRPOTrainer`, in one place (TRL ≥ 1.16, < 1.17).
 
-`tests/test_trl_grpo_adapter.py` fails when one of them moves. What is relied on:
+`tests/test_trl_grpo_adapter.py` fails when one of them changes. Relied on:
 - `_generate_and_score_completions(inputs)` samples and scores a generation batch and returns a dictionary of tensors,
-  `completion_ids`, `completion_mask` and, where an environment speaks in between, `tool_mask` among them. What is added
-  to it with B rows survives the shuffling and splitting into micro-batches;
+  including `completion_ids`, `completion_mask` and, if an environment adds text in between, `tool_mask`. Further
+  entries with B rows survive the shuffling and splitting into micro-batches;
 - `_compute_loss(model, inputs)` takes `advantages` of shape (B,) or (B, T), and adds KL where `beta` is not 0; with it
   a generation batch has `ref_per_token_logps`, and `old_per_token_logps` where several steps are taken from it;
 - `_get_per_token_logps_and_entropies(model, ids, mask, logits_to_keep, batch_size, compute_entropy)` gives
   log-probabilities and entropies of the completion's tokens, and `_compute_loss` calls it once;
 - `_tokenize_prompts(prompts)` returns ids, images and other fields; `_generate(prompts)` a tuple, prompt ids first;
 - `reward_funcs`, called with `prompts`, `completions`, `completion_ids` and the columns by name, which may log numbers
-  by `log_metric`; those of which `is_async_callable` is true are awaited; reward models read what TRL writes;
+  with `log_metric`; those for which `is_async_callable` is true are awaited; reward models read TRL's own text;
   `_tokenizer`, `eos_token_ids` and `tools`;
 - `_get_train_sampler(dataset)` makes a `RepeatSampler`, which draws each epoch's order from `generator`;
 - `_step` counts the micro-batches of this process, and a rollout serves `steps_per_generation * num_iterations`;
@@ -35,21 +35,22 @@ from rolewise.training.trl_adapter import fit_trained_rows
 RolloutFunc = Callable[[list[Any], Any], dict[str, Any]]
 
 EPOCH_ROUNDING = 1e-6
-"""The trainer counts epochs in fractions; a whole number may come out just below itself."""
+"""The trainer counts epochs in fractions; a whole number may be slightly too low."""
 
 
 class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
-    """TRL's trainer with named places at which a subclass steps in; as it is, it trains as its parent.
+    """TRL's trainer with named hooks for subclasses; without a subclass it trains like its parent.
 
-    Reward models and reward functions read what TRL gives them. A function whose attribute `reads_sampled_text` is
-    true, as Rolewise's own have it, gets the text of the sampled ids instead: with special tokens, without the token
-    that ended it, and with the tag of a thought that the prompt opened.
+    Reward models and reward functions read TRL's own text. A function with a true attribute `reads_sampled_text`, such
+    as Rolewise's own, gets the text of the sampled ids instead: with special tokens, without the token that ended it,
+    and with the tag of a thought that the prompt opened.
 
     Attributes:
-        rendered_prompts: text prompts are a chat template's whole output, so the tokenizer adds no special tokens.
-        kl_in_loss: whether β · KL is a term of the loss; else the reference's log-probabilities come with the rollout
-            and are the subclass's to use.
-        rollout_rows: rows of the data set for which the present generation batch is, one for each response.
+        rendered_prompts: True if text prompts are a chat template's whole output, so that the tokenizer adds no special
+            tokens.
+        kl_in_loss: True if β · KL is a term of the loss; otherwise the reference's log-probabilities come with the
+            rollout for the subclass to use.
+        rollout_rows: rows of the data set behind the current generation batch, one for each response.
     """
 
     rendered_prompts = False
@@ -65,18 +66,19 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         self.reward_funcs = [self._reads_sampled_text(function) for function in functions]
 
     def rollout_scored(self, rollout: dict[str, Any]) -> dict[str, Any]:
-        """Called once a generation batch has been sampled and scored; returns what is to be trained on."""
+        """Hook after a generation batch has been sampled and scored; return the rollout to train on."""
         return rollout
 
     def loss_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Called with a micro-batch before its loss; returns what the loss is to be computed from."""
+        """Hook before the loss of a micro-batch; return the inputs for the loss."""
         return inputs
 
     def loss_computed(self, inputs: dict[str, Any], logps_BT: torch.Tensor, entropies_BT: torch.Tensor) -> None:
-        """Called after the loss of a micro-batch, with its detached log-probabilities and entropies (B, T)."""
+        """Hook after the loss of a micro-batch, with its detached log-probabilities and entropies (B, T)."""
 
     def score(self, rollout: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and entropies (nats) of a rollout's tokens under the policy as it is; float32 (B, T)."""
+        """Return log-probabilities and entropies (nats) of a rollout's tokens under the current policy; float32
+        (B, T)."""
         ids_BT = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
         attention_BT = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
         mode = "train" if self.model.training else "eval"
@@ -93,11 +95,11 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return logps_BT.float(), entropies_BT.float()
 
     def is_between_rollouts(self) -> bool:
-        """Whether the next micro-batch begins a rollout, so that none is under way whose samples a kill would lose."""
+        """Return True if the next micro-batch begins a rollout, so that a kill now would lose no rollout's samples."""
         return bool(self._step % (self.args.steps_per_generation * self.num_iterations) == 0)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's, but a training that was finished already leaves the table of the last responses as it was."""
+        """Log as TRL does, but keep the table of the last responses unchanged if training was already finished."""
         log_completions: bool = self.log_completions  # type: ignore[has-type]  # TRL is untyped
         self.log_completions = log_completions and bool(self._logs["prompt"])
         try:
@@ -133,7 +135,7 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return loss
 
     def _reads_sampled_text(self, function: Any) -> Any:
-        """A reward function that asked for the sampled text gets it; all others keep what TRL has for them."""
+        """Wrap a reward function that requests the sampled text so that it gets it; return all others unchanged."""
         if not getattr(function, "reads_sampled_text", False):
             return function
 
@@ -147,10 +149,10 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return asked_async if is_async_callable(function) else asked
 
     def _as_sampled(self, prompts: Any, completions: Any, ids: list[list[int]]) -> Any:
-        """Completions with their special tokens, which make the call in llama3 and mistral.
+        """Return completions with their special tokens, which mark the call in llama3 and mistral.
 
         TRL leaves these out of its texts. The token that ended a completion is left out here too, and a thought that
-        the prompt opened is opened in the completion. Messages that TRL's parser took apart stay as they are.
+        the prompt opened is opened in the completion. Messages that TRL's parser split stay as they are.
         """
         if self.tools:
             return completions
@@ -179,9 +181,9 @@ class GRPOSeams(GRPOTrainer):  # type: ignore[misc]  # TRL is untyped
 
 
 class _SamplerOfTheEpoch(Sampler):  # type: ignore[misc]  # torch is not followed
-    """TRL's sampler with the order that it would have had in this epoch, had it been there from the first one on.
+    """TRL's sampler with the order of this epoch, as in a run without interruption.
 
-    TRL's own begins anew with the first epoch's order when a run is resumed.
+    TRL's own sampler restarts with the first epoch's order when a run is resumed.
     """
 
     def __init__(self, sampler: Any, epoch: Callable[[], int]) -> None:
@@ -203,7 +205,7 @@ def _is_plain(completion: list[dict[str, Any]]) -> bool:
 
 
 def loss_mask(rollout: dict[str, Any]) -> torch.Tensor:
-    """Which tokens of the completions carry loss, bool (B, T): the model's own, without padding."""
+    """Return the mask of completion tokens with loss, bool (B, T): the model's own, without padding."""
     mask_BT: torch.Tensor = rollout["completion_mask"]
     if "tool_mask" in rollout:
         mask_BT = mask_BT * rollout["tool_mask"]
@@ -213,7 +215,7 @@ def loss_mask(rollout: dict[str, Any]) -> torch.Tensor:
 def clipped_tokens(
     trainer: GRPOTrainer, inputs: dict[str, Any], advantages_BT: torch.Tensor, logps_BT: torch.Tensor
 ) -> torch.Tensor:
-    """Tokens at which the loss clips the ratio, bool (B, T); none for losses that do not."""
+    """Return the tokens at which the loss clips the ratio, bool (B, T); none for losses without clipping."""
     log_ratio_BT = logps_BT - inputs.get("old_per_token_logps", logps_BT)
     if trainer.importance_sampling_level == "sequence":
         mask_BT = loss_mask(inputs)
@@ -234,7 +236,7 @@ def record_metrics(trainer: GRPOTrainer, mode: str, numbers: dict[str, float]) -
 
 
 def rollout_number(trainer: GRPOTrainer) -> int:
-    """How many rollouts came before the present one, counted by optimizer steps so that a resumed run counts on.
+    """Return the number of earlier rollouts, counted by optimizer steps so that a resumed run continues the count.
 
     Several generation batches within one optimizer step come from the same policy and have the same number.
     """
@@ -242,7 +244,7 @@ def rollout_number(trainer: GRPOTrainer) -> int:
 
 
 def total_rollouts(trainer: GRPOTrainer) -> int:
-    """How many rollouts the whole run has; at least 1."""
+    """Return the number of rollouts in the whole run; at least 1."""
     return rollout_at(max(1, int(trainer.state.max_steps)) - 1, _steps_per_rollout(trainer)) + 1
 
 
@@ -252,7 +254,7 @@ def _steps_per_rollout(trainer: GRPOTrainer) -> Fraction:
 
 
 def with_empty_completions(rollout_func: RolloutFunc, eos_token_id: int) -> RolloutFunc:
-    """A rollout function whose empty completions become one end token that carries no loss; TRL fails on empty ones."""
+    """Wrap a rollout function so that empty completions, on which TRL fails, become one end token without loss."""
 
     def rollout(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         output = dict(rollout_func(prompts, trainer))
@@ -270,5 +272,5 @@ def with_empty_completions(rollout_func: RolloutFunc, eos_token_id: int) -> Roll
 
 
 def text_tokenizer(trainer: GRPOTrainer) -> Any:
-    """The tokenizer of the trainer's processing class."""
+    """Return the tokenizer of the trainer's processing class."""
     return trainer._tokenizer

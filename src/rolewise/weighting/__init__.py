@@ -1,21 +1,20 @@
-"""How much each token counts: one interface, and the schemes that implement it."""
+"""Weights of tokens: one interface, and the schemes that implement it."""
 
 from rolewise.weighting.base import TokenBatch, Weighting
 from rolewise.weighting.ramp import RAMP_SHAPES, Ramp
-from rolewise.weighting.registry import WEIGHTINGS, make_weighting, register_weighting
-from rolewise.weighting.rest import (
-    REGION_WEIGHTINGS,
-    EntropyResT,
-    RegionWeighting,
-    ResT,
-    ResTOfficial,
-    StaticResT,
-    make_region_weighting,
-    mean_entropies,
-    rescaled_to_mean_one,
-)
-from rolewise.weighting.schemes import RFT, AlphaFT, RewardSoftmax, SampleMean
-from rolewise.weighting.token_means import ConstantWeights, DynamicFineTuning, KeptTokens, TokenMean
+from rolewise.weighting.region_schemes.rest import ResT
+from rolewise.weighting.region_schemes.rest_entropy import EntropyResT
+from rolewise.weighting.region_schemes.rest_official import ResTOfficial
+from rolewise.weighting.region_schemes.rest_static import StaticResT
+from rolewise.weighting.regions import RegionWeighting
+from rolewise.weighting.registry import REGION_WEIGHTINGS, WEIGHTINGS, make_weighting, register_weighting
+from rolewise.weighting.schemes.alpha import AlphaFT
+from rolewise.weighting.schemes.dft import DynamicFineTuning
+from rolewise.weighting.schemes.plain import SampleMean, TokenMean
+from rolewise.weighting.schemes.regex import ConstantWeights
+from rolewise.weighting.schemes.reward import RewardSoftmax
+from rolewise.weighting.schemes.rft import RFT
+from rolewise.weighting.schemes.rho import KeptTokens
 
 __all__ = [
     "RAMP_SHAPES",
@@ -37,9 +36,6 @@ __all__ = [
     "TokenBatch",
     "TokenMean",
     "Weighting",
-    "make_region_weighting",
     "make_weighting",
-    "mean_entropies",
     "register_weighting",
-    "rescaled_to_mean_one",
 ]

@@ -1,4 +1,4 @@
-"""What can go wrong in a weighting of the user's own, told in one line that names it."""
+"""Errors in a weighting of the user's own, reported in one line that names the weighting."""
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
@@ -8,27 +8,27 @@ from rolewise.core.errors import InputError, failing_in_one_line
 
 
 def asking(weighting: object) -> AbstractContextManager[None]:
-    """Where a weighting is asked for weights: what one of the user's own raises becomes one line.
+    """Return the context for calls of a weighting: an exception from one of the user's own becomes one line.
 
     Raises:
         RolewiseError: naming the weighting and the error.
     """
     if type(weighting).__module__.startswith("rolewise."):
-        return nullcontext()  # ours: a mistake of ours, of which we want to see all
-    return failing_in_one_line(_named(weighting), "mend it")
+        return nullcontext()  # ours: show our own mistakes with the full traceback
+    return failing_in_one_line(_named(weighting), "fix it")
 
 
 def refuse_endless_weights(weighting: object, when: str) -> None:
-    """Say that a weighting's weights, whose sum is not finite, can't be trained with.
+    """Refuse to train with a weighting's weights, whose sum is not finite.
 
     Raises:
         InputError: always.
     """
-    raise InputError(f"{_named(weighting)}: a weight is nan or infinite in {when}; mend it, the model would be lost")
+    raise InputError(f"{_named(weighting)}: a weight is nan or infinite in {when}; fix it, it would ruin the model")
 
 
 def _named(weighting: object) -> str:
-    """`weighting TurnDecay (my_weighting.py)`."""
+    """Return the weighting's name for messages, such as `weighting TurnDecay (my_weighting.py)`."""
     made_of = weighting if inspect.isroutine(weighting) else type(weighting)
     try:
         file = f" ({Path(inspect.getfile(made_of)).name})"

@@ -1,6 +1,6 @@
-"""Rows of Arrow tables (Parquet, data set directories, the hub) as the JSON values that they were made of.
+"""Rows of Arrow tables (Parquet, data set directories, the hub) as the original JSON values.
 
-What Arrow keeps differently, and the rule for each:
+Differences of Arrow from JSON, and the rule for each:
 
 - A struct has every key that any row's object had; where a row had none it says null, and so it does for a true null.
   The two can't be told apart. A null in a struct is a missing key, but for one case: in calls and tools, a key that has
@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rolewise.data.json_text import read_json
 from rolewise.data.readers.struct_nulls import Struct
+from rolewise.data.strict_json import read_json
 
 _EXACT_KEYS = frozenset({"tool_calls", "function_call", "tools", "functions", "answers"})
 """Columns and fields in which null may be an argument or part of a schema."""
 
 
 def rows_of(batch: "pa.Table | pa.RecordBatch") -> Iterator[dict[str, Any]]:
-    """The rows as dictionaries, without the columns in which a row has null."""
+    """Yield the rows as dictionaries, each without the columns in which it has null."""
     for row in batch.to_pylist():
         values = {
             field.name: _value(row[field.name], field.type, field.name in _EXACT_KEYS)
@@ -74,13 +74,13 @@ def _scalar(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, Decimal):
-        # Databases give whole numbers so, with more digits than a float has.
+        # Databases write whole numbers this way, with more digits than a float has.
         return int(value) if kind.scale <= 0 else float(value)
     return value if isinstance(value, str) else str(value)
 
 
 def _parsed(text: Any) -> Any:
-    """What a cell of a Json() column holds; text that is none stays text."""
+    """Return the value of a cell of a Json() column; text that is not JSON stays text."""
     if not isinstance(text, str):
         return text
     try:

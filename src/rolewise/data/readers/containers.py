@@ -1,7 +1,7 @@
-"""Where records lie: JSON Lines, JSON, Parquet, data set directories, the hub; folders and globs of such files.
+"""Sources of records: JSON Lines, JSON, Parquet, data set directories, the hub; folders and globs of such files.
 
 JSON Lines and Parquet are read piece by piece, data sets from memory-mapped files or over the network, so they may be
-larger than memory. A JSON list is read whole.
+larger than memory. A JSON list is read as a whole.
 """
 
 import bz2
@@ -27,9 +27,9 @@ from rolewise.core.limits import (
     one_line,
     too_long,
 )
-from rolewise.data.json_text import read_json
 from rolewise.data.message_fields import without_surrogates
-from rolewise.data.readers.formats import FORMATS
+from rolewise.data.readers.record_formats import FORMATS
+from rolewise.data.strict_json import read_json
 
 _PACKED = ("", ".gz", ".zst", ".bz2", ".xz")
 SUFFIXES = (*(kind + packed for kind in (".jsonl", ".ndjson", ".json") for packed in _PACKED), ".parquet")
@@ -43,7 +43,7 @@ _ROWS_AT_ONCE = 256
 
 
 class Record(NamedTuple):
-    """One value of a file, or the reason why there is none."""
+    """One value of a file, or the reason for its absence."""
 
     source: str
     value: Any
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A file or data set: its name for people, the part of it that is the same on any machine, and its records."""
+    """A file or data set: its name for users, the part of the name that is the same on any machine, and its records."""
 
     name: str
     lasting_name: str
@@ -59,12 +59,12 @@ class Container(NamedTuple):
 
 
 def open_containers(location: str) -> list[Container]:
-    """The files or data set that a location means; a split of a data set is named after a colon (`folder:train`).
+    """Open the files or data set at a location; a split of a data set follows a colon (`folder:train`).
 
-    Nothing is read of files yet.
+    Files are not read yet.
 
     Raises:
-        InputError: if nothing is there, or a data set has several splits and none is named.
+        InputError: if the location is missing, or a data set has several splits and none is named.
     """
     path = Path(location)
     try:
@@ -72,13 +72,13 @@ def open_containers(location: str) -> list[Container]:
             return _open_folder(path)
         if path.exists():
             return [_open_file(path, path.parent)]
-    except OSError as error:  # a name that is too long, a folder that can't be entered
+    except OSError as error:  # a name that is too long, a folder without access
         raise InputError(f"{location}: cannot read: {error.strerror or error}") from error
     if any(sign in location for sign in _WILDCARDS):
         root = next(parent for parent in path.parents if not any(sign in str(parent) for sign in _WILDCARDS))
         found = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
         if not found:
-            raise InputError(f"{location}: no file fits the pattern")
+            raise InputError(f"{location}: no file matches the pattern")
         return [_open_file(file, root) for file in found]
     place, colon, split = location.rpartition(":")
     if not colon:
@@ -87,7 +87,7 @@ def open_containers(location: str) -> list[Container]:
         return [_open_dataset(place, _load_directory(place), split)]
     if _HUB_ID.fullmatch(place) and not place.endswith(SUFFIXES) and not place.startswith("."):
         return [_open_dataset(place, _load_from_hub(place), split)]
-    return [_open_file(path, path.parent)]  # says that it is missing
+    return [_open_file(path, path.parent)]  # raises the error for a missing file
 
 
 def _open_folder(folder: Path) -> list[Container]:
@@ -160,17 +160,17 @@ def _json_records(path: Path, stream: "IO[bytes] | gzip.GzipFile") -> Iterator[R
 
 
 def _first_line(path: Path, stream: "IO[bytes] | gzip.GzipFile", is_json: bool) -> tuple[int, bytes] | None:
-    """The number of the first line that is not blank, and the file up to its end; None where all are blank.
+    """Return the number of the first line that is not blank, and the file up to its end; None if all are blank.
 
     Raises:
-        InputError: if it is longer than a line may be, and the file is none that is read whole.
+        InputError: if the line is too long, and the file is not read as a whole.
     """
     number, head = 0, bytearray()
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         head += line
-        # A file that is read whole may have no line feed at all.
+        # A file that is read as a whole may have no line feed at all.
         long = len(head) > MAX_LINE_BYTES
         if long and not is_json and head[: 1 << 16].lstrip()[:1] != b"[":
             raise InputError(f"{path}:{number}: {too_long()}; is it JSON Lines, one record a line?")
@@ -184,7 +184,7 @@ def _rest_of_file(path: Path, stream: "IO[bytes] | gzip.GzipFile", head: bytes) 
         return joined(chain([head], iter(lambda: stream.read(1 << 20), b"")), MAX_FILE_BYTES, "the file")
     except TooLarge as error:
         raise InputError(
-            f"{path}: {error}, too much to be read whole; save it as JSON Lines, which is read line by line"
+            f"{path}: {error}, too large to be read as a whole; save it as JSON Lines, which is read line by line"
         ) from error
 
 
@@ -203,7 +203,7 @@ def _whole_file(path: Path, data: bytes) -> Iterator[Record]:
         value = _parse(data)
     except _ParseError as error:
         place = "" if error.column is None else f":{error.line}, column {error.column}"
-        raise InputError(f"{path}{place}: {error.reason}; mend the file") from error
+        raise InputError(f"{path}{place}: {error.reason}; fix the file") from error
     if not isinstance(value, list):
         yield from _unwrapped(path, Record(f"{path}:1", value))
         return
@@ -212,7 +212,7 @@ def _whole_file(path: Path, data: bytes) -> Iterator[Record]:
 
 
 def _unwrapped(path: Path, only: Record) -> Iterator[Record]:
-    """The records in the one list of a file's only object; the object itself if it may be a record."""
+    """Yield the records in the one list of a file's only object; the object itself if it may be a record."""
     value = only.value
     lists = [item for item in value.values() if isinstance(item, list)] if isinstance(value, dict) else []
     if len(lists) != 1 or not lists[0] or any(entry.recognises(value) for entry in FORMATS.values()):
@@ -237,9 +237,9 @@ def _parse(data: bytes) -> Any:
         value = read_json(text)
     except json.JSONDecodeError as error:
         raise _ParseError(f"broken JSON: {error.msg}", error.lineno, error.colno) from error
-    except ValueError as error:  # a number of thousands of digits, thousands of nested brackets
+    except ValueError as error:  # a number with thousands of digits, thousands of nested brackets
         raise _ParseError(f"JSON that can't be read: {error}") from error
-    # A lone surrogate can only come from a \u escape; no tokenizer takes it.
+    # A lone surrogate can only come from a \u escape; no tokenizer accepts it.
     return without_surrogates(value) if "\\u" in text else value
 
 
@@ -264,11 +264,11 @@ def _load_directory(path: str) -> Any:
     try:
         return load_from_disk(path)
     except Exception as error:  # the library raises errors of many kinds for a damaged directory
-        raise InputError(f"{path}: no readable data set directory: {_one_line(error)}") from error
+        raise InputError(f"{path}: not a readable data set directory: {_one_line(error)}") from error
 
 
 def _load_from_hub(name: str) -> Any:
-    """A data set of the hub, `owner/name` or `owner/name/configuration`, by split, streamed."""
+    """Return a data set of the hub, `owner/name` or `owner/name/configuration`, by split, streamed."""
     import datasets
 
     owner, repository, *configuration = name.split("/")
@@ -276,7 +276,7 @@ def _load_from_hub(name: str) -> Any:
         return datasets.load_dataset(f"{owner}/{repository}", *configuration, streaming=True)
     except Exception as error:  # network, permissions, scripts, configurations: each with its own type
         raise InputError(
-            f"{name}: neither a file or folder here nor a data set that can be read from the hub: {_one_line(error)}"
+            f"{name}: neither a local file or folder nor a data set that can be read from the hub: {_one_line(error)}"
         ) from error
 
 
@@ -289,7 +289,7 @@ def _open_dataset(name: str, data: Any, split: str) -> Container:
             raise InputError(f"{name}: has no split {split!r}; choose one of {splits}")
         data = data[split or next(iter(data))]
     elif split:
-        raise InputError(f"{name}: has no splits; leave :{split} out")
+        raise InputError(f"{name}: has no splits; remove :{split}")
     lasting = Path(name).name if Path(name).is_dir() else name
     return Container(name, f"{lasting}:{split}" if split else lasting, _dataset_records(name, data))
 

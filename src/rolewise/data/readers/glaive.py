@@ -1,4 +1,4 @@
-"""Glaive's function-calling data: a system prompt that lists the functions, and the whole chat as one text."""
+"""Glaive's function-calling data: a system prompt that lists the functions, and the chat as one text."""
 
 import json
 import re
@@ -13,15 +13,15 @@ _SPEAKER = re.compile(r"^(USER|ASSISTANT|FUNCTION RESPONSE):", re.MULTILINE)
 _ROLES = {"USER": "user", "ASSISTANT": "assistant", "FUNCTION RESPONSE": "tool"}
 _END = "<|endoftext|>"
 _CALL = "<functioncall>"
-# Glaive writes the arguments as JSON between single quotes, which is no JSON itself.
+# Glaive writes the arguments as JSON between single quotes, so the call itself is not JSON.
 _QUOTED_ARGUMENTS = re.compile(r"\{\s*\"name\"\s*:\s*(\"[^\"]+\")\s*,\s*\"arguments\"\s*:\s*'(.*)'\s*\}", re.DOTALL)
 
 
 def from_glaive(record: dict[str, Any], source: str) -> Conversation:
-    """`system` (`SYSTEM: … {function} {function}`) and `chat` (`USER: … ASSISTANT: … <|endoftext|> …`).
+    """Read `system` (`SYSTEM: … {function} {function}`) and `chat` (`USER: … ASSISTANT: … <|endoftext|> …`).
 
     A call is `<functioncall> {"name": …, "arguments": '{…}'}` at the end of an assistant's turn and becomes
-    `tool_calls`. The functions move from the system prompt into `tools`; its other words stay.
+    `tool_calls`. The functions move from the system prompt into `tools`; the rest of the prompt stays.
     """
     system, chat = record["system"] or "", record["chat"]
     for key, value in (("system", system), ("chat", chat)):
@@ -63,7 +63,7 @@ def _call(text: str, where: str) -> Any:
 
 
 def _system(system: str, source: str) -> tuple[str, list[Any]]:
-    """The system prompt's words before the functions, and the functions."""
+    """Return the system prompt's text before the functions, and the functions."""
     text = system.strip().removeprefix("SYSTEM:").strip()
     start = text.find("{")
     if start < 0:

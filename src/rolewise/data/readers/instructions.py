@@ -1,4 +1,4 @@
-"""Formats of one question and one answer: Alpaca and its kin, Self-Instruct, question and answer."""
+"""Formats with one question and one answer: Alpaca and its variants, Self-Instruct, question and answer."""
 
 import re
 from typing import Any
@@ -10,12 +10,12 @@ _IDENTITY = re.compile(r"\s*you are (?:an?|the)\s", re.IGNORECASE)
 
 
 def from_alpaca(record: dict[str, Any], source: str) -> Conversation:
-    """Alpaca's and rlla's `instruction`, `input`, `output`, optionally `system`.
+    """Read Alpaca's and rlla's `instruction`, `input`, `output`, optionally `system`.
 
-    GPTeacher writes `response` for `output`, Dolly `context` for `input` as well.
+    GPTeacher writes `response` for `output`; so does Dolly, and `context` for `input`.
 
     With an input, an instruction that is a system prompt (see `_is_system_prompt`) becomes the system message and the
-    input the user's turn. In every other case the user's turn is the instruction, an empty line, the input.
+    input becomes the user's turn. Otherwise the user's turn is the instruction, an empty line, and the input.
     """
     instruction = _text(record, "instruction", source)
     given = _text(record, "input" if "input" in record else "context", source)
@@ -26,25 +26,25 @@ def from_alpaca(record: dict[str, Any], source: str) -> Conversation:
     else:
         user = "\n\n".join(part for part in (instruction, given) if part.strip())
     if not user.strip():
-        raise InputError(f"{source}: `instruction` and `input` are both empty, so nothing asks for the output")
+        raise InputError(f"{source}: `instruction` and `input` are both empty, so the output has no question")
     return _exchange(user, answer, source, system)
 
 
 def from_self_instruct(record: dict[str, Any], source: str) -> Conversation:
-    """Self-Instruct's `instruction` with one `input` and `output` in the list `instances`."""
+    """Read Self-Instruct's `instruction` with one `input` and `output` in the list `instances`."""
     match record["instances"]:
         case [dict(instance)]:
             return from_alpaca({"output": None, **instance, "instruction": record["instruction"]}, source)
         case list(instances):
-            raise InputError(f"{source}: `instances` has {len(instances)} entries; give each a record of its own")
+            raise InputError(f"{source}: `instances` has {len(instances)} entries; give each its own record")
         case other:
             raise InputError(f"{source}: `instances` must be a list, found {type(other).__name__}")
 
 
 def from_question_answer(record: dict[str, Any], source: str) -> Conversation:
-    """`problem` and `solution` (MATH), `question` and `solution`, or `question` and `answer` (GSM8K).
+    """Read `problem` and `solution` (MATH), `question` and `solution`, or `question` and `answer` (GSM8K).
 
-    Where there is a worked solution it is the assistant's turn, and a final `answer` beside it is not read.
+    A worked solution, if present, is the assistant's turn, and a final `answer` beside it is ignored.
     """
     answer = "solution" if "solution" in record else "answer"
     question = "problem" if "problem" in record and answer == "solution" else "question"
@@ -55,10 +55,10 @@ def from_question_answer(record: dict[str, Any], source: str) -> Conversation:
 
 
 def _is_system_prompt(instruction: str) -> bool:
-    """Whether an Alpaca instruction tells the assistant who it is rather than what to do.
+    """Return True if an Alpaca instruction defines the assistant's identity rather than a task.
 
-    It opens with "You are a/an/the …" and has more than one line, as rlla's have; a task of one line ("You are given
-    a sentence, …", "You are a teacher: mark this essay.") stays with its input in the user's turn.
+    Such an instruction opens with "You are a/an/the …" and has more than one line, like rlla's; a one-line task ("You
+    are given a sentence, …", "You are a teacher: mark this essay.") stays with its input in the user's turn.
     """
     return bool(_IDENTITY.match(instruction)) and "\n" in instruction.strip()
 

@@ -11,7 +11,7 @@ from rolewise.data.message_fields import read_functions, read_message, read_role
 
 
 def from_messages(record: dict[str, Any], source: str) -> Conversation:
-    """`{"messages": […], "tools": […]}`, per message optionally with `role_spans` over the characters of its content.
+    """Read `{"messages": […], "tools": […]}`, each message optionally with `role_spans` over its content's characters.
 
     ToolBench and OpenAI's old interface write `functions` for `tools`, `function_call` for `tool_calls` and the role
     `function` for `tool`.
@@ -29,16 +29,15 @@ def from_messages(record: dict[str, Any], source: str) -> Conversation:
 
 
 def from_trajectory(record: dict[str, Any], source: str) -> Conversation:
-    """tau-bench's `traj`: the messages of an episode as OpenAI writes them."""
+    """Read tau-bench's `traj`: the messages of an episode in OpenAI's format."""
     messages, notes = read_messages(record["traj"], source, "traj")
     return Conversation(messages, read_tools(record.get("tools"), source), source, notes=notes)
 
 
 def from_prompt_completion(record: dict[str, Any], source: str) -> Conversation:
-    """TRL's `prompt` and `completion`, each a text or a list of messages.
+    """Read TRL's `prompt` and `completion`, each a text or a list of messages.
 
-    A text is the content of one turn, the user's or the assistant's: a chat template is put around it here, other than
-    in TRL.
+    A text is the content of one turn, the user's or the assistant's: unlike in TRL, a chat template is applied to it.
     """
     turns: list[Any] = []
     for key, role in (("prompt", "user"), ("completion", "assistant")):
@@ -54,10 +53,10 @@ def from_prompt_completion(record: dict[str, Any], source: str) -> Conversation:
 
 
 def read_messages(given: Any, source: str, key: str = "messages") -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """A list of messages in the shape of `Conversation`, and what was changed in them.
+    """Return a list of messages in the shape of `Conversation`, and notes on the changes to them.
 
     Raises:
-        InputError: if it is no list of objects, or as `read_message`.
+        InputError: if it is not a list of objects, or as `read_message`.
     """
     if not isinstance(given, list) or not all(isinstance(message, dict) for message in given):
         raise InputError(f"{source}: `{key}` must be a list of objects")

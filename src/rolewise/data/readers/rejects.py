@@ -1,4 +1,4 @@
-"""Records that were left out: counted by reason, and written for the user to mend."""
+"""Records that were left out: counted by reason, and written to a file for the user to fix."""
 
 import json
 import re
@@ -14,21 +14,21 @@ _REASONS_SHOWN = 20
 
 
 class Rejected(NamedTuple):
-    """A record that was left out: where it stands and what is wrong with it."""
+    """A record that was left out: its source and the reason."""
 
     source: str
     reason: str
 
 
 class RejectReason(NamedTuple):
-    """How many records were left out for one reason, and the first of them."""
+    """Number of records left out for one reason, and the first of them."""
 
     records: int
     first: Rejected
 
 
 def count_rejects(rejected: Iterable[Rejected]) -> list[RejectReason]:
-    """Rejected records by reason, the most frequent first. Numbers and quoted words in a reason don't tell it apart."""
+    """Count rejected records by reason, most frequent first; reasons may differ in numbers and quoted words."""
     first: dict[str, Rejected] = {}
     counts: Counter[str] = Counter()
     for entry in rejected:
@@ -39,7 +39,7 @@ def count_rejects(rejected: Iterable[Rejected]) -> list[RejectReason]:
 
 
 def describe_rejects(rejected: Sequence[Rejected]) -> list[str]:
-    """A line for people per reason, with the first record that it befell."""
+    """Return one line per reason, for the user, with the first record that it applies to."""
     reasons = count_rejects(rejected)
     lines = []
     for records, (source, reason) in reasons[:_REASONS_SHOWN]:

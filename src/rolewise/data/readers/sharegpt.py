@@ -1,4 +1,4 @@
-"""ShareGPT: `conversations` of `from` and `value`, as LLaMA-Factory, ToolACE, Hermes and ToolLLaMA write it."""
+"""ShareGPT: `conversations` of `from` and `value`, used by LLaMA-Factory, ToolACE, Hermes and ToolLLaMA."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ _ROLES = {
     "function": "tool",
     "function_response": "tool",
 }
-CALL_AS_TEXT = "Turns from `function_call` that hold no JSON are kept as the assistant's text."
+CALL_AS_TEXT = "Turns from `function_call` without JSON are kept as the assistant's text."
 
 
 def from_sharegpt(record: dict[str, Any], source: str) -> Conversation:
-    """`conversations` with optional `system` and `tools` (a list, or that as JSON text) beside it.
+    """Read `conversations`, optionally with `system` and `tools` (a list, or the list as JSON text).
 
-    A `function_call` holds a JSON object, or a list of them, with `name` and `arguments`, and becomes `tool_calls`. One
-    that is other text (a call in a model's own notation) stays text; JSON that is broken is refused.
+    A `function_call` holds a JSON object, or a list of them, with `name` and `arguments`, and becomes `tool_calls`.
+    Other text in it (a call in a model's own notation) stays text; broken JSON is rejected.
     """
     given = record["conversations"]
     if not isinstance(given, list) or not all(isinstance(turn, dict) for turn in given):
@@ -70,7 +70,7 @@ def _message(turn: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _calls(value: str, where: str) -> list[Any] | None:
-    """The calls in a turn's text; None where it isn't JSON and doesn't look like it."""
+    """Return the calls in a turn's text; None if it neither is nor looks like JSON."""
     text = value.strip()
     try:
         parsed = without_surrogates(parse_json(text))

@@ -1,4 +1,4 @@
-"""Conversations of a source one by one: its format recognised, each record checked, bad ones kept with the reason."""
+"""Conversations of a source one by one: detect the format, check each record, collect invalid ones with the reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from pathlib import Path
 from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers.containers import Container, Record, open_containers
-from rolewise.data.readers.formats import FORMATS, Format, why_unknown
+from rolewise.data.readers.record_formats import FORMATS, Format, why_unknown
 from rolewise.data.readers.rejects import Rejected
 from rolewise.data.readers.struct_nulls import settle_nulls
 
 RECORDS_LOOKED_AT = 10
-"""How many records are looked at to recognise the format."""
+"""Number of records used to detect the format."""
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """What a source held. `rejected` is empty unless `skip_invalid` was asked for."""
+    """Contents of a source. `rejected` is empty unless `skip_invalid` is set."""
 
     conversations: list[Conversation]
     rejected: list[Rejected]
@@ -26,10 +26,10 @@ class ReadResult:
 
 
 class ConversationStream:
-    """The conversations of a source, in order, each checked when it is reached. It can be gone through once.
+    """The conversations of a source, in order, each checked on access. It can be iterated over once.
 
     Attributes:
-        rejected: the bad records so far.
+        rejected: the invalid records so far.
         formats: the formats of the files so far.
     """
 
@@ -48,7 +48,7 @@ class ConversationStream:
         return self._iterator
 
     def lasting_source(self, conversation: Conversation) -> str:
-        """Where the conversation that was given last comes from, without where the file lies on this machine."""
+        """Return the source of the last conversation, without the file's location on this machine."""
         assert self._container is not None
         return self._container.lasting_name + conversation.source.removeprefix(self._container.name)
 
@@ -79,7 +79,7 @@ class ConversationStream:
                 self.rejected.append(Rejected(record.source, str(error).removeprefix(f"{record.source}: ")))
 
     def _recognise(self, name: str, records: list[Record]) -> Format:
-        """The format whose keys the first records have."""
+        """Return the format whose keys the first records have."""
         objects = [record.value for record in records if isinstance(record.value, dict)]
         counts = {entry.name: sum(map(entry.recognises, objects)) for entry in FORMATS.values()}
         best = max(counts, key=lambda name: counts[name])
@@ -87,14 +87,14 @@ class ConversationStream:
             return FORMATS[best]
         broken = next((record for record in records if not isinstance(record.value, dict)), None)
         if broken is not None and (not self._skip_invalid or not objects):
-            _convert(broken, FORMATS[best])  # raises: the first bad record says more than the keys do
+            _convert(broken, FORMATS[best])  # raises: the first invalid record is more informative than the keys
         raise InputError(f"{name}: {why_unknown(objects)}")
 
 
 def iter_conversations(
     source: str | Path, *, format: str | None = None, skip_invalid: bool = False, limit: int | None = None
 ) -> ConversationStream:
-    """The conversations of a source one by one, so that data larger than memory can be read.
+    """Read the conversations of a source one by one, so that data may be larger than memory.
 
     Args:
         source: a file (JSON Lines, JSON, Parquet; the first two also packed by gzip, zstd, bzip2 or xz), a folder of
@@ -106,8 +106,8 @@ def iter_conversations(
 
     Raises:
         InputError: here for an unknown format; while reading, naming `file:line` (in other containers
-            `file: record N`), for a source that is missing, empty or not UTF-8, for broken JSON, a format that is not
-            recognised, a record that can't be trained on, or a source of which nothing is left.
+            `file: record N`), for a source that is missing, empty or not UTF-8, for broken JSON, an unknown format,
+            a record that is not valid training data, or a source with nothing left.
     """
     return ConversationStream(source, format, skip_invalid, limit)
 
@@ -115,14 +115,14 @@ def iter_conversations(
 def read_conversations(
     source: str | Path, *, format: str | None = None, skip_invalid: bool = False, limit: int | None = None
 ) -> ReadResult:
-    """All that `iter_conversations` gives, as a list; the same arguments and errors."""
+    """Read all conversations that `iter_conversations` yields into a list; same arguments and errors."""
     stream = iter_conversations(source, format=format, skip_invalid=skip_invalid, limit=limit)
     return ReadResult(list(stream), stream.rejected, ", ".join(stream.formats))
 
 
 def _convert(record: Record, format: Format) -> Conversation:
     if record.error:
-        raise InputError(f"{record.source}: {record.error}; mend or remove the record")
+        raise InputError(f"{record.source}: {record.error}; fix or remove the record")
     if not isinstance(record.value, dict):
         raise InputError(f"{record.source}: expected a JSON object, found {type(record.value).__name__}")
     if not format.recognises(record.value):

@@ -1,4 +1,4 @@
-"""verl's records for reinforcement learning, as ToolRL's data has them: a prompt and the truth to reward by."""
+"""verl's records for reinforcement learning, used by ToolRL's data: a prompt and the ground truth for the reward."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from rolewise.core.errors import InputError
 from rolewise.data.conversation import Conversation
 from rolewise.data.readers.messages import read_messages
 
-PLACEHOLDERS = "The answers of verl's records are references for rewards: their thoughts may be placeholders."
+PLACEHOLDERS = "The answers in verl's records are references for rewards: their thoughts may be placeholders."
 
 
 def from_verl(record: dict[str, Any], source: str) -> Conversation:
-    """`prompt` (messages) and `reward_model`, whose `ground_truth`, a text, becomes the assistant's turn."""
+    """Read `prompt` (messages) and `reward_model`, whose `ground_truth`, a text, becomes the assistant's turn."""
     messages, notes = read_messages(record["prompt"], source, "prompt")
     reward = record["reward_model"]
     truth = reward.get("ground_truth") if isinstance(reward, dict) else None

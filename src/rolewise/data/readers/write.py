@@ -1,4 +1,4 @@
-"""Conversations to a file, in the `messages` format."""
+"""Writing of conversations to a file, in the `messages` format."""
 
 import json
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from rolewise.data.message_fields import LONE_SURROGATE
 
 
 def write_conversations(conversations: Iterable[Conversation], path: str | Path) -> None:
-    """Write the `messages` format as JSON Lines, with true roles where they are known; the file appears whole.
+    """Write the `messages` format as JSON Lines, atomically, with the true roles if known.
 
-    `read_conversations` gives equal conversations back, but for `source`, which then names this file. Lone surrogates,
+    `read_conversations` returns equal conversations, except for `source`, which then names this file. Lone surrogates,
     which UTF-8 can't hold, become U+FFFD.
     """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as stream:
@@ -23,7 +23,7 @@ def write_conversations(conversations: Iterable[Conversation], path: str | Path)
 
 
 def as_record(conversation: Conversation) -> dict[str, Any]:
-    """The conversation as a record of the `messages` format."""
+    """Return the conversation as a record of the `messages` format."""
     messages = [dict(message) for message in conversation.messages]
     if conversation.role_spans is not None:
         for message, spans in zip(messages, conversation.role_spans, strict=True):

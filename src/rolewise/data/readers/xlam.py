@@ -9,7 +9,7 @@ from rolewise.data.readers.messages import read_messages
 
 
 def from_xlam(record: dict[str, Any], source: str) -> Conversation:
-    """`query`, `tools` and `answers`, the last two lists or lists as JSON text; the answers become `tool_calls`."""
+    """Read `query`, `tools` and `answers` (lists, the last two also as JSON text); answers become `tool_calls`."""
     query = record["query"]
     if not isinstance(query, str | list):
         raise InputError(f"{source}: `query` must be text or a list of messages, found {type(query).__name__}")

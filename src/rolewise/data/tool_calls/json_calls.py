@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from rolewise.data.tool_calls.json_text import (
+from rolewise.data.tool_calls.json_scan import (
     JSON,
     MAX_DEPTH,
     Member,
@@ -20,11 +20,11 @@ NAME_KEYS = ("name", "function", "api")
 """Keys of the name: the usual one, some of Llama's calls, Seal-Tools. OpenAI has the whole call under "function"."""
 
 ARGUMENT_KEYS = ("arguments", "parameters")
-"""Keys of the arguments; whoever calls his format by one of them, models mix them up, and both are understood."""
+"""Keys of the arguments. Each format prescribes one of them, but models mix them up, so both are accepted."""
 
 
 class Arguments(NamedTuple):
-    """What was read of one object of arguments; `values` is None and `error` says why if it is not sound."""
+    """One object of arguments as read; if it is invalid, `values` is None and `error` states the reason."""
 
     values: dict[str, Any] | None
     span: Span
@@ -34,26 +34,26 @@ class Arguments(NamedTuple):
 
 
 class CallObject(NamedTuple):
-    """What was read of one JSON object."""
+    """One JSON object as read."""
 
     call: ParsedCall
     pieces: list[Segment]
     looks_like_call: bool
-    """Whether it has a name and arguments, or was cut short before these could come."""
+    """True if it has a name and arguments, or was cut short before them."""
 
 
 def read_calls(text: str, position: int, builder: ResponseBuilder, *, trusted: bool, notation: Notation = JSON) -> int:
-    """Read the calls from `position` on: objects one behind another, in an array, or parted by `,` or `;`.
+    """Read the calls from `position` on: objects one after another, in an array, or separated by `,` or `;`.
 
     Args:
         text: the response.
-        position: where the first one or the bracket of its array stands, white space before it or not.
-        builder: gets the calls.
-        trusted: whether something before says that calls come here. If not, an object counts only if it looks like one.
-        notation: JSON, or Python for dicts as `repr` writes them.
+        position: start of the first call or of its array's bracket, optionally preceded by white space.
+        builder: receives the calls.
+        trusted: True if the preceding text announces calls here. If not, an object counts only if it looks like a call.
+        notation: JSON, or Python for dicts as written by `repr`.
 
     Returns:
-        Where reading ended; behind `position` unless nothing is there.
+        The position at which reading ended; after `position` unless there is nothing to read.
     """
     open_lists = 0
     while True:
@@ -79,14 +79,14 @@ def read_calls(text: str, position: int, builder: ResponseBuilder, *, trusted: b
         if trusted or found.looks_like_call:
             call = found.call
             if call.valid and _line_goes_on(text, position):
-                call = call.with_error("more text behind the call's last bracket")
+                call = call.with_error("more text after the call's last bracket")
             builder.add_call(call, found.pieces)
         if not scan.complete:
             return position
 
 
 def read_call(text: str, start: int, scan: ValueScan, notation: Notation = JSON) -> CallObject:
-    """Read the object at `text[start]` as a call; `scan` is what `scan_value` said about it."""
+    """Read the object at `text[start]` as a call; `scan` is its result from `scan_value`."""
     value: Any = None
     error: str | None = "the call is cut short or broken"
     if scan.complete or scan.depth > MAX_DEPTH:
@@ -131,7 +131,7 @@ def read_call(text: str, start: int, scan: ValueScan, notation: Notation = JSON)
 
 
 def read_arguments(text: str, field: Member, notation: Notation = JSON) -> Arguments:
-    """Read an object of arguments, or one that stands as JSON text within a string, as OpenAI writes it."""
+    """Read an object of arguments, or one written as JSON text within a string, as OpenAI does."""
     start, end = field.value_span
     if text[start] in notation.quotes:
         pieces = [Segment("argument_value", *_inside(text, field, notation))]
@@ -167,7 +167,7 @@ def _arguments_in_string(literal: str) -> tuple[dict[str, Any] | None, str | Non
 
 
 def _last(fields: list[Member], keys: tuple[str, ...], text: str | None = None, quotes: str = "") -> Member | None:
-    """The field with the first of `keys` that is there, and of those the last, as JSON has it; strings if `quotes`."""
+    """Return the field with the first of `keys` found, the last if several (as in JSON); with `text`, only strings."""
     for key in keys:
         for field in reversed(fields):
             if field.key == key and (text is None or text[field.value_span[0]] in quotes):
@@ -176,7 +176,7 @@ def _last(fields: list[Member], keys: tuple[str, ...], text: str | None = None, 
 
 
 def _inside(text: str, field: Member, notation: Notation) -> Span:
-    """A value's span, without the quotes if it is a string."""
+    """Return a value's span, without the quotes if it is a string."""
     start, end = field.value_span
     if start < end and text[start] in notation.quotes:
         return start + 1, end - field.complete
@@ -192,7 +192,7 @@ def _what_is_missing(name: str | None, arguments: Arguments | None) -> str | Non
 
 
 def _line_goes_on(text: str, position: int) -> bool:
-    """Whether something other than a further call, a tag or the end of list or code fence follows on the same line."""
+    """Return True if anything but another call, a tag or the end of list or code fence follows on the line."""
     while text.startswith((" ", "\t"), position):
         position += 1
     return position < len(text) and text[position] not in "\r\n<{[,;]" and not text.startswith("```", position)

@@ -1,11 +1,11 @@
-"""Llama 3's calls: bare JSON objects, parted by `;`, with or without `<|python_tag|>` before them."""
+"""Llama 3's calls: bare JSON objects, separated by `;`, with or without `<|python_tag|>` before them."""
 
 import json
 import re
 from collections.abc import Sequence
 
 from rolewise.data.tool_calls.json_calls import read_calls
-from rolewise.data.tool_calls.json_text import skip_space
+from rolewise.data.tool_calls.json_scan import skip_space
 from rolewise.data.tool_calls.parsed import ParsedCall, ResponseBuilder
 from rolewise.data.tool_calls.python_literals import PYTHON
 
@@ -24,7 +24,7 @@ def parse_llama3(text: str, position: int, builder: ResponseBuilder) -> None:
 
 
 def write_llama3(calls: Sequence[ParsedCall]) -> str:
-    """The objects, parted by `; `."""
+    """Write the objects, separated by `; `."""
     return "; ".join(
         json.dumps({"name": call.name, "parameters": call.arguments}, ensure_ascii=False) for call in calls
     )
@@ -39,7 +39,7 @@ def parse_seal_tools(text: str, position: int, builder: ResponseBuilder) -> None
 
 
 def write_seal_tools(calls: Sequence[ParsedCall]) -> str:
-    """The list, its responses numbered as Seal-Tools (arXiv 2405.08355) numbers them: one a call."""
+    """Write the list, with responses numbered as in Seal-Tools (arXiv 2405.08355): one per call."""
     entries = [
         {"api": call.name, "parameters": call.arguments, "responses": [f"API_call_{number}"]}
         for number, call in enumerate(calls)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from rolewise.data.tool_calls.json_calls import arguments_at, read_calls
-from rolewise.data.tool_calls.json_text import skip_space
+from rolewise.data.tool_calls.json_scan import skip_space
 from rolewise.data.tool_calls.parsed import ParsedCall, ResponseBuilder, Segment
 
 MARKER = "[TOOL_CALLS]"
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[^\[{\r\n]*")
 
 
 def parse_mistral(text: str, position: int, builder: ResponseBuilder) -> None:
-    """Read the calls behind each `[TOOL_CALLS]`, written either way."""
+    """Read the calls after each `[TOOL_CALLS]`, in either notation."""
     while (marker := text.find(MARKER, position)) >= 0:
         position = marker + len(MARKER)
         builder.add("tag", marker, position)
@@ -26,18 +26,18 @@ def parse_mistral(text: str, position: int, builder: ResponseBuilder) -> None:
 
 
 def write_mistral(calls: Sequence[ParsedCall]) -> str:
-    """One list behind one marker, as tokenizers up to v7 have it."""
+    """Write one list after one marker, as for tokenizers up to v7."""
     entries = [{"name": call.name, "arguments": call.arguments} for call in calls]
     return f"{MARKER} {json.dumps(entries, ensure_ascii=False)}"
 
 
 def write_mistral_args(calls: Sequence[ParsedCall]) -> str:
-    """A marker for each call, as tokenizers since v11 have it."""
+    """Write a marker for each call, as for tokenizers since v11."""
     return "".join(f"{MARKER}{call.name}{_ARGUMENTS}{json.dumps(call.arguments, ensure_ascii=False)}" for call in calls)
 
 
 def _read_named(text: str, start: int, builder: ResponseBuilder) -> int:
-    """Read `name[ARGS]{…}`, a `[CALL_ID]…` between them or not; return where it ends."""
+    """Read `name[ARGS]{…}`, with or without `[CALL_ID]…` after the name; return the position of its end."""
     match = _NAME.match(text, start)
     written = match[0].rstrip() if match else ""
     position = name_end = start + len(written)
@@ -50,12 +50,12 @@ def _read_named(text: str, start: int, builder: ResponseBuilder) -> int:
         position = id_end
     call = ParsedCall(written or None, None, span=(start, position), name_span=(start, name_end) if written else None)
     if not text.startswith(_ARGUMENTS, position):
-        builder.add_call(call.with_error(f"no {_ARGUMENTS} behind the name"), pieces)
+        builder.add_call(call.with_error(f"no {_ARGUMENTS} after the name"), pieces)
         return position
     opening = skip_space(text, position + len(_ARGUMENTS))
     if not text.startswith("{", opening):
         call = ParsedCall(call.name, None, (start, position + len(_ARGUMENTS)), call.name_span)
-        builder.add_call(call.with_error(f"no JSON object behind {_ARGUMENTS}"), pieces)
+        builder.add_call(call.with_error(f"no JSON object after {_ARGUMENTS}"), pieces)
         return position + len(_ARGUMENTS)
     arguments = arguments_at(text, opening)
     end = arguments.span[1]

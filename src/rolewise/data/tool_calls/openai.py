@@ -1,19 +1,19 @@
-"""OpenAI's `tool_calls`: call objects of a message, turned into calls and back."""
+"""OpenAI's `tool_calls`: convert the call objects of a message to calls and back."""
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rolewise.core.errors import InputError
-from rolewise.data.tool_calls.json_text import JSON, decode, scan_value, skip_space
+from rolewise.data.tool_calls.json_scan import JSON, decode, scan_value, skip_space
 from rolewise.data.tool_calls.parsed import ParsedCall
 
 
 def calls_from_openai(tool_calls: Iterable[Any]) -> list[ParsedCall]:
     """Read call objects: `{"type": "function", "function": {"name": …, "arguments": …}}`, or the function alone.
 
-    `arguments` may be JSON text, as OpenAI sends it, or an object, as TRL and Transformers keep it. What is not
-    sound gives a call that is not valid.
+    `arguments` may be JSON text, as OpenAI sends it, or an object, as TRL and Transformers keep it. Invalid input gives
+    a call that is not valid.
     """
     return [_call_from(entry) for entry in tool_calls]
 
@@ -27,7 +27,7 @@ def calls_to_openai(calls: Sequence[ParsedCall], *, arguments_as_text: bool = Fa
     entries = []
     for number, call in enumerate(calls, start=1):
         if not call.valid:
-            raise InputError(f"call {number} ({call.name!r}) can't be written: {call.error}; drop it or mend it")
+            raise InputError(f"call {number} ({call.name!r}) can't be written: {call.error}; drop it or fix it")
         arguments: Any = call.arguments
         if arguments_as_text:
             arguments = json.dumps(arguments, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What a parsed response is made of, and the builder that the parsers of all formats fill."""
+"""Parts of a parsed response, and the builder that the parsers of all formats fill."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -12,9 +12,9 @@ SegmentKind = Literal["thought", "text", "tag", "name", "argument_name", "argume
 class Segment(NamedTuple):
     """Characters `start` to `end` (half-open) of a response, all of one kind.
 
-    `tag` is what the format prescribes: tags, labels, and within a call everything but the name, the arguments' names
-    and their values; so the quotes of these belong to it. `argument_value` is one argument's whole value: of a string
-    what stands between the quotes, of an object or array everything with its brackets.
+    `tag` is text prescribed by the format: tags, labels, and within a call everything but the name, the arguments'
+    names and their values; so the quotes of these belong to it. `argument_value` is one argument's whole value: for a
+    string the text between the quotes, for an object or array everything including the brackets.
     """
 
     kind: SegmentKind
@@ -23,7 +23,7 @@ class Segment(NamedTuple):
 
 
 class ArgumentSpan(NamedTuple):
-    """Where an argument stands; without quotes. `name_span` is None for an argument that is written without a name."""
+    """Position of an argument, without quotes. `name_span` is None for an argument written without a name."""
 
     name: str
     name_span: Span | None
@@ -32,16 +32,16 @@ class ArgumentSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class ParsedCall:
-    """One call. Spans are None where the call does not come from a text, or the part was not found.
+    """One call. Spans are None if the call does not come from a text, or the part was not found.
 
     Attributes:
-        name: the function's name; None if it can't be told.
-        arguments: by name; positional ones under "0", "1", … in order. None if the call is not valid.
+        name: the function's name; None if unknown.
+        arguments: arguments by name; positional ones under "0", "1", … in order. None if the call is not valid.
         span: the call without the tags around it.
         name_span: the name, without quotes.
         arguments_span: all arguments with the brackets or quotes around them.
-        argument_spans: each argument that was found, in the order of the text; also of a call that is not valid.
-        error: why the call is not valid, for people; None if it is.
+        argument_spans: each argument found, in the order of the text; also for a call that is not valid.
+        error: reason for not being valid, for users; None for a valid call.
     """
 
     name: str | None
@@ -54,22 +54,22 @@ class ParsedCall:
 
     @property
     def valid(self) -> bool:
-        """Whether the name and all arguments could be read. Tags around the call, or missing ones, don't matter."""
+        """True if the name and all arguments could be read. Tags around the call, or missing ones, don't matter."""
         return self.error is None
 
     def with_error(self, error: str) -> "ParsedCall":
-        """The same call, not valid."""
+        """Return the same call, not valid."""
         return replace(self, arguments=None, error=error)
 
 
 @dataclass(frozen=True)
 class ParsedResponse:
-    """A response taken apart.
+    """A response split into its parts.
 
     Attributes:
-        format: the name of its format; None where no format was recognised.
-        segments: in order, none empty; they don't overlap and together cover the text.
-        calls: in the order of the text, those that are not valid with them.
+        format: the name of its format; None if no format was detected.
+        segments: segments in order, none empty; they don't overlap and together cover the text.
+        calls: calls in the order of the text, including those that are not valid.
     """
 
     format: str | None
@@ -78,7 +78,7 @@ class ParsedResponse:
 
 
 class ResponseBuilder:
-    """Takes segments and calls in the order of the text. What no segment covers becomes `text`."""
+    """Builder of a response from segments and calls in the order of the text. Uncovered characters become `text`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -87,11 +87,11 @@ class ResponseBuilder:
 
     @property
     def position(self) -> int:
-        """Where the last segment ends."""
+        """End of the last segment."""
         return self._segments[-1].end if self._segments else 0
 
     def add(self, kind: SegmentKind, start: int, end: int) -> None:
-        """Add characters from `start`, which is not before `position`. Neighbours of one kind become one."""
+        """Add characters from `start`, which is not before `position`. Neighbors of one kind are merged."""
         if self.position < start:
             self._fill_gap(start, next_kind=kind)
         if start == end:
@@ -101,7 +101,7 @@ class ResponseBuilder:
         self._segments.append(Segment(kind, start, end))
 
     def add_call(self, call: ParsedCall, pieces: list[Segment]) -> None:
-        """Add a call that has a span, and its pieces in order; what lies between them is `tag`."""
+        """Add a call that has a span, and its pieces in order; the text between them is `tag`."""
         self.calls.append(call)
         assert call.span is not None
         position, end = call.span
@@ -112,7 +112,7 @@ class ResponseBuilder:
         self.add("tag", position, end)
 
     def finish(self, format_name: str | None) -> ParsedResponse:
-        """The response, its last characters covered too."""
+        """Return the response, with its last characters covered too."""
         self._fill_gap(len(self._text), next_kind=None)
         return ParsedResponse(format_name, self._segments, self.calls)
 
@@ -120,7 +120,7 @@ class ResponseBuilder:
         start = self.position
         if start == end:
             return
-        # White space and separators between two parts of the format are laid down by the format, too.
+        # White space and separators between two parts of the format also belong to the format.
         prose = ("text", "thought", None)
         previous = self._segments[-1].kind if self._segments else None
         is_layout = previous not in prose and next_kind not in prose and not self._text[start:end].strip(" \t\r\n,;")

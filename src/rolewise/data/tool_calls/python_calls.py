@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rolewise.data.tool_calls.json_text import skip_space
+from rolewise.data.tool_calls.json_scan import skip_space
 from rolewise.data.tool_calls.parsed import ArgumentSpan, ParsedCall, ResponseBuilder, Segment, Span
 from rolewise.data.tool_calls.python_literals import LiteralSyntaxError, read_literal, string_end
 
-# In a list a name may hold what the names of APIs hold (ToolACE has "Market Trends API"); bare it is a dotted name.
+# In a list a name may contain spaces and signs as API names do (ToolACE: "Market Trends API"); bare, it is dotted.
 _NAME_IN_LIST = re.compile(r"([^\W\d][\w.\-/ ]*)\(")
 _BARE_NAME = re.compile(r"([^\W\d][\w.]*)\(")
 _START = re.compile(r"^[ \t]*(?:(?P<list>\[\s*)(?=[^\W\d])|(?=[^\W\d][\w.]*\())", re.MULTILINE)
@@ -20,8 +20,8 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 def parse_python(text: str, position: int, builder: ResponseBuilder) -> None:
     """Read the lists of calls, and the bare calls, that begin a line.
 
-    Values are literals (see `read_literal`); a call with any other is not valid. Arguments without names are kept, in
-    order, under "0", "1" and so on; `**{"any name": 1}` is understood.
+    Values are literals (see `read_literal`); a call with any other value is not valid. Arguments without names are
+    kept, in order, under "0", "1" and so on; `**{"any name": 1}` is accepted.
     """
     while start := _START.search(text, position):
         position = start.end()
@@ -39,19 +39,19 @@ def parse_python(text: str, position: int, builder: ResponseBuilder) -> None:
 
 
 def write_python(calls: Sequence[ParsedCall]) -> str:
-    """A list of calls; arguments under "0", "1", … at the beginning are written without their names."""
+    """Write a list of calls; arguments under "0", "1", … at the beginning are written without their names."""
     return f"[{', '.join(f'{call.name}({_written_arguments(call.arguments or {})})' for call in calls)}]"
 
 
 class _Group:
-    """Calls one behind another."""
+    """Calls in sequence."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[ParsedCall, list[Segment]]] = []
         self.end = 0
         self.closed_list = False
         self.is_prose = False
-        """Whether text behind the calls shows that they are none."""
+        """True if text after the calls shows that they are not calls."""
 
 
 def _written_arguments(arguments: dict[str, Any]) -> str:
@@ -89,13 +89,13 @@ def _read_group(text: str, position: int, *, in_list: bool) -> _Group:
             group.is_prose = after < len(text) and "\n" not in text[group.end : after]
         return group
     group.end = max(group.end, position)
-    # A list that goes on otherwise, as `[f(x), see below]`, holds no calls; one that is cut short does.
+    # A list that continues with something else, as `[f(x), see below]`, holds no calls; a truncated one does.
     group.is_prose = position < len(text) and in_list
     return group
 
 
 class _ArgumentReader:
-    """Reads the arguments of one call, from its opening bracket on."""
+    """Reader of the arguments of one call, from its opening bracket on."""
 
     def __init__(self, text: str, opening: int) -> None:
         self.values: dict[str, Any] = {}
@@ -108,7 +108,7 @@ class _ArgumentReader:
         self.end = self._read(skip_space(text, opening + 1))
 
     def _read(self, position: int) -> int:
-        """Read up to the closing bracket; return where that, or what could be read, ends."""
+        """Read up to the closing bracket; return its end, or the end of the readable part."""
         text = self._text
         while not text.startswith(")", position):
             end = self._argument(position)
@@ -122,7 +122,7 @@ class _ArgumentReader:
         return position + 1
 
     def _argument(self, position: int) -> int:
-        """Read one argument; return where its value ends."""
+        """Read one argument; return the end of its value."""
         text = self._text
         if text.startswith("**", position):
             return self._unpacked(position + 2)
@@ -171,7 +171,7 @@ class _ArgumentReader:
             self.spans.append(ArgumentSpan(name, name_span, value_span))
 
     def _is_string(self, span: Span) -> bool:
-        """Whether one string of single quotes on each side is the whole value, so that its quotes can be told off."""
+        """Return True if the value is one string with a single quote on each side, so that its quotes can be cut."""
         start, end = span
         return string_end(self._text, start) == (end, True) and not self._text.startswith(self._text[start] * 3, start)
 
@@ -180,7 +180,7 @@ class _ArgumentReader:
 
 
 def _read_call(text: str, name: re.Match[str]) -> tuple[ParsedCall, list[Segment], bool]:
-    """Read the call that `name` opens: the call, its pieces, and whether its bracket is closed."""
+    """Read the call that `name` opens; return the call, its pieces, and True if its bracket is closed."""
     written = name[1].rstrip()
     name_span = name.start(1), name.start(1) + len(written)
     opening = name.end() - 1
@@ -204,7 +204,7 @@ def _read_call(text: str, name: re.Match[str]) -> tuple[ParsedCall, list[Segment
 
 
 def _value_end(text: str, position: int) -> int:
-    """Where an argument that is no literal ends: at the comma or bracket behind it, or where its brackets break."""
+    """Return the end of an argument that is not a literal: the next comma or bracket, or the first wrong bracket."""
     closers: list[str] = []
     while match := _BRACKET_OR_STRING.search(text, position):
         char = match[0]

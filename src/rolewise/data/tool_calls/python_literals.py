@@ -1,7 +1,7 @@
-"""Values in Python's notation: JSON's kinds alone, nothing evaluated.
+"""Values in Python's notation: JSON's types only, nothing evaluated.
 
-`ast.literal_eval` is asked about single strings and numbers only: the syntax tree of hostile text (a long sum, a chain
-of brackets) can exhaust the interpreter's C stack, and that of a large list its memory.
+`ast.literal_eval` reads only single strings and numbers: the syntax tree of hostile text (a long sum, a chain of
+brackets) can exhaust the interpreter's C stack, and that of a large list its memory.
 """
 
 import ast
@@ -9,7 +9,7 @@ import re
 import warnings
 from typing import Any
 
-from rolewise.data.tool_calls.json_text import MAX_DEPTH, Notation, scan_string, skip_space
+from rolewise.data.tool_calls.json_scan import MAX_DEPTH, Notation, scan_string, skip_space
 
 _WORD = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(r"[+-]?(?=\.?\d)[\w.]*(?:(?<=[eE])[+-]\d+)?")
@@ -19,19 +19,19 @@ _CLOSER = {"[": "]", "(": ")"}
 
 
 class LiteralSyntaxError(ValueError):
-    """The text is no literal of these kinds; the message says why."""
+    """The text is not a literal of these kinds; the message states the reason."""
 
 
 def read_literal(text: str, position: int, depth: int = 0) -> tuple[Any, int]:
     """Read the literal at `position`: a string, number, True, False or None, or a list, tuple or dict of these.
 
-    Tuples become lists. JSON's `true`, `false` and `null` are understood too.
+    Tuples become lists. JSON's `true`, `false` and `null` are accepted too.
 
     Returns:
-        The value and where it ends.
+        The value and the position of its end.
 
     Raises:
-        LiteralSyntaxError: for anything else, a dict key that is no string, and nesting beyond `MAX_DEPTH`.
+        LiteralSyntaxError: for anything else, a dict key that is not a string, and nesting beyond `MAX_DEPTH`.
     """
     position = skip_space(text, position)
     char = text[position : position + 1]
@@ -55,7 +55,7 @@ def read_literal(text: str, position: int, depth: int = 0) -> tuple[Any, int]:
 
 
 def string_end(text: str, position: int) -> tuple[int, bool]:
-    """Where the string ends whose opening quote is at `position`, three quotes included, and whether it is closed."""
+    """Return the end of the string (also triple-quoted) that opens at `position`, and True if it is closed."""
     quotes = text[position] * 3
     if not text.startswith(quotes, position):
         scan = scan_string(text, position)
@@ -74,7 +74,7 @@ def string_end(text: str, position: int) -> tuple[int, bool]:
 
 
 def decode(source: str, depth: int) -> tuple[Any, str | None]:
-    """The value of one literal and None, or None and why it has none; `depth` is not needed here."""
+    """Return the value of one literal and None, or None and the reason for the failure; `depth` is unused."""
     try:
         return read_literal(source, 0)[0], None
     except LiteralSyntaxError as error:
@@ -87,7 +87,7 @@ def _decoded_string(source: str) -> str:
 
 
 def _strings(text: str, position: int) -> tuple[str, int]:
-    """One string, or several side by side, which Python joins."""
+    """Read one string, or several side by side, which Python joins."""
     parts = []
     while True:
         start = position
@@ -109,7 +109,7 @@ def _strings(text: str, position: int) -> tuple[str, int]:
 def _string(source: str) -> str:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an unknown escape, which Python keeps as it is
+            warnings.simplefilter("ignore")  # about an unknown escape, which Python keeps unchanged
             return str(ast.literal_eval(source))
     except (ValueError, SyntaxError) as error:
         raise LiteralSyntaxError(f"broken string: {error}") from error
@@ -121,7 +121,7 @@ def _number(source: str) -> int | float:
     except (ValueError, SyntaxError) as error:
         raise LiteralSyntaxError("broken number") from error
     if not isinstance(value, (int, float)) or value in (float("inf"), float("-inf")):
-        raise LiteralSyntaxError(f"not a number that JSON has: {source[:20]}")
+        raise LiteralSyntaxError(f"not a JSON number: {source[:20]}")
     return value
 
 
@@ -146,14 +146,14 @@ def _dict(text: str, position: int, depth: int) -> tuple[dict[str, Any], int]:
         key, position = read_literal(text, position, depth + 1)
         position = skip_space(text, position)
         if not isinstance(key, str) or not text.startswith(":", position):
-            raise LiteralSyntaxError("a dict needs strings for keys, and a value for each")
+            raise LiteralSyntaxError("a dict needs string keys with a value each")
         values[key], position = read_literal(text, position + 1, depth + 1)
         position, _ = _behind_comma(text, position, "}")
     return values, position + 1
 
 
 def _behind_comma(text: str, position: int, closer: str) -> tuple[int, bool]:
-    """Where the next value or `closer` stands, and whether a comma came before it."""
+    """Return the position of the next value or `closer`, and True if a comma precedes it."""
     position = skip_space(text, position)
     if text.startswith(",", position):
         return skip_space(text, position + 1), True

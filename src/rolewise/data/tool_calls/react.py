@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rolewise.data.tool_calls.json_calls import Arguments, arguments_at
-from rolewise.data.tool_calls.json_text import skip_space
+from rolewise.data.tool_calls.json_scan import skip_space
 from rolewise.data.tool_calls.parsed import ArgumentSpan, ParsedCall, ResponseBuilder, Segment, Span
 
 LABEL = re.compile(
@@ -17,7 +17,7 @@ LABEL = re.compile(
 def parse_react(text: str, position: int, builder: ResponseBuilder) -> None:
     """Read the labelled lines from `position` on.
 
-    An input that is no JSON object is one argument without a name, "0". So is what FireAct has in brackets; its
+    An input that is not a JSON object is one argument without a name, "0". So is the text in FireAct's brackets; its
     `finish[…]` is a call like any other.
     """
     label = LABEL.search(text, position)
@@ -29,28 +29,28 @@ def parse_react(text: str, position: int, builder: ResponseBuilder) -> None:
             end = _read_action(text, label, following if is_input_next else None, end, builder)
             following = LABEL.search(text, end)
         else:
-            # An input here has no action before it.
+            # An input at this point has no action before it.
             builder.add("tag", *label.span())
             builder.add("thought" if label["label"] == "Thought" else "text", label.end(), end)
         label = following
 
 
 def write_react(calls: Sequence[ParsedCall]) -> str:
-    """Two lines a call, the input as JSON."""
+    """Write two lines per call, the input as JSON."""
     return "\n".join(
         f"Action: {call.name}\nAction Input: {json.dumps(call.arguments, ensure_ascii=False)}" for call in calls
     )
 
 
 def write_fireact(calls: Sequence[ParsedCall]) -> str:
-    """A line a call; its one argument is "0"."""
+    """Write one line per call; its one argument is "0"."""
     return "\n".join(f"Action: {call.name}[{(call.arguments or {}).get('0')}]" for call in calls)
 
 
 def _read_action(
     text: str, label: re.Match[str], input_label: re.Match[str] | None, end: int, builder: ResponseBuilder
 ) -> int:
-    """Read the action whose label ends before `end`, and its input, if that is labelled; return where the call ends."""
+    """Read the action whose label ends before `end`, and its labelled input, if any; return the end of the call."""
     builder.add("tag", *label.span())
     start, stop = _first_line(text, label.end(), end)
     written = text[start:stop]
@@ -64,7 +64,7 @@ def _read_action(
         builder.add_call(call, pieces)
         return stop
     arguments = _read_input(text, input_label.end())
-    # White space and the label between name and input belong to the call; other text between would be lost to it.
+    # White space and the label between name and input belong to the call; other text there is kept as text.
     pieces += [Segment("text", stop, input_label.start())] if text[stop : input_label.start()].strip() else []
     error = arguments.error if written else "the action has no name"
     call = ParsedCall(
@@ -81,7 +81,7 @@ def _read_action(
 
 
 def _read_input(text: str, start: int) -> Arguments:
-    """Read an input: a JSON object, or text up to the next label, which is one argument without a name."""
+    """Read an input: a JSON object, or the text up to the next label as one argument without a name."""
     opening = skip_space(text, start)
     if text.startswith("{", opening):
         return arguments_at(text, opening)
@@ -95,7 +95,7 @@ def _read_input(text: str, start: int) -> Arguments:
 
 
 def _read_bracketed(text: str, line: Span, bracket: int, builder: ResponseBuilder) -> int:
-    """Read `search[query]`, the bracket open to the end of the line; return where the line ends."""
+    """Read `search[query]`, whose bracket may extend to the end of the line; return the end of the line."""
     start, stop = line
     name = text[start:bracket].rstrip()
     closed = text[stop - 1] == "]"
@@ -118,7 +118,7 @@ def _read_bracketed(text: str, line: Span, bracket: int, builder: ResponseBuilde
 
 
 def _first_line(text: str, start: int, end: int) -> Span:
-    """The first line between `start` and `end` that is not blank, without the white space around it."""
+    """Return the first line between `start` and `end` that is not blank, without the white space around it."""
     start = min(skip_space(text, start), end)
     stop = text.find("\n", start, end)
     written = text[start : stop if stop >= 0 else end].rstrip()

@@ -5,13 +5,13 @@ import re
 from collections.abc import Sequence
 
 from rolewise.data.tool_calls.json_calls import read_calls
-from rolewise.data.tool_calls.json_text import scan_value, skip_space
+from rolewise.data.tool_calls.json_scan import scan_value, skip_space
 from rolewise.data.tool_calls.parsed import ParsedCall, ResponseBuilder
 
 THOUGHT_TAGS = ("think", "thinking")
 
 _TAG = re.compile(r"<(?P<slash>/?)(?P<name>tool_call|response|think|thinking)>")
-# Where a block goes on behind a call that broke: the next line that begins one, or a tag.
+# The continuation of a block after a broken call: the next line that begins a call, or a tag.
 _NEXT = re.compile(rf'^[ \t]*(?:\[\s*)?\{{\s*"name"|{_TAG.pattern}', re.MULTILINE)
 # An object among other words that may be a call; a code fence around it changes nothing.
 _OBJECT = re.compile(
@@ -29,17 +29,17 @@ def parse_hermes(text: str, position: int, builder: ResponseBuilder) -> None:
 
 
 def parse_rlla(text: str, position: int, builder: ResponseBuilder) -> None:
-    """As `parse_hermes`, with all calls of a turn in one block, one a line, and the answer in `<response>` tags."""
+    """Read as `parse_hermes`, with all calls of a turn in one block, one per line, and answers in `<response>` tags."""
     _parse(text, position, builder, other_tags=("response",))
 
 
 def write_hermes(calls: Sequence[ParsedCall]) -> str:
-    """Each call in a block of its own."""
+    """Write each call in its own block."""
     return "\n".join(f"<tool_call>\n{_json(call, 'arguments')}\n</tool_call>" for call in calls)
 
 
 def write_rlla(calls: Sequence[ParsedCall]) -> str:
-    """All calls in one block."""
+    """Write all calls in one block."""
     lines = "\n".join(_json(call, "parameters") for call in calls)
     return f"<tool_call>\n{lines}\n</tool_call>"
 

@@ -1,4 +1,4 @@
-"""Calls by the parser that a tokenizer carries itself."""
+"""Calls read by a tokenizer's own parser."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from rolewise.data.tool_calls.parsed import ParsedCall
 def parse_with_tokenizer(
     tokenizer: Any, text: str, *, prefix: str = "", tools: list[dict[str, Any]] | None = None
 ) -> list[ParsedCall]:
-    """The calls of a response as Transformers' parser reads them by the tokenizer's `response_template`.
+    """Read the calls of a response with Transformers' parser, which uses the tokenizer's `response_template`.
 
-    Such a parser knows a model's own format, but no character places: the calls have no spans.
+    Such a parser knows a model's own format, but no character positions: the calls have no spans.
 
     Args:
-        tokenizer: one with a `response_template`.
+        tokenizer: a tokenizer with a `response_template`.
         text: the response, special tokens included.
         prefix: the prompt before it; some templates open the thought there.
-        tools: JSON schemas, by which the parser casts arguments that are written as bare text.
+        tools: JSON schemas, used by the parser to cast arguments that are written as bare text.
 
     Returns:
-        The calls; one that is not valid if the parser refused the response.
+        The calls; one call that is not valid if the parser rejected the response.
 
     Raises:
         InputError: if the tokenizer has no such template.
@@ -34,5 +34,5 @@ def parse_with_tokenizer(
     try:
         message = tokenizer.parse_response(text, prefix=prefix, tools=tools)
     except (ValueError, TypeError, KeyError, RecursionError) as error:  # broken JSON, a part that the template lacks
-        return [ParsedCall(None, None, error=f"the tokenizer's parser refused the response: {error}")]
+        return [ParsedCall(None, None, error=f"the tokenizer's parser rejected the response: {error}")]
     return calls_from_openai(message.get("tool_calls") or [])

@@ -1,4 +1,4 @@
-"""The benchmark suites by name; each is loaded when it is asked for."""
+"""The benchmark suites by name, loaded on demand."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -31,28 +31,28 @@ _registered: dict[str, SuiteFactory] = {}
 
 
 def register_suite(name: str, make: SuiteFactory) -> None:
-    """Make a suite of your own known by a name, which `rolewise eval --suite` then takes.
+    """Register a custom suite under a name, which `rolewise eval --suite` then accepts.
 
     Raises:
         ValueError: for a name of `SUITES`.
     """
     if name in _HOMES:
-        raise ValueError(f"the name {name!r} is taken by a suite of Rolewise's own; choose another")
+        raise ValueError(f"the name {name!r} is taken by a built-in suite; choose another")
     _registered[name] = make
 
 
 def conversations_of(name: str) -> str | None:
-    """Where the conversations of the user's own lie that a suite plays, as in `calls:FILE`; None for other suites."""
+    """Return the path of the user's conversations that a suite plays, as in `calls:FILE`; None for other suites."""
     base, _, source = name.partition(":")
     return source if base == _OF_CONVERSATIONS and source else None
 
 
 def make_suite(name: str, settings: SuiteSettings) -> Suite:
-    """The suite called `name`; what it takes beyond its name stands after a colon, as in `bfcl:simple_python`.
+    """Create the suite called `name`; further arguments follow a colon, as in `bfcl:simple_python`.
 
     Raises:
-        InputError: for a name that is not known, or parts of a suite that has none.
-        RolewiseError: if the making of a registered suite fails.
+        InputError: for an unknown name, or parts of a suite that has none.
+        RolewiseError: if the creation of a registered suite fails.
     """
     base, colon, _ = name.partition(":")
     if base in _registered:

@@ -1,8 +1,8 @@
 """API-Bank (arXiv 2304.08244) as ToolRL prepared it and ResT reports it: one tool call per dialogue, levels 1 to 3.
 
-The prompts are the files' own; they write the tools into the system prompt, so that `SuiteSettings.native_tools` has
-nothing to change. The rule is ToolRL's, its oddities with it, since that is what published numbers rest on. Not
-reproduced: there, a response that holds an escaped lone surrogate fails to be saved and counts as wrong.
+The prompts are the files' own; they write the tools into the system prompt, so `SuiteSettings.native_tools` has no
+effect. The rule is ToolRL's, including its oddities, because published numbers are based on it. Not reproduced: there,
+a response that holds an escaped lone surrogate can't be saved and counts as wrong.
 """
 
 import json
@@ -14,8 +14,9 @@ from typing import Any
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_json
 from rolewise.core.limits import parse_json
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.sources import DataFile, FoundFile, find_file, read_records
-from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Ask, Play, Suite, SuiteSettings
 
 _COMMIT = "8cee13ec0ca72f0461da372a93a6fd8140dbb840"
 _MAX_NEW_TOKENS = 2048  # ToolRL gives prompt and response 4096 together; the prompts take up to half of that
@@ -52,10 +53,10 @@ _FILES = {
 
 
 def make(name: str, settings: SuiteSettings) -> "ApiBank":
-    """The suite `api_bank`.
+    """Create the suite `api_bank`.
 
     Raises:
-        InputError: if anything stands after the name.
+        InputError: if anything follows the name.
     """
     if name != "api_bank":
         raise InputError(f"suite {name!r}: api_bank takes nothing after its name; all three levels are run")
@@ -109,20 +110,20 @@ class ApiBank(Suite):
 
 
 def call_lines(text: str) -> list[str]:
-    """The lines of a response's last `<tool_call>` block that hold JSON of any kind; others are passed over.
+    """Return the lines of a response's last `<tool_call>` block that hold JSON of any kind, skipping others.
 
-    The block ends at `</tool_call>` or with the response. A response without the tag is a block as a whole.
+    The block ends at `</tool_call>` or with the response. A response without the tag counts as one block.
     """
     block = text.split("<tool_call>")[-1].split("</tool_call>")[0]
     return [line for line in block.strip().split("\n") if _is_json(line)]
 
 
 def has_call(values: Sequence[Any], reference: dict[str, Any]) -> bool:
-    """Whether one of the values of a block is the reference call, by ToolRL's rule.
+    """Return True if one of the values of a block is the reference call, by ToolRL's rule.
 
-    An object must have the reference's `name` and `parameters`, equal as Python values. One that lacks either key is
-    taken whole as the parameters, and the name granted. A string is read as JSON once more. The values are gone
-    through in order, and one that can't be looked at in this way (a number, null, a string that is no JSON) ends the
+    An object must have the reference's `name` and `parameters`, equal as Python values. An object that lacks either
+    key is taken as the parameters, and its name counts as right. A string is parsed as JSON once more. Values are
+    checked in order, and one that can't be checked in this way (a number, null, a string that is not JSON) ends the
     search: calls after it don't count.
     """
     for value in values:
@@ -140,7 +141,7 @@ def has_call(values: Sequence[Any], reference: dict[str, Any]) -> bool:
 
 
 def reference_call(record: dict[str, Any]) -> dict[str, Any]:
-    """The call a record asks for: its answer, or the first of its answers."""
+    """Return the call that a record expects: its answer, or the first of its answers."""
     answer = record["answer"]
     call: dict[str, Any] = answer[0] if isinstance(answer, list) else answer
     return call
@@ -148,7 +149,7 @@ def reference_call(record: dict[str, Any]) -> dict[str, Any]:
 
 def _is_json(line: str) -> bool:
     try:
-        json.loads(line)  # Python's own JSON, NaN and all, as the rule has it
+        json.loads(line)  # Python's own JSON, including NaN, as in the rule
     except (ValueError, RecursionError):
         return False
     return True
@@ -161,7 +162,7 @@ def _reason(right: bool, lines: Sequence[str]) -> str:
 
 
 def _checked(record: dict[str, Any], source: str) -> dict[str, Any]:
-    """The record, if it is one of API-Bank's as ToolRL prepared them."""
+    """Return the record after checking that it is one of API-Bank's as ToolRL prepared them."""
     texts = all(isinstance(record.get(key), str) for key in ("system", "user"))
     call = reference_call(record) if record.get("answer") else None
     if not texts or not isinstance(call, dict) or not {"name", "parameters"} <= call.keys():

@@ -1,8 +1,8 @@
-"""Conversations with tool calls as a benchmark: does the model make the calls that stand in them?
+"""A benchmark from conversations with tool calls: the model should make the same calls.
 
-Every assistant turn that calls tools is an example, asked with all that stands before it; the model's own earlier
-answers don't count. Turns that only answer ask for nothing that could be checked and are left out. Those whose calls
-can't be read are left out too; they are counted, and a note says so.
+Every assistant turn that calls tools is an example, asked with all messages before it; the model's own earlier answers
+don't count. Turns that only answer hold nothing to check and are skipped. Turns whose calls can't be parsed are skipped
+too; a note reports their number.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from rolewise.data.tool_calls import ParsedCall, parse_response
 from rolewise.data.tool_prompts import check_reference
 from rolewise.evaluation.accuracy import Score, mean_score, mean_scores
 from rolewise.evaluation.answer_checks import CallChecker, Question, calls_of_reference
-from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Ask, Play, Suite, SuiteSettings
 from rolewise.rewards.call_matching import correctness
 from rolewise.rewards.reference_calls import Call
 
@@ -29,10 +30,10 @@ PARTIAL = "partial credit"
 
 
 def make(name: str, settings: SuiteSettings) -> "Calls":
-    """The suite; where the conversations lie stands after a colon, as in `calls:held-out.jsonl`.
+    """Create the suite; the path of the conversations follows a colon, as in `calls:held-out.jsonl`.
 
     Raises:
-        InputError: if nothing does.
+        InputError: if there is no path.
     """
     source = name.partition(":")[2]
     if not source:
@@ -41,11 +42,11 @@ def make(name: str, settings: SuiteSettings) -> "Calls":
 
 
 class Calls(Suite):
-    """Right is an answer with all calls of the turn and no other, each name and argument equal, in any order.
+    """Suite that accepts an answer with all calls of the turn and no other, each name and argument equal, in any order.
 
-    How the calls are written is the model's own choice, among the formats that Rolewise reads. Besides the accuracy
-    there is *partial credit*, ToolRL's correctness (arXiv 2504.13958) on [0, 1]: shares of names, of argument names and
-    of equal values; a call that can't be read, or none, gives 0.
+    The model may write the calls in any format that Rolewise reads. Besides the accuracy there is *partial credit*,
+    ToolRL's correctness (arXiv 2504.13958) on [0, 1]: shares of names, of argument names and of equal values; a missing
+    call, or one that can't be parsed, gives 0.
 
     Args:
         source: conversations, as `iter_conversations` takes them.
@@ -89,12 +90,12 @@ class Calls(Suite):
 
     @property
     def notes(self) -> list[str]:
-        """How many turns are left out since their calls can't be read."""
+        """Return a note on the number of turns skipped because their calls can't be parsed."""
         if not self._unreadable:
             return []
         count, turns = len(self._unreadable), len(self._unreadable) + self._asked
         return [
-            f"the calls of {count:,} of {turns:,} turns can't be read, so these are not asked; the first: "
+            f"the calls of {count:,} of {turns:,} turns can't be parsed, so these turns are skipped; the first: "
             f"{self._unreadable[0]}"
         ]
 
@@ -102,9 +103,9 @@ class Calls(Suite):
         """See `Suite`."""
         question: Question = example.data
         answer = yield Ask(messages=question.messages, tools=question.tools)
-        # A text that reached no end is no whole answer, whatever it holds.
+        # A text that was cut off is not a complete answer, whatever it holds.
         if answer.error is not None or answer.samples[0].finish_reason != "stop":
-            return Verdict(0.0, answer.error or "the answer reached no end", {PARTIAL: 0.0})
+            return Verdict(0.0, answer.error or "the answer was cut off", {PARTIAL: 0.0})
         calls = parse_response(answer.text).calls
         right = self._checker.check(question, [answer.text]) == [True]
         readable = bool(calls) and all(call.valid for call in calls)
@@ -112,7 +113,7 @@ class Calls(Suite):
         return Verdict(float(right), "" if right else _reason(calls), {PARTIAL: partial})
 
     def summarise(self, results: Sequence[tuple[Example, Verdict]]) -> list[Score]:
-        """The accuracy over all, by the number of calls, and the mean of the partial credit."""
+        """Return the accuracy overall and by the number of calls, and the mean partial credit."""
         return [*mean_scores(results), mean_score(PARTIAL, [verdict.detail[PARTIAL] for _, verdict in results])]
 
     def version(self) -> dict[str, Any]:
@@ -124,7 +125,7 @@ class Calls(Suite):
 
 
 def _turns(conversation: Conversation) -> Iterator[tuple[int, Question]]:
-    """Every assistant turn but a first message, which nobody asked for, with its place among the messages."""
+    """Yield every assistant turn, except as first message, which answers nothing, with its index among the messages."""
     messages = conversation.messages
     for number, message in enumerate(messages):
         if number and message["role"] == "assistant":

@@ -1,7 +1,7 @@
 r"""Mathematics: GSM8K, MATH-500, AIME 2024, AMC 2023, OlympiadBench and Minerva, zero-shot, answers in `\boxed{}`.
 
 Answers are read and compared by `rolewise.rewards.math_answers`. OlympiadBench is its open-ended English part without
-pictures, judged without the tolerance and the unit that a few of its records name.
+pictures, judged without the tolerance and the unit that a few of its records specify.
 """
 
 import dataclasses
@@ -13,8 +13,9 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.evaluation.accuracy import Score, majority, mean_score, mean_scores, pass_at_k
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.sources import DataFile, FoundFile, find_file, read_records
-from rolewise.evaluation.suite import Answer, Ask, Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Answer, Ask, Play, Suite, SuiteSettings
 from rolewise.rewards.math_answers import MathJudge, MathVerdict, final_answer
 
 _INSTRUCTION = r"Reason step by step, and put your final answer within \boxed{}."
@@ -25,13 +26,13 @@ _Record = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Benchmark:
-    """Where a benchmark lies and how its records are read.
+    """The data file of a benchmark and the reading of its records.
 
     Attributes:
-        problem: the field that holds the question.
-        reference: the right answer of a record, in LaTeX.
-        category: what a record is counted under.
-        numeric: whether all answers are plain numbers (see `final_answer`).
+        problem: field that holds the question.
+        reference: function that returns a record's right answer, in LaTeX.
+        category: function that returns a record's category.
+        numeric: True if all answers are plain numbers (see `final_answer`).
     """
 
     title: str
@@ -43,23 +44,23 @@ class _Benchmark:
 
 
 def _after_marks(record: _Record) -> str:
-    """GSM8K's solutions end with `#### 42`."""
+    """Return the answer of a GSM8K solution, which ends with `#### 42`."""
     return str(record["answer"].rpartition("####")[2].strip())
 
 
 def _plain(record: _Record) -> str:
-    """An answer field; AMC's whole numbers come as floats."""
+    """Return an answer field; AMC's integers are stored as floats."""
     answer = record["answer"]
     return str(int(answer)) if isinstance(answer, float) and answer.is_integer() else str(answer)
 
 
 def _minerva_box(record: _Record) -> str:
-    """The box of Minerva's solution; one is written in Python: `np.arcsin(10/13)`."""
+    """Return the box of a Minerva solution; one is written in Python: `np.arcsin(10/13)`."""
     return (final_answer(record["solution"]) or "").replace("np.", "\\")
 
 
 def _olympiad_answer(record: _Record) -> str:
-    """OlympiadBench's only final answer; of several values in it each comma gets its space, 1,300 being one number."""
+    """Return OlympiadBench's only final answer, with a space after each comma between values: 1,300 is one number."""
     answer = str(record["final_answer"][0]).replace("$", "")
     return re.sub(r",\s*", ", ", answer) if record["is_multiple_answer"] else answer
 
@@ -154,10 +155,10 @@ _BENCHMARKS = {
 
 
 def make(name: str, settings: SuiteSettings) -> "MathSuite":
-    """The suite of that name.
+    """Create the suite of that name.
 
     Raises:
-        InputError: if anything stands after the name.
+        InputError: if anything follows the name.
     """
     base, colon, _ = name.partition(":")
     if colon:
@@ -166,10 +167,10 @@ def make(name: str, settings: SuiteSettings) -> "MathSuite":
 
 
 class MathSuite(Suite):
-    """One of the benchmarks of mathematics.
+    """One of the mathematics benchmarks.
 
-    With several samples a question, `overall` is their mean (pass@1), and the summary has pass@k, without bias, and
-    maj@k: whether the answer that most samples give is right. Votes count as equal whose expressions are (see
+    With several samples per question, `overall` is their mean (pass@1), and the summary adds unbiased pass@k and maj@k,
+    the share of questions whose most frequent answer is right. Votes with equal expressions are equal (see
     `MathJudge.canonical_all`); a sample without an answer has no vote.
     """
 
@@ -198,7 +199,7 @@ class MathSuite(Suite):
     def play(self, example: Example) -> Play:
         question = f"{example.data['problem']}\n\n{_INSTRUCTION}"
         samples = self._settings.samples
-        self._judge.start(samples)  # they get ready while the model answers
+        self._judge.start(samples)  # the processes start while the model answers
         answer = yield Ask(messages=[{"role": "user", "content": question}], max_new_tokens=_MAX_NEW_TOKENS, n=samples)
         verdicts = self._verdicts(answer, example.data["reference"])
         right = [verdict.right for verdict in verdicts]
@@ -237,18 +238,18 @@ class MathSuite(Suite):
         except (KeyError, AttributeError, IndexError, TypeError) as error:
             raise InputError(f"{source}: not a record of {self.title} ({error!r}); use {benchmark.file.url}") from error
         if not isinstance(problem, str) or not reference:
-            raise InputError(f"{source}: has no problem or no answer; use {benchmark.file.url}")
+            raise InputError(f"{source}: the problem or the answer is missing; use {benchmark.file.url}")
         return Example(f"{self.name}_{index}", category, {"problem": problem, "reference": reference})
 
     def _verdicts(self, answer: Answer, reference: str) -> list[MathVerdict]:
-        """A verdict on each sample that was asked for; those that did not come are wrong."""
+        """Return a verdict on each requested sample; missing ones are wrong."""
         pairs = [(text, reference) for text in answer.texts]
         missing = MathVerdict(False, None, answer.error or "no response")
         verdicts = self._judge.judge_all(pairs, numeric=self._benchmark.numeric)
         return verdicts + [missing] * (self._settings.samples - len(verdicts))
 
     def _votes(self, verdicts: Sequence[MathVerdict]) -> list[str | None]:
-        """What each sample votes for."""
+        """Return the vote of each sample."""
         answers = [verdict.answer for verdict in verdicts if verdict.answer is not None]
         keys = iter(self._judge.canonical_all(answers))
         return [None if verdict.answer is None else next(keys) for verdict in verdicts]

@@ -1,11 +1,11 @@
-"""NexusRaven's API evaluation: a question and some Python functions, answered by one call.
+"""NexusRaven's API evaluation: a question and some Python functions, to be answered by one call.
 
 Data: the hub's `Nexusflow/NexusRaven_API_evaluation`, at a pinned commit; its `standardized_queries` and
 `standardized_api_list`, and ToolLLM's questions from `raw_queries`. The rule is that of `raven/eval/evaluator.py` and
 `raven/utils.py` in nexusflowai/NexusRaven at commit f32882763bb3e220722883821919c14abdd3d156: the call is right if it
 names the reference's function and, with defaults filled in, gives every argument the same value. There the functions
-are executed; here nothing is, calls and definitions are only read. JSON's `true` and `null`, and tuples for lists, are
-understood besides. The prompt is our own. Untested on the hub's own files, whose SHA-256 could not be had.
+are executed; here calls and definitions are only parsed. JSON's `true` and `null`, and tuples for lists, are also
+accepted. The prompt is our own. Untested on the hub's own files, whose SHA-256 was unavailable.
 """
 
 import ast
@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json
 from rolewise.data.tool_calls import ParsedCall, parse_response
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.sources import DataFile, find_file
-from rolewise.evaluation.suite import Ask, Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Ask, Play, Suite, SuiteSettings
 
 TASKS = ("cve_cpe", "emailrep", "virustotal", "toolalpaca", "toolllm")
 
@@ -48,7 +49,7 @@ The functions:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A function's parameter; `default` counts only if it is not required, `kind` is empty for no type."""
+    """A function's parameter; `default` applies only if it is not required, `kind` is empty without a type."""
 
     name: str
     kind: str
@@ -58,13 +59,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Function:
-    """A function as a question offers it.
+    """A function that a question offers.
 
     Attributes:
-        name: in calls.
-        doc: its docstring.
-        parameters: in the order of positional arguments.
-        truncates: whether all its numbers are cut to integers, positional ones and defaults too. Of other functions
+        name: name in calls.
+        doc: docstring.
+        parameters: parameters in the order of positional arguments.
+        truncates: True if all its numbers are truncated to integers, including positional ones and defaults; False if
             only keyword arguments are.
     """
 
@@ -74,14 +75,14 @@ class Function:
     truncates: bool = False
 
     def bind(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-        """The value of every parameter in a call.
+        """Return the value of every parameter in a call.
 
         Raises:
-            TypeError: saying why, for a call that Python would refuse.
+            TypeError: with the reason, for a call that Python would refuse.
         """
         names = [parameter.name for parameter in self.parameters]
         if len(positional) > len(names):
-            raise TypeError(f"{self.name} takes {len(names)} arguments, {len(positional)} are given")
+            raise TypeError(f"{self.name} takes {len(names)} arguments, but {len(positional)} are given")
         values = dict(zip(names, positional, strict=False))
         for name, value in keywords.items():
             if name not in names:
@@ -97,7 +98,7 @@ class Function:
         return {name: _truncated(value) for name, value in values.items()} if self.truncates else values
 
     def source(self) -> str:
-        """Its definition without a body."""
+        """Return its definition without a body."""
         parameters = ", ".join(
             parameter.name
             + (f": {parameter.kind}" if parameter.kind else "")
@@ -107,7 +108,7 @@ class Function:
         return f'def {self.name}({parameters}):\n    """{self.doc}"""'
 
     def schema(self) -> dict[str, Any]:
-        """In OpenAI's format, for a chat template."""
+        """Return its schema in OpenAI's format, for a chat template."""
         properties = {
             parameter.name: {"type": _JSON_TYPES[parameter.kind]} if parameter.kind in _JSON_TYPES else {}
             for parameter in self.parameters
@@ -122,7 +123,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Question:
-    """A task: what is asked, what can be called, and the right call."""
+    """A task: the question, the available functions, and the right call."""
 
     prompt: str
     functions: tuple[Function, ...]
@@ -131,7 +132,7 @@ class Question:
 
 
 def make(name: str, settings: SuiteSettings) -> Suite:
-    """The suite; tasks stand after a colon, as in `nexus:virustotal+toolllm`.
+    """Create the suite; tasks follow a colon, as in `nexus:virustotal+toolllm`.
 
     Raises:
         InputError: for an unknown task.
@@ -144,7 +145,7 @@ def make(name: str, settings: SuiteSettings) -> Suite:
 
 
 class Nexus(Suite):
-    """NexusRaven's API evaluation; see the module's text."""
+    """NexusRaven's API evaluation; see the module's docstring."""
 
     name = "nexus"
     title = "Nexus"
@@ -193,7 +194,7 @@ class Nexus(Suite):
 
 
 def judge_call(question: Question, call: ParsedCall | None) -> Verdict:
-    """Whether a call is the reference's, by the evaluation's rule; only the first call of an answer counts."""
+    """Judge by the evaluation's rule if a call is the reference's; only the first call of an answer counts."""
     if call is None:
         return Verdict(0.0, "there is no call")
     detail = {"function": call.name, "arguments": call.arguments}
@@ -215,7 +216,7 @@ def judge_call(question: Question, call: ParsedCall | None) -> Verdict:
 
 
 def _by_position(arguments: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Positional arguments, which parsed calls hold under "0", "1" …, and keyword arguments."""
+    """Split arguments into positional ones, which parsed calls hold under "0", "1" …, and keyword arguments."""
     positional = [arguments[str(number)] for number in range(len(arguments)) if str(number) in arguments]
     return positional, {name: value for name, value in arguments.items() if not name.isdigit()}
 
@@ -234,7 +235,7 @@ def _data_file(table: str) -> DataFile:
 
 
 def _standardized(queries: Path, api_list: Path) -> Iterable[tuple[str, Question]]:
-    """Task and question of every row of `standardized_queries`."""
+    """Yield task and question of every row of `standardized_queries`."""
     functions: dict[tuple[str, str], Function] = {}
     for number, row in enumerate(_rows(api_list), start=1):
         try:
@@ -254,7 +255,7 @@ def _standardized(queries: Path, api_list: Path) -> Iterable[tuple[str, Question
 
 
 def _toolllm(queries: Path) -> Iterable[tuple[str, Question]]:
-    """Task and question of ToolLLM's rows of `raw_queries`, which bring their functions with them."""
+    """Yield task and question of ToolLLM's rows of `raw_queries`, which include their functions."""
     for number, row in enumerate(_rows(queries), start=1):
         try:
             if row["dataset"] != "toolllm":
@@ -279,20 +280,20 @@ def _function_of_row(row: Mapping[str, Any]) -> Function:
         )
         for entry in row["args_dicts"]
     ]
-    # As `build_functions` does, for Python wants those without a default first.
+    # Like `build_functions`, because Python requires parameters without a default first.
     parameters.sort(key=lambda parameter: not parameter.is_required)
     return Function(row["name"], row["description"], tuple(parameters))
 
 
 def _default(written: Any) -> Any:
-    """A default value, which is written as Python or, behind `JSON:`, as JSON."""
+    """Return a default value, which is written as Python or, after `JSON:`, as JSON."""
     if not isinstance(written, str):
         return written
     return parse_json(written[5:]) if written.startswith("JSON:") else _literal(ast.parse(written, mode="eval").body)
 
 
 def _literal(node: ast.expr) -> Any:
-    """A literal's value; of another expression, as the dates without quotes that some functions have, its text."""
+    """Return a literal's value, or the text of any other expression, such as the unquoted dates of some functions."""
     try:
         return ast.literal_eval(node)
     except ValueError:
@@ -300,7 +301,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _function_of_source(source: str) -> Function:
-    """A function from its definition, which is read and not run."""
+    """Return a function from its definition, which is parsed but not executed."""
     definition = ast.parse(source).body[0]
     if not isinstance(definition, ast.FunctionDef):
         raise ValueError("it does not define a function")
@@ -329,4 +330,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _bad_row(path: Path, number: int, what: str, error: Exception) -> InputError:
-    return InputError(f"{path}: row {number} is no {what} of NexusRaven's evaluation ({type(error).__name__}: {error})")
+    return InputError(
+        f"{path}: row {number} is not a {what} of NexusRaven's evaluation ({type(error).__name__}: {error})"
+    )

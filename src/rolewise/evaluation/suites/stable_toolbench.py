@@ -1,16 +1,16 @@
-"""StableToolBench (arXiv 2403.07714): queries that the model solves with calls of APIs, judged by a model.
+"""StableToolBench (arXiv 2403.07714): queries that the model solves with API calls, judged by a model.
 
 The loop is that of ToolBench's CoT@1 (`toolbench/inference/Algorithms/single_chain.py`): one chain of thoughts and
 calls, ended by the function `Finish`. The system prompt says the same in our own words, so a model trained on
-ToolBench's text sees another wording here. Untested on real answers: neither the cache nor a judge was at hand.
+ToolBench's text sees another wording here. Untested on real answers: neither the cache nor a judge was available.
 
 Options of the judge (`SuiteSettings.judge`):
-    url, model: the judge, on a server of chat completions; needed.
-    key: name of the environment variable with its key; none for a server that wants no key.
-    simulator_model: answers calls that the cache does not know; without it they get an error.
-    simulator_url, simulator_key: where that is; by default the judge's.
+    url, model: the judge, on a chat completions server; required.
+    key: name of the environment variable with its key; omit it for a server that requires no key.
+    simulator_model: model that answers calls missing from the cache; without it they get an error.
+    simulator_url, simulator_key: its address and key. Default: the judge's.
 
-StableToolBench's cache and documentation (hub data set `stabletoolbench/Cache`, unpacked) are looked for in
+StableToolBench's cache and documentation (hub data set `stabletoolbench/Cache`, unpacked) are expected in
 `eval_stabletoolbench/tool_response_cache` and `eval_stabletoolbench/tools` in the data folder.
 """
 
@@ -22,8 +22,9 @@ from typing import Any
 from rolewise.core.errors import InputError
 from rolewise.engines.chat import Chat, chat_from_settings
 from rolewise.evaluation.accuracy import Score, mean_scores, weighted_score
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.sources import DataFile, find_file, read_records
-from rolewise.evaluation.suite import Example, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Play, Suite, SuiteSettings
 from rolewise.evaluation.suites.toolbench_apis import Api, ApiBackend
 from rolewise.evaluation.suites.toolbench_chain import Chain, run_chain
 from rolewise.evaluation.suites.toolbench_files import write_converted_answers
@@ -66,7 +67,7 @@ JUDGE_OPTIONS = ("url", "model", "key", "simulator_url", "simulator_model", "sim
 
 
 def make(name: str, settings: SuiteSettings) -> Suite:
-    """The suite; subsets stand after a colon, as in `stable_toolbench:G1_category+G2_category`.
+    """Create the suite; subsets follow a colon, as in `stable_toolbench:G1_category+G2_category`.
 
     Raises:
         InputError: for an unknown subset, or a judge that is missing, incomplete or has no key.
@@ -80,12 +81,12 @@ def make(name: str, settings: SuiteSettings) -> Suite:
 
 
 class StableToolBench(Suite):
-    """StableToolBench with a judge and, if wanted, a simulator; see the module's text.
+    """StableToolBench with a judge and an optional simulator; see the module's docstring.
 
     Args:
-        settings: where data lie, and whether tools go through the chat template.
-        judge: decides whether an answer solves the query.
-        simulator: stands in for APIs that the cache does not know.
+        settings: settings with the data folder and the choice of native tools.
+        judge: model that decides if an answer solves the query.
+        simulator: model that simulates calls missing from the cache.
         subsets: names as in `solvable_queries/test_instruction`.
     """
 
@@ -117,7 +118,7 @@ class StableToolBench(Suite):
         ]
 
     def play(self, example: Example) -> Play:
-        """See `Suite`. The judge and the simulator are tried before the first question."""
+        """See `Suite`. The judge and the simulator are checked before the first question."""
         self._check_chats()
         query = example.data["query"]
         apis = [Api.from_record(record) for record in example.data["api_list"]]
@@ -139,14 +140,14 @@ class StableToolBench(Suite):
         }
 
     def summarise(self, results: Sequence[tuple[Example, Verdict]]) -> list[Score]:
-        """Pass rate (SoPR): of each subset, and over all the mean of the subsets, as the leaderboard has it."""
+        """Return pass rates (SoPR): one per subset, and the mean of the subsets overall, as on the leaderboard."""
         by_subset = [score for score in mean_scores(results) if score.name != "overall"]
         parts = by_subset or mean_scores(results)
         overall = weighted_score("overall", [(1.0, part) for part in parts], note=_note(results))
         return [overall, *by_subset]
 
     def write_official(self, results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:
-        """Answers as `toolbench/tooleval/eval_pass_rate.py` reads them (`--converted_answer_path`)."""
+        """Write answers in the form that `toolbench/tooleval/eval_pass_rate.py` reads (`--converted_answer_path`)."""
         write_converted_answers(results, folder)
 
     def close(self) -> None:
@@ -176,10 +177,10 @@ def _data_file(subset: str) -> DataFile:
 
 
 def _chats(options: Mapping[str, str]) -> tuple[Chat, Chat | None]:
-    """Judge and simulator of these options.
+    """Return the judge and the simulator of these options.
 
     Raises:
-        InputError: for an unknown option, no judge, or one that is incomplete.
+        InputError: for an unknown option, or a missing or incomplete judge.
     """
     unknown = [option for option in options if option not in JUDGE_OPTIONS]
     if unknown:
@@ -206,7 +207,7 @@ def _checked(records: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
         except (KeyError, TypeError, AttributeError):
             is_sound = False
         if not is_sound:
-            raise InputError(f"{path}: record {number} is no query of ToolBench (query, query_id, api_list); mend it")
+            raise InputError(f"{path}: record {number} is not a ToolBench query (query, query_id, api_list); fix it")
     return records
 
 
@@ -219,12 +220,12 @@ def _verdict(chain: Chain, judgement: Judgement) -> Verdict:
         "unreadable_votes": judgement.unreadable,
     }
     if not judgement.votes:
-        return Verdict(0.0, "the judge's replies can't be understood", detail)
+        return Verdict(0.0, "the judge's replies can't be parsed", detail)
     return Verdict(judgement.score, judgement.reason, detail)
 
 
 def _note(results: Sequence[tuple[Example, Verdict]]) -> str:
-    """Who answered the calls, and how often the judge could not be understood."""
+    """Return a note on the sources of the calls' answers, and on votes of the judge that could not be parsed."""
     answered: Counter[str] = Counter()
     unreadable = 0
     for _, verdict in results:

@@ -1,9 +1,9 @@
-"""T-Eval (arXiv 2312.14033): six abilities of tool use, each tried by itself.
+"""T-Eval (arXiv 2312.14033): six abilities of tool use, each tested separately.
 
 English v2 of the hub's `lovesnowbest/T-Eval` at a pinned commit, scored by `t_eval_rules`. Plans and thoughts are
 compared by the embeddings of `sentence-transformers/all-mpnet-base-v2`, from the hub or from `all-mpnet-base-v2` in the
-data folder; where that model can't be had they are left out and the summary says "partial". Untested on the real data,
-whose SHA-256 could not be had.
+data folder; if that model is unavailable, they are omitted and the summary says "partial". Untested on the real data,
+whose SHA-256 was unavailable.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from typing import Any
 
 from rolewise.core.errors import InputError
 from rolewise.core.limits import MAX_FILE_BYTES, read_text
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.evaluation.accuracy import Score, mean_score, weighted_score
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.sentence_embedding import SentenceEmbedding, Similarity
 from rolewise.evaluation.sources import DataFile, find_file
-from rolewise.evaluation.suite import Ask, Example, Messages, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.suite import Ask, Messages, Play, Suite, SuiteSettings
 from rolewise.evaluation.suites import t_eval_rules as rules
 
 _COMMIT = "af355ab2b62cdbae4262ac41c7529ffeae395012"
@@ -51,7 +52,7 @@ _MAX_NEW_TOKENS = 512  # test.py
 
 
 def make(name: str, settings: SuiteSettings) -> Suite:
-    """The suite; parts stand after a colon, as in `t_eval:instruct+review_str`.
+    """Create the suite; parts follow a colon, as in `t_eval:instruct+review_str`.
 
     Raises:
         InputError: for an unknown part.
@@ -65,12 +66,12 @@ def make(name: str, settings: SuiteSettings) -> Suite:
 
 
 class TEval(Suite):
-    """T-Eval; see the module's text.
+    """T-Eval; see the module's docstring.
 
     Args:
-        settings: where data lie.
-        similarity: compares plans and thoughts; None leaves them out.
-        parts: of `PARTS`.
+        settings: settings with the data folder.
+        similarity: measure that compares plans and thoughts; None omits them.
+        parts: names from `PARTS`.
     """
 
     name = "t_eval"
@@ -82,7 +83,7 @@ class TEval(Suite):
         played = [part for part in PARTS if part in parts and (similarity or part not in _NEED_SIMILARITY)]
         if not played:
             raise InputError(
-                f"t_eval's {', '.join(parts)} need the model {_ENCODER}, which can't be had; put it into "
+                f"t_eval's {', '.join(parts)} need the model {_ENCODER}, which is unavailable; put it into "
                 "ROLEWISE_DATA/all-mpnet-base-v2, or choose other parts"
             )
         self._files = {part: find_file(_data_file(part), settings) for part in played}
@@ -106,9 +107,9 @@ class TEval(Suite):
         }
 
     def summarise(self, results: Sequence[tuple[Example, Verdict]]) -> list[Score]:
-        """The mean over abilities, then each ability: the mean over its formats.
+        """Return the mean over abilities, then each ability: the mean over its formats.
 
-        The intervals take the formats and abilities for independent; those of `rru_json` rest on the same examples.
+        The intervals assume independent formats and abilities; those of `rru_json` rest on the same examples.
         """
         abilities: list[Score] = []
         missing: list[str] = []
@@ -132,7 +133,7 @@ class TEval(Suite):
 
 
 def _similarity(settings: SuiteSettings) -> Similarity | None:
-    """The embedding model; None if it can't be had."""
+    """Return the embedding model; None if it is unavailable."""
     local = settings.data / "all-mpnet-base-v2" if settings.data is not None else None
     try:
         if local is not None and local.is_dir():
@@ -148,7 +149,7 @@ def _data_file(part: str) -> DataFile:
 
 
 def _examples(part: str, path: Path) -> list[Example]:
-    """The examples of a file, an object of them by their keys.
+    """Read the examples of a file, which holds an object of examples by key.
 
     Raises:
         InputError: naming the file and the example.
@@ -158,7 +159,7 @@ def _examples(part: str, path: Path) -> list[Example]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as JSON: {error}") from error
     if not isinstance(records, dict):
-        raise InputError(f"{path}: expected a JSON object of examples; is it a file of T-Eval v2?")
+        raise InputError(f"{path}: expected a JSON object of examples; is it a T-Eval v2 file?")
     examples = []
     for key, record in records.items():
         try:
@@ -166,13 +167,16 @@ def _examples(part: str, path: Path) -> list[Example]:
             _messages(record["origin_prompt"])
             _scores(category, record, "", None)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{path}: example {key!r} is none of T-Eval's {part} ({type(error).__name__})") from error
+            raise InputError(
+                f"{path}: example {key!r} is not one of T-Eval's {part} ({type(error).__name__})"
+            ) from error
         examples.append(Example(f"{part}/{key}", category, record))
     return examples
 
 
 def _messages(prompt: Sequence[dict[str, str]]) -> Messages:
-    """A prompt as chat templates take it: results of functions are the user's, and turns of one role are joined.
+    """Return a prompt in the form of chat templates: results of functions become user turns, and consecutive turns of
+    one role are joined.
 
     T-Eval's own templates for open models do the same.
     """
@@ -191,7 +195,7 @@ def _messages(prompt: Sequence[dict[str, str]]) -> Messages:
 
 
 def _scores(category: str, record: dict[str, Any], text: str, similarity: Similarity | None) -> dict[str, float]:
-    """The score of each ability that an example tries, those left out that need the similarity if there is none."""
+    """Return the score of each ability that an example tests, except those that need a missing similarity."""
     reference = record["ground_truth"]
     if category.startswith("instruct_"):
         response_format = category.removeprefix("instruct_")
@@ -212,7 +216,7 @@ def _plan(category: str, record: dict[str, Any], text: str, similarity: Similari
 
 
 def _step_scores(category: str, reference: Any, text: str, similarity: Similarity | None) -> dict[str, float]:
-    """Scores of a step's thought, name and arguments, or of the one of them that the category asks for."""
+    """Return the scores of a step's thought, name and arguments, or of the one that the category tests."""
     wanted = rules.thought_name_and_arguments(reference, arguments_as_text=category != "rru_json")
     if category == "retrieve_str":
         return {"retrieve": rules.retrieve_in_text(text, wanted["name"]) if wanted else 0.0}

@@ -1,10 +1,10 @@
-"""T-Eval's rules: what each ability scores for a prediction.
+"""T-Eval's rules: the score of a prediction for each ability.
 
 They follow `teval/evaluators` and `teval/utils` of open-compass/T-Eval at commit
-58f22406404d7e2a4f36856a19c7f4dc28a0a5f0. Known differences: where a prediction is read as Python's or JSON's notation,
-dicts with keys that are no strings are not understood; the texts of an instruction's format are taken literally, not as
-regular expressions, and the last may lack at the prediction's end if it is white space; arguments are divided by their
-exact number, not by it plus 1e-5; and a plan of `FinishAction` alone scores 0 where the original breaks off.
+58f22406404d7e2a4f36856a19c7f4dc28a0a5f0. Known differences: dicts with keys that are not strings are not accepted when
+a prediction is parsed as Python or JSON; the texts of an instruction's format are matched literally, not as regular
+expressions, and the last may be missing at the prediction's end if it is white space; arguments are divided by their
+exact number, not by it plus 1e-5; and a plan of `FinishAction` alone scores 0 where the original raises an error.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.data.tool_calls.python_literals import LiteralSyntaxError, read_literal
 from rolewise.evaluation.sentence_embedding import Floats, Similarity
 
 _ENDS = ("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\nUSER", "[INST]", "<|user|>")
-"""Where models that don't stop begin another turn."""
+"""Texts with which models that fail to stop begin another turn."""
 
 _FINISH = "FinishAction"
 _DOTTED_NAME = re.compile(r"\b\w++\.\w+")
@@ -29,21 +29,21 @@ _MATCH_THRESHOLD = 0.8
 
 
 def clean(text: str) -> str:
-    """A prediction as it is scored: without further turns and fences."""
+    """Return a prediction in the form that is scored: without further turns and fences."""
     for end in _ENDS:
         text = text.partition(end)[0]
     return text.strip().removeprefix("```json").strip("`").strip()
 
 
 def read_value(text: Any, opening: str = "", closing: str = "") -> Any:
-    """The value that a text writes in Python's or JSON's notation; of other data itself.
+    """Return the value of a text in Python's or JSON's notation; return other data unchanged.
 
     Args:
-        text: what was predicted, or the reference.
-        opening, closing: brackets; what stands before the first and behind the last is left off.
+        text: prediction or reference.
+        opening, closing: brackets; text before the first and after the last is ignored.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no value.
     """
     if not isinstance(text, str):
         return text
@@ -66,13 +66,13 @@ def read_value(text: Any, opening: str = "", closing: str = "") -> Any:
 
 
 def instruct(text: str, template: Mapping[str, str], reference: Mapping[str, Any], response_format: str) -> float:
-    """Following a format: half for the format, half for the share of action and arguments that are right.
+    """Score the following of a format: half for the format, half for the share of right action and arguments.
 
     Args:
         text: the prediction.
-        template: the names of thought, action and args in JSON, or the texts before and behind each of them.
+        template: names of thought, action and args in JSON, or the texts before and after each of them.
         reference: `action` and `args`.
-        response_format: `json`, else the other.
+        response_format: `json`; anything else means text.
     """
     action, arguments = reference["action"], reference["args"]
     found = (_instruct_json if response_format == "json" else _instruct_text)(text, template)
@@ -85,18 +85,18 @@ def instruct(text: str, template: Mapping[str, str], reference: Mapping[str, Any
 
 
 def reason(text: str, reference: str, similarity: Similarity) -> float:
-    """How alike a thought is to the reference's."""
+    """Return the similarity of a thought to the reference's."""
     return max(0.0, float(similarity.cosines([text], [reference])[0, 0]))
 
 
 def retrieve_in_text(text: str, reference: str) -> float:
-    """Whether a text names the right API, and no other."""
+    """Return 1 if a text names the right API and no other, else 0."""
     names = [*_DOTTED_NAME.findall(text), *re.findall(_FINISH, text)]
     return float(reference in text and all(name == reference for name in names))
 
 
 def understand(arguments: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
-    """The share of the reference's arguments that are given with the same value, compared as texts."""
+    """Return the share of the reference's arguments that are given with the same value, compared as texts."""
     if not reference:
         return float(not arguments)
     right = sum(name in arguments and str(arguments[name]) == str(value) for name, value in reference.items())
@@ -104,23 +104,23 @@ def understand(arguments: Mapping[str, Any], reference: Mapping[str, Any]) -> fl
 
 
 def understand_in_text(text: str, reference: str) -> float:
-    """Whether a text is the reference's arguments, with or without quotes around it."""
+    """Return 1 if a text equals the reference's arguments, with or without quotes around it, else 0."""
     return float(text.strip("'").strip('"') == reference)
 
 
 def review(text: str, reference: str) -> float:
-    """Whether the choice, the first letter behind a colon, is the right one of A to E."""
+    """Return 1 if the choice, the first letter after a colon, is the right one of A to E, else 0."""
     _, colon, after = text.partition(":")
     choice = (after if colon else text).strip()[:1]
     return float(choice in ("A", "B", "C", "D", "E") and choice == reference)
 
 
 def thought_name_and_arguments(value: Any, *, arguments_as_text: bool = False) -> dict[str, Any]:
-    """`thought`, `name` and `args` of a step; empty for what is no step.
+    """Return `thought`, `name` and `args` of a step; empty if the value is not a step.
 
     Args:
-        value: a text that holds an object, or the object.
-        arguments_as_text: the arguments as one text instead of an object.
+        value: text that holds an object, or the object.
+        arguments_as_text: True to return the arguments as one text instead of an object.
     """
     try:
         step = read_value(value, "{", "}")
@@ -137,7 +137,7 @@ def thought_name_and_arguments(value: Any, *, arguments_as_text: bool = False) -
 
 
 def plan_in_json(value: Any) -> list[dict[str, Any]]:
-    """The steps of a plan, by their ids: `name`, `id` and `args` (as text); empty if one can't be read."""
+    """Return the steps of a plan, by their ids: `name`, `id` and `args` (as text); empty if one can't be parsed."""
     try:
         steps = read_value(value, "[", "]")
         plan = [{"name": str(s["name"]), "id": int(s["id"]), "args": str(s["args"])} for s in steps]
@@ -147,7 +147,7 @@ def plan_in_json(value: Any) -> list[dict[str, Any]]:
 
 
 def plan_in_text(text: str, apis: Sequence[str]) -> list[dict[str, Any]]:
-    """The steps of a plan in sentences: each that names an API is a step of the API that it names first."""
+    """Return the steps of a plan in sentences: each sentence that names an API is a step of the first API named."""
     plan: list[dict[str, Any]] = []
     for sentence in text.replace(". ", "\n").split("\n"):
         named = [(sentence.find(api), api) for api in apis if api in sentence]
@@ -160,15 +160,15 @@ def plan_in_text(text: str, apis: Sequence[str]) -> list[dict[str, Any]]:
 def plan_f1(
     predicted: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], similarity: Similarity
 ) -> float:
-    """F1 of a plan's steps: those that match steps of the reference, in the same order.
+    """Return F1 of a plan's steps: those that match steps of the reference, in the same order.
 
-    Steps are matched by the similarity of names and arguments, one to one, so that the sum is greatest; the longest
-    run in rising order counts. As in the original a plan of which nothing matches still counts one step.
+    Steps are matched one to one by the similarity of names and arguments, so that the sum is greatest; the longest
+    increasing run counts. As in the original, a plan without any match still counts as one step.
     """
     predicted, reference = _steps(predicted), _steps(reference)
     if not predicted or not reference:
         return 0.0
-    # The original cuts cosines at 0 from below; what is cut is too small to match either way.
+    # The original clips cosines below at 0; clipped ones are too small to match either way.
     alike_PR = _NAME_WEIGHT * _cosines(predicted, reference, "name", similarity)
     alike_PR += _ARGUMENTS_WEIGHT * _cosines(predicted, reference, "args", similarity)
     may_match_PR = alike_PR > _MATCH_THRESHOLD
@@ -194,7 +194,7 @@ def _instruct_json(text: str, template: Mapping[str, str]) -> tuple[Any, dict[st
 def _instruct_text(text: str, template: Mapping[str, str]) -> tuple[str, dict[str, Any]] | None:
     found = _between(text, template)
     if found is None and not template["args_end"].strip():
-        found = _between(text + template["args_end"], template)  # which predictions are stripped of
+        found = _between(text + template["args_end"], template)  # which is stripped from predictions
     if found is None:
         return None
     try:
@@ -205,7 +205,7 @@ def _instruct_text(text: str, template: Mapping[str, str]) -> tuple[str, dict[st
 
 
 def _between(text: str, template: Mapping[str, str]) -> tuple[str, str] | None:
-    """Action and arguments between the template's texts; each part goes on as far as the others leave it room."""
+    """Return action and arguments between the template's texts; each part extends as far as the others allow."""
     behind_thought = template["thought_end"] + template["action_start"]
     behind_action = template["action_end"] + template["args_start"]
     end = text.rfind(template["args_end"])
@@ -229,7 +229,7 @@ def _cosines(
 
 
 def _longest_rising(numbers: Sequence[int]) -> int:
-    """Length of the longest rising subsequence."""
+    """Return the length of the longest increasing subsequence."""
     lengths: list[int] = []
     for index, number in enumerate(numbers):
         lengths.append(1 + max((lengths[i] for i in range(index) if numbers[i] < number), default=0))

@@ -1,9 +1,9 @@
-"""ToolBench's APIs as StableToolBench plays them: their names and schemas, and who answers a call.
+"""ToolBench's APIs as in StableToolBench: their names and schemas, and the source of answers to calls.
 
 Names, schemas and the cache's layout follow zhichengg/StableToolBench (`toolbench/inference/Downstream_tasks/
 rapidapi_multithread.py` and `server/main.py`, commit 69d3145a756b52fd80c5b936d755a648cd81462f). Its server also asks
-the real APIs before it simulates them; most are gone, and they would make results depend on the day, so here nobody
-asks them. The simulator's prompt is our own.
+the real APIs before it simulates them; most no longer exist, and they would make results depend on the day, so they
+are not asked here. The simulator's prompt is our own.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
 from rolewise.core.limits import parse_json
-from rolewise.data.json_text import read_json
+from rolewise.data.strict_json import read_json
 from rolewise.engines.chat import Chat
 
 Json = dict[str, Any]
@@ -33,7 +33,7 @@ _EXAMPLES_LENGTH = 2048
 _TYPES = {"NUMBER": "integer", "STRING": "string", "BOOLEAN": "boolean"}
 _PYTHON_WORDS = {"from", "class", "return", "false", "true", "id", "and"}
 _SIMULATOR_TEMPERATURES = (0.0, 0.5, 1.0)
-"""Of the attempts until one is JSON; the first one's answer is the same every time."""
+"""Temperatures of successive attempts until a reply is JSON; the first attempt is deterministic."""
 
 _SIMULATOR_PROMPT = """\
 You stand in for a web API. You are given its documentation, some calls to it with its answers, and a new call. Write \
@@ -52,9 +52,9 @@ class Api:
     """One API of a query.
 
     Attributes:
-        function: the name under which the model calls it.
+        function: name by which the model calls it.
         category, tool, name: its path in cache and documentation.
-        record: as the query's file has it.
+        record: its entry in the query's file.
     """
 
     function: str
@@ -65,14 +65,14 @@ class Api:
 
     @classmethod
     def from_record(cls, record: Json) -> "Api":
-        """The API of an entry of a query's `api_list`."""
+        """Return the API of an entry of a query's `api_list`."""
         tool = standard_name(str(record["tool_name"]))
         name = python_name(str(record["api_name"]))
         category = standard_category(str(record["category_name"]))
         return cls(f"{name}_for_{tool}"[-_NAME_LENGTH:], category, tool, name, record)
 
     def schema(self) -> Json:
-        """Its function in OpenAI's format."""
+        """Return its function in OpenAI's format."""
         described = str(self.record.get("api_description") or "").strip()
         described = described.replace(str(self.record["api_name"]), self.function)[:_DESCRIPTION_LENGTH]
         text = f"A function of the tool {self.tool}." + (f" {described}" if described else "")
@@ -93,19 +93,19 @@ class Api:
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """What came of a call: the API's answer, in the server's form `{"error": …, "response": …}`, and from whom."""
+    """Outcome of a call: the API's answer, in the server's form `{"error": …, "response": …}`, and its source."""
 
     content: Json
     answered_by: AnsweredBy
 
 
 class ApiBackend:
-    """Answers calls from StableToolBench's cache, else by a simulator, else with an error.
+    """Backend that answers calls from StableToolBench's cache, else by a simulator, else with an error.
 
     Args:
-        folder: with `tool_response_cache` and `tools` in StableToolBench's layout; None if there is none.
-        simulator: stands in for APIs that the cache does not know; None for none.
-        store: where simulated answers are kept, so that a call has one answer in all runs.
+        folder: folder with `tool_response_cache` and `tools` in StableToolBench's layout; None if there is none.
+        simulator: model that simulates calls missing from the cache; None for none.
+        store: folder for simulated answers, so that a call has one answer in all runs.
     """
 
     def __init__(self, folder: Path | None, simulator: Chat | None, store: Path) -> None:
@@ -114,14 +114,14 @@ class ApiBackend:
         self._store = store / digest(simulator.describe()) if simulator else store
 
     def call(self, api: Api, arguments: Json) -> ApiAnswer:
-        """The answer to one call.
+        """Return the answer to one call.
 
         Raises:
             InputError: if a file of the cache can't be read.
             EngineError: if the simulator can't be asked.
         """
         cached = self._cached(api)
-        answer = cached.get(str(arguments))  # the cache's keys are written so
+        answer = cached.get(str(arguments))  # the format of the cache's keys
         if isinstance(answer, dict):
             return ApiAnswer(answer, "cache")
         if self._simulator is None:
@@ -129,7 +129,7 @@ class ApiBackend:
         return self._simulated(self._simulator, api, arguments, cached)
 
     def tool_description(self, api: Api) -> str:
-        """What the tool's documentation says of it; "None" where there is none."""
+        """Return the tool's description from its documentation; "None" if there is none."""
         text = str(self._documentation(api).get("tool_description") or "")
         return text[:_TOOL_DESCRIPTION_LENGTH].replace("\n", "").strip() or "None"
 
@@ -137,7 +137,7 @@ class ApiBackend:
         if self._folder is None:
             return {}
         tool = f"{api.tool}_for_{api.category}"
-        # The server cuts names of APIs there, since functions are called `api_for_tool`.
+        # The server cuts API names there, because functions are called `api_for_tool`.
         name = api.name.split("_for_")[0]
         return _read_object(self._folder / CACHE_FOLDER / api.category / tool / f"{name}.json")
 
@@ -169,20 +169,20 @@ class ApiBackend:
 
 
 def standard_category(category: str) -> str:
-    """A category as a folder's name."""
+    """Return a category as a folder name."""
     return re.sub(r"[ ,/]", "_", category).replace("__", "_")
 
 
 def standard_name(name: str) -> str:
-    """A tool's or parameter's name as ToolBench spells it: small letters, digits and single underscores."""
-    # The ranges are the server's own, `^` among them.
+    """Return a tool's or parameter's name as ToolBench spells it: lower-case letters, digits, single underscores."""
+    # The ranges are the server's own, including `^`.
     spelled = re.sub(r"[^\u4e00-\u9fa5^a-zA-Z0-9_]", "_", name)
     spelled = re.sub(r"__+", "_", spelled).lower().strip("_")
     return f"get_{spelled}" if spelled[:1].isdigit() else spelled
 
 
 def python_name(name: str) -> str:
-    """A name that is no word of Python's, as ToolBench's functions need it."""
+    """Return a name that is not a Python keyword, as ToolBench's functions require."""
     spelled = standard_name(name)
     return f"is_{spelled}" if spelled in _PYTHON_WORDS else spelled
 
@@ -197,7 +197,7 @@ def _property(parameter: Mapping[str, Any]) -> Json:
 
 
 def _examples(cached: Json) -> str:
-    """Some calls that the cache knows, with their answers: as many as fit."""
+    """Return as many cached calls, with their answers, as fit."""
     number = _EXAMPLES
     entries = list(cached.items())
     while len(text := json.dumps(entries[:number], ensure_ascii=False)) > _EXAMPLES_LENGTH and number > 1:
@@ -206,7 +206,7 @@ def _examples(cached: Json) -> str:
 
 
 def _object_in(text: str) -> Json | None:
-    """The JSON object that a simulator wrote, with or without a fence around it; None for anything else."""
+    """Return the JSON object that a simulator wrote, with or without a fence around it; None for anything else."""
     start, end = text.find("{"), text.rfind("}")
     try:
         value = read_json(text[start : end + 1])
@@ -218,13 +218,13 @@ def _object_in(text: str) -> Json | None:
 
 
 def _read_object(path: Path) -> Json:
-    """The JSON object in a file; empty if there is no such file."""
+    """Return the JSON object in a file; empty if the file does not exist."""
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: can't be read as JSON: {error}; mend or remove it") from error
+        raise InputError(f"{path}: can't be read as JSON: {error}; fix or remove it") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object; mend or remove it")
+        raise InputError(f"{path}: expected a JSON object; fix or remove it")
     return value

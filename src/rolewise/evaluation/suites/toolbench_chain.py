@@ -1,8 +1,9 @@
-"""ToolBench's loop for one query: the model thinks and calls, is told results, and ends with the function `Finish`.
+"""ToolBench's loop for one query: the model thinks, calls, receives results, and ends with the function `Finish`.
 
-As ToolBench's CoT@1 (`toolbench/inference/Algorithms/single_chain.py` and `Downstream_tasks/rapidapi_multithread.py` of
-zhichengg/StableToolBench, commit 69d3145a756b52fd80c5b936d755a648cd81462f): one chain, no going back. The prompt says
-the same in our own words, so a model trained on ToolBench's text sees another wording here.
+It follows ToolBench's CoT@1 (`toolbench/inference/Algorithms/single_chain.py` and
+`Downstream_tasks/rapidapi_multithread.py` of zhichengg/StableToolBench, commit
+69d3145a756b52fd80c5b936d755a648cd81462f): one chain without backtracking. The prompt says the same in our own words, so
+a model trained on ToolBench's text sees another wording here.
 """
 
 import json
@@ -19,10 +20,10 @@ from rolewise.evaluation.suites.toolbench_apis import Api, ApiBackend
 Json = dict[str, Any]
 
 MAX_TURNS = 17
-"""ToolBench ends a chain at a depth of 50 nodes; a thought, a call and its input are three."""
+"""ToolBench ends a chain at a depth of 50 nodes; a thought, a call and its input count as three."""
 
 _MAX_NEW_TOKENS = 1024
-_MAX_OBSERVATION = 1024  # characters, as `--max_observation_length`
+_MAX_OBSERVATION = 1024  # characters, the value of `--max_observation_length`
 
 FINISH: Json = {
     "type": "function",
@@ -63,21 +64,21 @@ Functions:
 
 _NO_CALL = "There is no call that can be read; call a function, or end with Finish."
 
-# Where the JSON of a call of Finish is broken, most often by quotes in the answer, ToolBench reads it so.
+# ToolBench's way to read a Finish call with broken JSON, which is most often due to quotes in the answer.
 _RETURN_TYPE = re.compile(r'"return_type":\s*"(\w+)')
 _FINAL_ANSWER = re.compile(r'"final_answer":\s*"(.*)', re.DOTALL)
 
 
 @dataclass
 class Chain:
-    """A query being solved.
+    """The state of a query while the model solves it.
 
     Attributes:
-        steps: calls so far: `name`, `arguments`, and the `response` that the model was given.
-        answered: who answered how many calls: `cache`, `simulator`, `nobody`; beside these `unknown function` and
+        steps: calls so far: `name`, `arguments`, and the `response` shown to the model.
+        answered: number of calls by source of the answer: `cache`, `simulator`, `nobody`, `unknown function` or
             `unreadable input`.
-        final_answer: what the model told the user; None if it did not.
-        end: why the chain ended without one; empty otherwise.
+        final_answer: the model's answer to the user; None if there is none.
+        end: reason why the chain ended without an answer; empty otherwise.
     """
 
     steps: list[Json] = field(default_factory=list)
@@ -87,7 +88,7 @@ class Chain:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to be asked."""
+        """True if the chain needs no further answers."""
         return self.final_answer is not None or bool(self.end)
 
 
@@ -95,14 +96,14 @@ def run_chain(query: str, apis: list[Api], backend: ApiBackend, *, native_tools:
     """Ask the model step by step until it finishes, gives up or has taken all its turns.
 
     Args:
-        query: what the user wants.
-        apis: what can be called.
-        backend: answers the calls.
-        native_tools: give functions through the chat template and read calls in the model's own format, instead of
-            ToolBench's labelled lines.
+        query: query of the user.
+        apis: available APIs.
+        backend: backend that answers the calls.
+        native_tools: True to pass functions through the chat template and read calls in the model's own format, False
+            for ToolBench's labelled lines.
 
     Raises:
-        InputError, EngineError: as `ApiBackend.call`.
+        InputError, EngineError: see `ApiBackend.call`.
     """
     chain = Chain()
     functions = [*(api.schema() for api in apis), FINISH]
@@ -141,7 +142,7 @@ def _system_prompt(apis: list[Api], functions: list[Json], backend: ApiBackend, 
 
 
 def _carry_out(call: ParsedCall, text: str, chain: Chain, apis: list[Api], backend: ApiBackend) -> str:
-    """Carry a call out, note it in the chain, and return what the model is told."""
+    """Execute a call, record it in the chain, and return the response for the model."""
     written = text[slice(*call.arguments_span)] if call.arguments_span else ""
     if call.name == "Finish":
         observation = _finish(call, written, chain)
@@ -155,13 +156,15 @@ def _carry_out(call: ParsedCall, text: str, chain: Chain, apis: list[Api], backe
 
 
 def _call_api(call: ParsedCall, written: str, chain: Chain, apis: list[Api], backend: ApiBackend) -> str:
-    # Models leave off the beginning of a long name, and ToolBench lets them.
+    # Models omit the beginning of a long name, and ToolBench accepts that.
     api = next((api for api in apis if call.name and api.function.endswith(call.name)), None)
     arguments = call.arguments if written else {}
     if api is None:
         chain.answered["unknown function"] += 1
         return _error(f"There is no function {call.name!r}.")
-    is_object = all(span.name_span for span in call.argument_spans)  # else it is text, kept as an unnamed argument
+    is_object = all(
+        span.name_span for span in call.argument_spans
+    )  # otherwise it is text, stored as an unnamed argument
     if arguments is None or not is_object:
         chain.answered["unreadable input"] += 1
         return _error("The input is no JSON object.")
@@ -171,7 +174,7 @@ def _call_api(call: ParsedCall, written: str, chain: Chain, apis: list[Api], bac
 
 
 def _finish(call: ParsedCall, written: str, chain: Chain) -> str:
-    """End the chain, or say why this call does not."""
+    """End the chain, or return the reason why this call does not."""
     arguments = call.arguments or {}
     if "return_type" not in arguments and (kind := _RETURN_TYPE.search(written)):
         arguments = {"return_type": kind[1]}
@@ -197,13 +200,13 @@ def _written_turn(text: str, observations: list[str]) -> Messages:
 def _native_turn(text: str, parsed: ParsedResponse, observations: list[str], turn: int) -> Messages:
     sound = [(call, told) for call, told in zip(parsed.calls, observations, strict=True) if call.valid]
     if not sound:
-        # A call that can't be read can't be written by the template either.
+        # The template can't write a call that can't be parsed.
         told = observations[0] if observations else _error(_NO_CALL)
         return [{"role": "assistant", "content": text.strip()}, {"role": "user", "content": told}]
     prose = [text[part.start : part.end] for part in parsed.segments if part.kind in ("thought", "text")]
     tool_calls, results = [], []
     for number, (call, told) in enumerate(sound):
-        # Mistral's templates want ids of nine characters.
+        # Mistral's templates require ids of nine characters.
         identity = f"call{turn:02d}{number:03d}"
         function = {"name": call.name, "arguments": call.arguments}
         tool_calls.append({"id": identity, "type": "function", "function": function})

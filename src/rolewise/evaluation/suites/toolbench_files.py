@@ -1,4 +1,4 @@
-"""Answers in the form that StableToolBench's own scripts judge."""
+"""Writer of answers in the format of StableToolBench's own judging scripts."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rolewise.core.files import write_json
-from rolewise.evaluation.suite import Example, Verdict
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.suites.toolbench_apis import Api
 from rolewise.evaluation.suites.toolbench_chain import FINISH
 
@@ -44,7 +44,7 @@ def _converted(example: Example, verdict: Verdict) -> dict[str, Any]:
 
 
 def _nested(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The chain as nodes, each within the `next` of the one before: system, user, then the calls."""
+    """Return the chain as nested nodes, each in the `next` of the previous one: system, user, then the calls."""
     node: dict[str, Any] | None = None
     for step in reversed(steps):
         arguments = step["arguments"]

@@ -1,4 +1,4 @@
-"""StableToolBench's pass rate: a judge decides three times whether an answer solves the query.
+"""StableToolBench's pass rate: a judge decides three times if an answer solves the query.
 
 The rule is that of zhichengg/StableToolBench at commit 69d3145a756b52fd80c5b936d755a648cd81462f
 (`toolbench/tooleval/eval_pass_rate.py` and `evaluators/registered_cls/rtl.py`); the prompts are our own words for it.
@@ -59,12 +59,12 @@ Calls, results and final answer, as JSON:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge thinks of one answer.
+    """The judge's opinion on one answer.
 
     Attributes:
-        votes: one per time that it was asked and could be understood.
-        unreadable: times that it could not.
-        reason: its words for the first vote.
+        votes: one vote for each reply that could be parsed.
+        unreadable: number of replies that could not be parsed.
+        reason: explanation of the first vote.
     """
 
     votes: tuple[Status, ...]
@@ -73,22 +73,22 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """Mean over the votes, of 1 for solved and one half for unsure; 0 without votes."""
+        """Mean over the votes: 1 for solved, one half for unsure, 0 for unsolved; 0 without votes."""
         return sum(_SCORES[vote] for vote in self.votes) / len(self.votes) if self.votes else 0.0
 
 
 def unsolved(reason: str) -> Judgement:
-    """The judgement of what needs no judge."""
+    """Return the judgement of an answer that is unsolved without asking a judge."""
     return Judgement(("unsolved", "unsolved", "unsolved"), reason=reason)
 
 
 def judge_answer(judge: Chat, query: str, final_answer: str, steps: Sequence[dict[str, Any]]) -> Judgement:
-    """Let the judge vote three times, at once: on the answer, and where it is unsure, on the calls too.
+    """Collect three votes of the judge at once: on the answer, and if it is unsure, also on the calls.
 
     Args:
-        judge: the model that judges.
-        query: what the user asked.
-        final_answer: what the model told the user.
+        judge: model that judges.
+        query: query of the user.
+        final_answer: the model's answer to the user.
         steps: its calls with their results, as JSON values.
 
     Raises:
@@ -109,10 +109,10 @@ def judge_answer(judge: Chat, query: str, final_answer: str, steps: Sequence[dic
 
 
 def read_status(text: str) -> Status | None:
-    """The status in a judge's reply: the last one behind the word "status", else the only one named.
+    """Return the status in a judge's reply: the last one after the word "status", else the only one named.
 
     Returns:
-        None if there is none, or it is unclear which.
+        None if there is none, or it is ambiguous.
     """
     labelled = _LABELLED.findall(text)
     named = {word.lower() for word in _STATUS.findall(text)}
@@ -121,7 +121,8 @@ def read_status(text: str) -> Status | None:
 
 
 def _votes(judge: Chat, prompt: str, wanted: int) -> tuple[list[Status], str]:
-    """So many votes, fewer if the judge can't be understood after some attempts; and its words for the first one."""
+    """Return the wanted number of votes, or fewer if replies can't be parsed after some attempts, and the explanation
+    of the first one."""
     votes: list[Status] = []
     reason = ""
     for _ in range(_ATTEMPTS):

@@ -1,9 +1,9 @@
-// Cards: a sample with its facts and the tokens of each labelling. A card's tokens are put on the page when it comes
-// near the screen, and a card out of sight is recoloured when it comes back.
+// Cards: a sample with its facts and the tokens of each labelling. A card's tokens are added to the page when it comes
+// near the screen, and a card out of sight is recolored when it comes back.
 
 const FOLD_FROM = 40; // Context runs longer than this start collapsed.
 
-// Consecutive tokens that are context, or that are not: half-open [from, to).
+// Runs of consecutive tokens, alternately context and not: half-open [from, to).
 function tokenRuns(sample) {
   const roles = sample.sides[0].given;
   const runs = [];
@@ -144,8 +144,8 @@ function isNear(card, screens) {
   return bottom > -screens * window.innerHeight && top < (1 + screens) * window.innerHeight;
 }
 
-// Draws what has come within half a screen and brings its colours up to date. In the order of the page: what is drawn
-// pushes the rest down.
+// Draws cards within half a screen and updates their colors. In the order of the page: a drawn card pushes the rest
+// down.
 function drawNearCards() {
   for (const card of allCards()) {
     if (card.drawn && !card.stale) continue;

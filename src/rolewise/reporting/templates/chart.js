@@ -27,7 +27,7 @@ function extent(values) {
   return [low, high];
 }
 
-// Points with a y, cut where a y is missing.
+// Runs of points with a y, split at missing values.
 function segments(points) {
   const parts = [[]];
   for (const point of points) {
@@ -67,7 +67,7 @@ function drawChart(chart) {
   }
   const [x0, x1] = extent(drawn.map((point) => point[0]));
   const [low, high] = extent(drawn.map((point) => point[1]));
-  // A loss axis that starts at zero does not exaggerate; where zero is far away it would flatten the curves.
+  // A loss axis that starts at zero does not exaggerate; if zero is far away, it would flatten the curves.
   const y0 = low >= 0 && low < high * 0.5 ? 0 : low - (high - low) * 0.05;
   const y1 = high + (high - low) * 0.05;
   const scaleX = (x) => left + ((x - x0) / (x1 - x0)) * (width - left - right);

@@ -1,13 +1,13 @@
 "use strict";
-// What every page's script has: its data, elements, text with marked matches, and the theme.
+// Common parts of every page's script: its data, elements, text with marked matches, and the theme.
 
 const dataElement = document.getElementById("data");
 const page = JSON.parse(dataElement.textContent);
-dataElement.remove(); // its text would stay in memory beside what was read from it
+dataElement.remove(); // its text would stay in memory beside the parsed data
 
 const byId = (id) => document.getElementById(id);
 
-// Defines a property that is computed when it is first asked for.
+// Defines a property that is computed on first access.
 function lazily(object, name, make) {
   Object.defineProperty(object, name, {
     configurable: true,
@@ -32,8 +32,8 @@ function svgElement(tag, attributes) {
   return node;
 }
 
-// The number that a text box holds, NaN while it holds none. Browsers differ in what a box of type number does with a
-// decimal comma (some leave it out: 0,5 becomes 5), so boxes are of type text; the true minus sign is taken too.
+// The number in a text box, NaN if there is none. Browsers handle a decimal comma in a box of type number differently
+// (some drop it: 0,5 becomes 5), so boxes are of type text; the true minus sign is accepted too.
 function typedNumber(box) {
   const text = box.value.trim().replace("\u2212", "-").replace(",", ".");
   return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
@@ -78,7 +78,7 @@ function fillText(node, text, start, hits) {
   append(node, text.slice(at));
 }
 
-// Lower case where that keeps every offset; a few letters change length, and such a text is searched as it is.
+// Lower case if that keeps every offset; a few letters change length, and such a text is searched unchanged.
 function fold(text) {
   const lower = text.toLowerCase();
   return lower.length === text.length ? lower : text;

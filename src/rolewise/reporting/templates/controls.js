@@ -78,7 +78,7 @@ function buildThreshold() {
   }
   const { end, counts } = page.histogram;
   Object.assign(byId("threshold"), { min: -end, max: end, step: 0.01 });
-  // Heights by square root: the tokens that a threshold decides about are few beside those near zero.
+  // Heights by square root: the tokens affected by a threshold are few compared with those near zero.
   const highest = Math.sqrt(Math.max(...counts));
   const width = 240 / counts.length;
   counts.forEach((count, bin) => {

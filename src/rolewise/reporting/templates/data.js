@@ -1,8 +1,8 @@
-// Unpacks the page's data and answers questions about it. Losses are kept in thousandths of a nat, as they travel.
+// Unpacks the page's data and answers queries about it. Losses stay in thousandths of a nat, as stored.
 
 const ROLE = { CONTEXT: 0, PLAIN: 1, REASONING: 2, BOILERPLATE: 3, FORMAT: 4, TEMPLATE: 5 };
 const VERDICT = { UNJUDGED: 0, RIGHT: 1, MISSED: 2, FALSE_ALARM: 3 };
-const AS_LABELLED = 255; // in `edits`: the reader gave this token no role
+const AS_LABELLED = 255; // in `edits`: a token without a role given by the reader
 const TOKENS_PER_SLICE = 100_000; // counted at a time, between which the page stays responsive
 
 const samples = page.samples.map(openSample);
@@ -91,8 +91,8 @@ function verdict(role, truth) {
 }
 
 // Gives the sample's tokens their roles at the present threshold, unless they have them, and counts them. The threshold
-// and the edits belong to the first labelling. At the threshold of the labelling its roles stand as they were given;
-// roles given by hand stand at every threshold.
+// and the edits belong to the first labelling. At the threshold of the labelling its roles are shown as given; manually
+// given roles apply at every threshold.
 function settle(sample) {
   if (sample.version === labelling.version) return sample;
   sample.version = labelling.version;
@@ -122,8 +122,8 @@ function setLabelling(threshold) {
   labelling.version++;
 }
 
-// Adds up all samples in slices and hands the sums to `show`; stops when the labelling has changed meanwhile. A small
-// page is done at once.
+// Adds up all samples in slices and passes the sums to `show`; stops if the labelling has changed meanwhile. A small
+// page is counted at once.
 function countAll(show) {
   const version = labelling.version;
   const sums = { counts: new Array(page.roles.length).fill(0), verdicts: [0, 0, 0, 0], differing: 0 };

@@ -1,4 +1,4 @@
-// Correcting roles by hand: a selection of tokens in one sample, the role given to it, undo, and the patch file.
+// Manual corrections of roles: a selection of tokens in one sample, the role given to it, undo, and the patch file.
 
 const PATCH_VERSION = 1;
 
@@ -44,8 +44,8 @@ function repaintSamples(wanted) {
   for (const card of allCards()) if (card.drawn && wanted.includes(card.sample)) repaint(card);
 }
 
-// Gives the selected tokens a role, or with AS_LABELLED takes back what they were given. Context carries no loss and
-// keeps its role.
+// Gives the selected tokens a role, or with AS_LABELLED removes given roles. Context carries no loss and keeps its
+// role.
 function give(role) {
   if (!editor.selection) return announce("Select tokens first: click, shift-click, or arrow keys with shift.");
   const { sample, anchor, head } = editor.selection;

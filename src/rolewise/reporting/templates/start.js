@@ -38,14 +38,14 @@ function listenToControls() {
     setThreshold(value);
     box.setAttribute("aria-invalid", !Number.isFinite(value)); // "", "-" and "1e-" on the way to a number
   });
-  box.addEventListener("change", showThreshold); // of what is no number nothing stays
+  box.addEventListener("change", showThreshold); // replaces text that is not a number
   for (const control of [slider, box]) control.addEventListener("change", () => filtersAreOn() && choose());
   stepWithArrows(box, 0.001, -Infinity, Infinity);
   stepWithArrows(least, 1, 0, 100);
   least.addEventListener("change", () => {
     const value = typedNumber(least);
     if (!(value >= 0 && value <= 100)) least.value = "";
-  }); // before the samples are chosen by it
+  }); // before it filters the samples
   byId("reset").addEventListener("click", () => {
     setThreshold(page.threshold);
     if (filtersAreOn()) choose();

@@ -1,4 +1,4 @@
-// Tokens as spans: their text, their colours, and the tip that tells what is known about one.
+// Tokens as spans: their text, their colors, and the tip with the known facts of one.
 
 const DIVERGING_STEPS = 4;
 const SEQUENTIAL_STEPS = 5;
@@ -55,7 +55,7 @@ function tokenSpan(sample, side, i, mode, hits) {
   return span;
 }
 
-// Spaces, control, invisible and direction characters as something that can be read.
+// Spaces, control, invisible and direction characters in readable form.
 function visibleText(text) {
   return Array.from(text, (char) => {
     if (char === " ") return "·";

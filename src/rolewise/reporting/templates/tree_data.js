@@ -1,7 +1,7 @@
-// Unpacks the trees and answers questions about them. Nodes are numbers; parents have smaller ones than their children.
+// Unpacks the trees and answers queries about them. Nodes are numbers; parents have smaller ones than their children.
 
 const ROOT = 0;
-const OPEN_AT_FIRST = 60; // a tree of up to so many nodes starts open
+const OPEN_AT_FIRST = 60; // a tree of at most this many nodes starts open
 
 const trees = (page.trees || []).map(openTree);
 
@@ -58,7 +58,7 @@ function rowsOf(tree, isOpen) {
   return rows;
 }
 
-// Opens what hides a node.
+// Opens the nodes that hide a node.
 function reveal(tree, node) {
   for (const above of pathTo(tree, tree.parent[node])) tree.opened[above] = 1;
 }
@@ -73,7 +73,7 @@ function searchTrees(query) {
   }
 }
 
-// Where each node stands when all are open.
+// Position of each node when all are open.
 function placesOf(tree) {
   const places = new Int32Array(tree.size);
   rowsOf(tree, () => true).forEach((node, i) => (places[node] = i));
@@ -89,7 +89,7 @@ function hitsIn(text, query) {
   return hits;
 }
 
-// Step of the colour scale, 0 to 5; -1 where no rollout went.
+// Step of the color scale, 0 to 5; -1 for a node without rollouts.
 function valueStep(mean) {
   if (mean === null) return -1;
   const [low, high] = page.scale;

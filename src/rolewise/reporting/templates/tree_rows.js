@@ -1,5 +1,5 @@
-// The rows of a tree. Only those that can be seen are on the page: each has its place by its number, so that a tree of
-// many thousand open nodes scrolls as a small one does.
+// The rows of a tree. Only the visible ones are on the page: each is positioned by its number, so that a tree of many
+// thousand open nodes scrolls like a small one.
 
 const ROW = 34; // pixels, as in the style sheet
 const SPARE = 8; // rows above and below the screen
@@ -127,7 +127,7 @@ function setAll(open) {
   choose(open ? tree.chosen : ROOT);
 }
 
-// Arrow keys, as the pattern for trees has them.
+// Arrow keys, following the pattern for trees.
 function walk(key) {
   const { tree, rows, place } = view;
   const node = tree.chosen;

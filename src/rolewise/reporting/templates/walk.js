@@ -34,7 +34,7 @@ function walkTokens(span, step, extend) {
   if (editor.on) select(target, extend);
 }
 
-// What n and p walk to: a test of one token of a sample.
+// Target of n and p: a test of one token of a sample.
 function targetTest() {
   const chosen = byId("target").value;
   if (chosen === "differing") return differs;
@@ -53,7 +53,7 @@ function startsHit(sample, i) {
   return sample.hits.some(([from]) => from >= sample.starts[i] && from < sample.starts[i + 1]);
 }
 
-// Where walking starts: the token with the focus, or the edge of the current or first shown sample.
+// Start of walking: the token with the focus, or the edge of the current or first shown sample.
 function presentPlace(step) {
   const focused = document.activeElement.closest?.(".body .tok");
   if (focused) {

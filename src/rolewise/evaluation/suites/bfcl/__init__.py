@@ -1,7 +1,7 @@
-"""BFCL, the Berkeley Function-Calling Leaderboard (v4), scored by its official checker in a process of its own.
+"""BFCL, the Berkeley Function-Calling Leaderboard (v4), scored by its official checker in a separate process.
 
-Left out on purpose: the agentic categories (they search the web, or want an embedding model) and format sensitivity
-(the leaderboard gives it no weight).
+Omitted on purpose: the agentic categories (they search the web, or need an embedding model) and format sensitivity
+(it has no weight in the leaderboard).
 """
 
 from rolewise.evaluation.suites.bfcl.suite import Bfcl, make

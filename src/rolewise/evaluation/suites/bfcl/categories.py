@@ -1,4 +1,4 @@
-"""The categories of BFCL v4 that can be played without the web, and the names under which they are asked for."""
+"""The categories of BFCL v4 that can be played without the web, and the names that select them."""
 
 from rolewise.core.errors import InputError
 
@@ -12,10 +12,10 @@ _NON_LIVE = (*NON_LIVE_CALLS, "irrelevance")
 _LIVE = (*LIVE_CALLS, "live_irrelevance", "live_relevance")
 
 CATEGORIES = (*_NON_LIVE, *_LIVE, *MULTI_TURN)
-"""In the order of the leaderboard."""
+"""All categories, in the order of the leaderboard."""
 
 OTHER_LANGUAGES = ("simple_java", "simple_javascript")
-"""Their answers are read by parsers that the checker does not bring along."""
+"""Categories whose answers need parsers that the checker does not include."""
 
 COLLECTIONS = {
     "non_live": _NON_LIVE,
@@ -24,17 +24,17 @@ COLLECTIONS = {
     "multi_turn": MULTI_TURN,
     "python": tuple(name for name in (*_NON_LIVE, *_LIVE) if name not in OTHER_LANGUAGES),
 }
-"""Names for several categories; the official tool has the same."""
+"""Names for several categories, the same as in the official tool."""
 
 
 def chosen_categories(suite: str) -> tuple[str, ...]:
-    """The categories that a suite's name stands for, in the leaderboard's order.
+    """Return the categories that a suite's name selects, in the leaderboard's order.
 
     Args:
-        suite: `bfcl` for all, or parts behind a colon, as in `bfcl:live+multi_turn_base`.
+        suite: `bfcl` for all, or parts after a colon, as in `bfcl:live+multi_turn_base`.
 
     Raises:
-        InputError: for a part that is no category or collection.
+        InputError: for a part that is neither a category nor a collection.
     """
     _, colon, parts = suite.partition(":")
     if not colon:
@@ -43,15 +43,13 @@ def chosen_categories(suite: str) -> tuple[str, ...]:
     for part in parts.split("+"):
         if part not in COLLECTIONS and part not in CATEGORIES:
             known = ", ".join([*COLLECTIONS, *CATEGORIES])
-            raise InputError(
-                f"suite {suite!r}: BFCL has no part {part!r} here; choose from {known}, several joined by +"
-            )
+            raise InputError(f"suite {suite!r}: BFCL has no part {part!r} here; choose from {known}, joined by +")
         chosen.update(COLLECTIONS.get(part, (part,)))
     return tuple(name for name in CATEGORIES if name in chosen)
 
 
 def official_folder(category: str) -> str:
-    """The folder in which the official tool keeps a category's results."""
+    """Return the folder in which the official tool keeps a category's results."""
     if category in MULTI_TURN:
         return "multi_turn"
     return "live" if category in _LIVE else "non_live"

@@ -1,4 +1,4 @@
-"""The official checker's process, seen from here: started once, asked often, started again when an answer kills it."""
+"""Client of the official checker's process: started once, reused, and restarted when an answer kills it."""
 
 import contextlib
 import json
@@ -16,19 +16,19 @@ from rolewise.core.errors import InputError
 _SCRIPT = Path(__file__).with_name("worker") / "serve.py"
 _START_SECONDS = 120
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
-"""The checker needs nobody's keys."""
+"""Environment variables passed to the checker, which must not see any keys."""
 
 
 class CheckFailed(Exception):
-    """The checker came to no verdict on an answer; the text says why."""
+    """The checker reached no verdict on an answer; the text says why."""
 
 
 class OfficialChecker:
-    """Runs `worker/serve.py`, which tells what the process may do.
+    """Client that runs `worker/serve.py`, which documents the rights of the process.
 
     Args:
-        folders: of the unpacked packages.
-        seconds: the longest that one request may take. All but hostile ones take milliseconds.
+        folders: folders of the unpacked packages.
+        seconds: time limit of one request. All but hostile ones take milliseconds.
     """
 
     def __init__(self, folders: Sequence[Path], seconds: int = 20) -> None:
@@ -37,13 +37,13 @@ class OfficialChecker:
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: queue.Queue[bytes] = queue.Queue()
         self.starts = 0
-        """How often the process was started."""
+        """Number of times that the process was started."""
 
     def request(self, operation: str, **arguments: Any) -> Any:
-        """What an operation of `worker/official.py` gives, as JSON values.
+        """Return the result of an operation of `worker/official.py`, as JSON values.
 
         Raises:
-            CheckFailed: if it raises an error, takes too long, or ends the process.
+            CheckFailed: if the operation raises an error, takes too long, or ends the process.
             InputError: if the process can't be started.
         """
         process = self._running()
@@ -65,7 +65,7 @@ class OfficialChecker:
         return reply["value"]
 
     def close(self) -> None:
-        """End the process; a later request starts it again."""
+        """Stop the process; a later request starts it again."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -77,7 +77,7 @@ class OfficialChecker:
                     stream.close()
 
     def forget(self, session: str) -> None:
-        """Drop the tools of a multi-turn play, if the process still has them."""
+        """Delete the tools of a multi-turn play, if the process still has them."""
         if self._process is not None:
             with contextlib.suppress(CheckFailed):
                 self.request("forget", session=session)
@@ -86,7 +86,7 @@ class OfficialChecker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
-        # -E and -s: what the user's shell says about Python is not for this process. -B: no files in the cache.
+        # -E and -s: ignore the user's Python settings. -B: write no files into the cache.
         command = [sys.executable, "-E", "-s", "-B", str(_SCRIPT), str(self._seconds), *map(str, self._folders)]
         self._process = process = subprocess.Popen(
             command,
@@ -108,16 +108,16 @@ class OfficialChecker:
             self.close()
             reason = started["error"] if started else "it ended at once"
             raise InputError(
-                f"the official BFCL checker in {self._folders[0]} can't be started ({reason}); delete that folder, and "
-                "it is fetched again"
+                f"the official BFCL checker in {self._folders[0]} can't be started ({reason}); delete that folder to "
+                "fetch it again"
             )
         return process
 
     def _reply(self, seconds: float) -> dict[str, Any] | None:
-        """The next reply; None if the process ended instead.
+        """Return the next reply; None if the process ended instead.
 
         Raises:
-            queue.Empty: if there is none in time.
+            queue.Empty: if there is no reply in time.
         """
         line = self._replies.get(timeout=seconds)
         reply: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
@@ -125,8 +125,8 @@ class OfficialChecker:
 
 
 def _pass_on(stream: IO[bytes], replies: "queue.Queue[bytes]") -> None:
-    """Pass on the lines of a process, and what is not one when it ends."""
-    with contextlib.suppress(OSError, ValueError):  # closed from here
+    """Forward the output of a process line by line, and an incomplete last line when it ends."""
+    with contextlib.suppress(OSError, ValueError):  # closed by this side
         for line in stream:
             replies.put(line)
     replies.put(b"")

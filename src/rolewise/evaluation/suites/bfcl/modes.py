@@ -1,4 +1,4 @@
-"""The two ways to ask a model: the official prompt, or tools through its chat template."""
+"""The two ways to ask a model: by the official prompt, or with tools through its chat template."""
 
 import json
 import re
@@ -10,44 +10,44 @@ from rolewise.data.tool_calls import ParsedCall, calls_to_openai, parse_response
 from rolewise.evaluation.suite import Messages
 
 Result = str | list[dict[str, str]]
-"""An answer as the official result files have it: text, or a list of `{function: JSON text of its arguments}`."""
+"""An answer as in the official result files: text, or a list of `{function: JSON text of its arguments}`."""
 
 _FIRST_SPECIAL_TOKENS = re.compile(r"(?:\s*(?:<\|[\w.-]+\|>|<s>))*")
 _SPECIAL_TOKENS = re.compile(r"(?:(?:<\|[\w.-]+\|>|</s>)\s*+)++")
 
 
 class Mode(ABC):
-    """How a model is asked, and its answers are read.
+    """A way to ask a model and to read its answers.
 
     Attributes:
-        model: what the checker's process calls it.
+        model: name of the mode in the checker's process.
     """
 
     model: str
 
     @abstractmethod
     def read(self, text: str) -> tuple[Result, dict[str, Any]]:
-        """An answer as the official tool would have got it, and the assistant message that stands for it."""
+        """Return an answer as the official tool would receive it, and the assistant message for it."""
 
     @abstractmethod
     def results(self, message: dict[str, Any], step: dict[str, Any]) -> Messages:
-        """The messages with which results go back.
+        """Return the messages that carry results back to the model.
 
         Args:
-            message: the assistant message that called.
-            step: what the checker's process made of its calls.
+            message: assistant message with the calls.
+            step: result of its calls in the checker's process.
         """
 
 
 class PromptMode(Mode):
-    """Tools and format stand in the official system prompt; results go back in a user message, as to the models that
+    """Mode with tools and format in the official system prompt and results in a user message, as for the models that
     the leaderboard asks by prompt through a chat service.
     """
 
     model = "prompt"
 
     def read(self, text: str) -> tuple[Result, dict[str, Any]]:
-        # Special tokens don't come through such a service, and thoughts are no part of the answer.
+        # Such a service removes special tokens, and thoughts are not part of the answer.
         answer = _without_special_tokens(text.rpartition("</think>")[2])
         return answer, {"role": "assistant", "content": answer}
 
@@ -56,9 +56,9 @@ class PromptMode(Mode):
 
 
 class NativeMode(Mode):
-    """Tools go through the chat template, calls are read in the model's own format, results are `tool` messages.
+    """Mode with tools in the chat template, calls in the model's own format, and results in `tool` messages.
 
-    An answer with a call that can't be read counts as text without calls, as servers take it.
+    An answer with a call that can't be parsed counts as text without calls, as on servers.
     """
 
     model = "native"
@@ -82,7 +82,7 @@ class NativeMode(Mode):
 
 
 def _result_of(calls: Sequence[ParsedCall]) -> list[dict[str, str]]:
-    """Empty if one of them is not valid, or holds what JSON does not."""
+    """Return calls in the official form; empty if one is invalid, or holds values that JSON can't express."""
     if not all(call.valid and call.name is not None for call in calls):
         return []
     try:
@@ -92,7 +92,7 @@ def _result_of(calls: Sequence[ParsedCall]) -> list[dict[str, str]]:
 
 
 def _without_special_tokens(text: str) -> str:
-    """A text without the special tokens, and the white space, that it begins and ends with."""
+    """Return a text without leading and trailing special tokens and white space."""
     first = _FIRST_SPECIAL_TOKENS.match(text)
     start = first.end() if first else 0
     runs = _SPECIAL_TOKENS.finditer(text, start)

@@ -1,7 +1,7 @@
-"""The wheels of the official checker: pinned and checked, and unpacked in the cache instead of installed.
+"""The wheels of the official checker: pinned, verified, and unpacked in the cache instead of installed.
 
-What `bfcl-eval` itself asks for (old numpy, the clients of a dozen vendors) must not come into our environment, and
-most of it is for other things than checking. `requirements.txt` beside this file pins what is fetched, in pip's format.
+The dependencies of `bfcl-eval` itself (old numpy, the clients of a dozen vendors) must stay out of our environment, and
+most are not needed for checking. `requirements.txt` beside this file pins the fetched packages, in pip's format.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Pin:
     """One pinned package.
 
     Attributes:
-        name, version: as on PyPI.
+        name, version: name and version on PyPI.
         digests: SHA-256 of each of its wheels.
     """
 
@@ -41,35 +41,35 @@ class Pin:
 
     @property
     def wheel_prefix(self) -> str:
-        """How the names of its wheels begin."""
+        """Prefix of the names of its wheels."""
         return f"{self.name.replace('-', '_')}-{self.version}-"
 
 
 def read_pins() -> dict[str, Pin]:
-    """The pinned packages by name."""
+    """Return the pinned packages by name."""
     text = _PINS_FILE.read_text(encoding="utf-8").replace("\\\n", " ")
     found = re.findall(r"^([\w-]+)==(\S+)((?:\s+--hash=sha256:\w+)+)", text, re.MULTILINE)
     return {name: Pin(name, version, frozenset(re.findall(r"sha256:(\w+)", hashes))) for name, version, hashes in found}
 
 
 def unpacked_packages(names: Sequence[str], cache: Path) -> list[Path]:
-    """Folders with the packages' modules; fetched first where they are not in the cache yet.
+    """Return folders with the packages' modules, after fetching those that are not in the cache yet.
 
-    A wheel that lies in `cache/wheels` is taken instead of a download.
+    A wheel in `cache/wheels` is used instead of a download.
 
     Args:
-        names: of pinned packages.
-        cache: folder for what is downloaded.
+        names: names of pinned packages.
+        cache: folder for downloads.
 
     Raises:
-        InputError: if one can't be had, is not the pinned one, or the cache can't be written.
+        InputError: if a package can't be obtained or differs from the pinned one, or the cache can't be written.
     """
     pins = read_pins()
     return [_unpacked(pins[name], cache) for name in names]
 
 
 def _unpacked(pin: Pin, cache: Path) -> Path:
-    # Compiled wheels are of one Python and one machine, which may share the cache with others.
+    # Compiled wheels are specific to one Python and one machine, which may share the cache with others.
     compiled = "" if pin.name == CHECKER else f"-{sys.implementation.cache_tag}-{sysconfig.get_platform()}"
     folder = cache / f"{pin.name}-{pin.version}{compiled}"
     if folder.is_dir():
@@ -77,13 +77,13 @@ def _unpacked(pin: Pin, cache: Path) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"), tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as made:
-            if not folder.is_dir():  # another process may have been quicker
+            if not folder.is_dir():  # another process may have been faster
                 wheel = _wheel_at_hand(pin, cache / "wheels") or _downloaded_wheel(pin, Path(made), cache / "wheels")
                 content = Path(made) / "content"
                 with zipfile.ZipFile(wheel) as archive:
                     archive.extractall(content)
                 open_to_umask(content)
-                content.rename(folder)  # whole or not at all
+                content.rename(folder)  # atomically
     except OSError as error:
         raise unwritable(folder, error) from error
     return folder
@@ -96,7 +96,7 @@ def _wheel_at_hand(pin: Pin, folder: Path) -> Path | None:
             return wheel
     if wheels:
         raise InputError(
-            f"{wheels[0]}: SHA-256 {_sha256(wheels[0])[:16]}… is not that of {pin.name} {pin.version} as pinned; "
+            f"{wheels[0]}: SHA-256 {_sha256(wheels[0])[:16]}… is not the pinned one of {pin.name} {pin.version}; "
             "delete the file, or put the wheel from PyPI in its place"
         )
     return None

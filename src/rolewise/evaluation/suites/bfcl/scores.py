@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rolewise.evaluation.accuracy import Score, mean_score, weighted_score
-from rolewise.evaluation.suite import Example, Verdict
+from rolewise.evaluation.examples import Example, Verdict
 from rolewise.evaluation.suites.bfcl.categories import (
     CATEGORIES,
     IRRELEVANCE,
@@ -21,20 +21,20 @@ _GROUPS = {
     "hallucination": (10, IRRELEVANCE),
     "multi_turn": (30, MULTI_TURN),
 }
-"""Group → its weight in the overall score, its categories. Agentic, which is not here, weighs 40."""
+"""Group → its weight in the overall score, its categories. The omitted group, Agentic, weighs 40."""
 
 
 def summarise(results: Sequence[tuple[Example, Verdict]], sizes: Mapping[str, int]) -> list[Score]:
-    """The overall score, then the groups' and the categories', each with its 95 % interval.
+    """Return the overall score, then the groups' and the categories', each with its 95 % interval.
 
-    Overall is the leaderboard's weighted mean of the groups over those that are there, with a note of what is not.
-    Within a group every category counts the same, but the live ones by their numbers of tasks, and the three kinds of
-    simple calls together as one; `live_relevance` is in no group (`generate_leaderboard_csv` in the wheel's
-    `eval_checker/eval_runner_helper.py`). A group of which one category is there has no line of its own.
+    The overall score is the leaderboard's weighted mean over the groups present, with a note on missing ones. Within a
+    group every category counts the same, except that live ones count by their numbers of tasks, and the three kinds of
+    simple calls count as one; `live_relevance` is in no group (`generate_leaderboard_csv` in the wheel's
+    `eval_checker/eval_runner_helper.py`). A group with a single category present has no separate line.
 
     Args:
-        results: at least one.
-        sizes: tasks of each chosen category, drawn or not.
+        results: results, at least one.
+        sizes: number of tasks in each chosen category, drawn or not.
     """
     drawn: dict[str, list[float]] = {}
     for example, verdict in results:
@@ -56,7 +56,7 @@ def summarise(results: Sequence[tuple[Example, Verdict]], sizes: Mapping[str, in
 
 
 def _weight(category: str, present: Sequence[str], sizes: Mapping[str, int]) -> float:
-    """A category's weight within its group."""
+    """Return a category's weight within its group."""
     if category in LIVE_CALLS:
         return sizes[category]
     return 1 / sum(name in SIMPLE for name in present) if category in SIMPLE else 1

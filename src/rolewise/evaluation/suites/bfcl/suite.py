@@ -1,4 +1,4 @@
-"""Plays BFCL's tasks and keeps what the official tool's result files need."""
+"""Play BFCL's tasks and keep the data for the official tool's result files."""
 
 import itertools
 import json
@@ -9,7 +9,8 @@ from typing import Any
 from rolewise.core.errors import InputError
 from rolewise.core.files import write_text
 from rolewise.evaluation.accuracy import Score
-from rolewise.evaluation.suite import Answer, Ask, Example, Messages, Play, Suite, SuiteSettings, Verdict
+from rolewise.evaluation.examples import Example, Verdict
+from rolewise.evaluation.suite import Answer, Ask, Messages, Play, Suite, SuiteSettings
 from rolewise.evaluation.suites.bfcl import scores
 from rolewise.evaluation.suites.bfcl.categories import MULTI_TURN, OTHER_LANGUAGES, chosen_categories, official_folder
 from rolewise.evaluation.suites.bfcl.checker import CheckFailed, OfficialChecker
@@ -17,18 +18,19 @@ from rolewise.evaluation.suites.bfcl.modes import Mode, NativeMode, PromptMode, 
 from rolewise.evaluation.suites.bfcl.package import CHECKER, PARSERS, read_pins, unpacked_packages
 
 MAX_NEW_TOKENS = 4096
-"""As the official tool asks of models that it runs itself."""
+"""The official tool's limit for models that it runs itself."""
 MAX_CHARACTERS = 100_000
-"""Longer answers are wrong unread: no prompt of 4,096 tokens gives them, and Python's parser may not survive them."""
+"""Longer answers count as wrong without being parsed: 4,096 tokens can't produce them, and Python's parser may crash
+on them."""
 RESULTS_OF = "rolewise"
-"""The model's name in the folder of official results."""
+"""Name of the model in the folder of official results."""
 
 
 def make(name: str, settings: SuiteSettings) -> "Bfcl":
-    """The suite `bfcl`, or parts of it as in `bfcl:live+multi_turn_base`.
+    """Create the suite `bfcl`, or parts of it as in `bfcl:live+multi_turn_base`.
 
     Raises:
-        InputError: for a part that is not known.
+        InputError: for an unknown part.
     """
     return Bfcl(name, settings)
 
@@ -36,7 +38,7 @@ def make(name: str, settings: SuiteSettings) -> "Bfcl":
 class Bfcl(Suite):
     """The Berkeley Function-Calling Leaderboard, version 4 without its agentic categories.
 
-    A task for which the engine gives no answer is wrong; the official tool counts it as right where no call was due.
+    A task for which the engine gives no answer is wrong; the official tool counts it as right if no call was expected.
     """
 
     def __init__(self, name: str, settings: SuiteSettings) -> None:
@@ -51,10 +53,10 @@ class Bfcl(Suite):
 
     @property
     def checker(self) -> OfficialChecker:
-        """The official checker; fetched if need be, started when it is first asked.
+        """The official checker, fetched if necessary and started at its first request.
 
         Raises:
-            InputError: if it can't be had.
+            InputError: if it can't be obtained.
         """
         if self._official is None:
             parsers = PARSERS if set(self._categories) & set(OTHER_LANGUAGES) else ()
@@ -90,9 +92,9 @@ class Bfcl(Suite):
         return _wrong(judged["type"], judged["message"], result)
 
     def _play_turns(self, example: Example, question: dict[str, Any]) -> Any:
-        """Play a task of several turns by the official rules; return, of each turn, the answers of its steps.
+        """Play a task of several turns by the official rules, and return the answers of the steps of each turn.
 
-        A turn goes on until an answer has no calls that can be read, and the whole play ends after too many steps.
+        A turn continues until an answer has no calls that can be parsed, and the whole play ends after too many steps.
         """
         session = f"play{next(self._plays)}"
         messages: Messages = []
@@ -134,21 +136,21 @@ class Bfcl(Suite):
     def _read(self, answer: Answer, turns: Any = None) -> tuple[Result, dict[str, Any]]:
         if answer.error is not None or not answer.texts:
             reason = answer.error or "the engine gave no answer"
-            # The official tool's words in the place of a result.
+            # The official tool's wording in place of a result.
             raise _Unjudged("rolewise:no_answer", reason, turns or f"Error during inference: {reason}")
         if len(answer.text) > MAX_CHARACTERS:
-            reason = f"an answer of {len(answer.text):,} characters; at most {MAX_CHARACTERS:,} are read"
+            reason = f"the answer has {len(answer.text):,} characters; the limit is {MAX_CHARACTERS:,}"
             raise _Unjudged("rolewise:too_long", reason, turns or "")
         return self._mode.read(answer.text)
 
     def _official_data(self, operation: str, **arguments: Any) -> Any:
-        """An operation that no answer of a model can spoil."""
+        """Run an operation that does not depend on a model's answers."""
         try:
             return self.checker.request(operation, **arguments)
         except CheckFailed as error:
             raise InputError(
                 f"BFCL's data in {self._settings.cache} can't be read ({error}); delete the folder "
-                f"{CHECKER}-{read_pins()[CHECKER].version} there, and it is fetched again"
+                f"{CHECKER}-{read_pins()[CHECKER].version} there to fetch it again"
             ) from error
 
     def version(self) -> dict[str, Any]:
@@ -169,8 +171,8 @@ class Bfcl(Suite):
     def write_official(self, results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:
         """Write `result/rolewise/GROUP/BFCL_v4_CATEGORY_result.json` as `bfcl generate` does.
 
-        `bfcl evaluate --partial-eval` takes them once the folder has the name of a model that it knows and reads alike:
-        one asked by prompt, or one of OpenAI's with tools.
+        `bfcl evaluate --partial-eval` accepts them after the folder is renamed to a model that it knows and reads in
+        the same way: one asked by prompt, or one of OpenAI's with tools.
         """
         lines: dict[str, list[str]] = {}
         for example, verdict in results:
@@ -186,7 +188,7 @@ class Bfcl(Suite):
 
 
 class _Unjudged(Exception):
-    """A play that ends wrong before the official checker is asked."""
+    """A play that ends as wrong before the official checker is asked."""
 
     def __init__(self, kind: str, reason: str, result: Any) -> None:
         super().__init__(reason)

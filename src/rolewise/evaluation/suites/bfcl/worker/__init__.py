@@ -1,1 +1,1 @@
-"""What runs in the process of the official checker. It imports nothing of Rolewise: see `serve.py`."""
+"""Code that runs in the process of the official checker. It imports nothing from Rolewise; see `serve.py`."""

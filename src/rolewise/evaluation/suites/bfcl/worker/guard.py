@@ -1,4 +1,4 @@
-"""Stands in for `eval` where the official code calls it on what a model wrote."""
+"""Safe replacements for `eval` where the official code calls it on a model's output."""
 
 import ast
 import builtins
@@ -14,11 +14,11 @@ _ARITHMETIC = (
 
 
 class Refused(Exception):
-    """What was to be evaluated is more than the official format allows."""
+    """The expression exceeds the official format."""
 
 
 def evaluate_arithmetic(source: str) -> Any:
-    """The value of an expression of literals and operators, as in `2 * 3.5`.
+    """Return the value of an expression of literals and operators, as in `2 * 3.5`.
 
     Raises:
         Refused: for anything else, and for powers that could fill the memory.
@@ -28,31 +28,31 @@ def evaluate_arithmetic(source: str) -> Any:
     if not all(isinstance(node, _ARITHMETIC) for node in ast.walk(tree)):
         raise Refused(f"not arithmetic of literals: {_shortened(source)}")
     if len(powers) > 1 or not all(_is_small(node.right) for node in powers):
-        raise Refused(f"a power too large to work out: {_shortened(source)}")
+        raise Refused(f"a power too large to compute: {_shortened(source)}")
     return eval(_compiled(tree), {"__builtins__": {}})
 
 
 class CallGuard:
-    """Evaluates calls of the simulated tools' public methods, with literals or such calls as arguments.
+    """Evaluator of calls of the simulated tools' public methods, with literals or such calls as arguments.
 
     Attributes:
-        refused: what was refused since this was last set to None.
+        refused: what was refused since this attribute was last set to None.
     """
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         """Args:
-        namespace: where the tools' objects are, under names that end in `_instance`.
+        namespace: namespace of the tools' objects, under names that end in `_instance`.
         """
         self._namespace = namespace
         self.refused: str | None = None
 
     def __call__(self, source: str) -> Any:
-        """The value of the call.
+        """Return the value of the call.
 
         Raises:
             Refused: for anything but such a call; noted in `refused`.
-            NameError: for a name that nothing has, as Python would.
-            SyntaxError: as Python.
+            NameError: for an undefined name, as in Python.
+            SyntaxError: as in Python.
         """
         tree = ast.parse(source, mode="eval")
         try:
@@ -101,7 +101,7 @@ class CallGuard:
             self._check_unknown(node)
 
     def _check_unknown(self, node: ast.AST) -> None:
-        """A name that nothing has is the model's ordinary mistake, and the official code's to answer."""
+        """Raise NameError for an undefined name, a common mistake of models that the official code handles."""
         while isinstance(node, ast.Attribute):
             node = node.value
         if isinstance(node, ast.Name) and node.id not in self._namespace and not hasattr(builtins, node.id):

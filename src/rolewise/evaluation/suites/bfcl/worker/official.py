@@ -1,4 +1,4 @@
-"""The official package's functions behind a few operations; see `serve.py` for how they are called."""
+"""A few operations that call the official package's functions; see `serve.py` for the protocol."""
 
 import copy
 import json
@@ -6,11 +6,11 @@ import re
 from importlib import import_module
 from typing import Any
 
-import stand_ins  # type: ignore[import-not-found]  # beside this file, which has no package
+import stand_ins  # type: ignore[import-not-found]  # beside this file, outside any package
 from guard import CallGuard, evaluate_arithmetic  # type: ignore[import-not-found]
 
 Answer = Any
-"""One answer as the official result files have it: text, or a list of `{function: JSON text of its arguments}`."""
+"""One answer as in the official result files: text, or a list of `{function: JSON text of its arguments}`."""
 
 
 class Official:
@@ -25,7 +25,7 @@ class Official:
         self._types = import_module("bfcl_eval.constants.type_mappings")
         self._runner = import_module("bfcl_eval.eval_checker.eval_runner")
         self._tools = import_module("bfcl_eval.eval_checker.multi_turn_eval.multi_turn_utils")
-        # A module's own name comes before the builtin one.
+        # A module's own name takes precedence over the builtin.
         vars(self._handlers)["eval"] = evaluate_arithmetic
         self._guard = CallGuard(vars(self._tools))
         vars(self._tools)["eval"] = self._guard
@@ -34,15 +34,15 @@ class Official:
         self._steps: dict[str, int] = {}
 
     def ids(self, category: str) -> list[str]:
-        """The ids of a category's tasks."""
+        """Return the ids of a category's tasks."""
         return list(self._entries(category, hints=True))
 
     def question(self, id: str, model: str) -> dict[str, Any]:
-        """What a model is asked.
+        """Return the question to a model.
 
         Returns:
-            `turns`: of each turn its new messages; `tools`: of each turn the schemas of the tools from then on, None
-            where they stay or stand in the messages; `steps`: the most answers that a turn takes, less one.
+            `turns`: new messages of each turn; `tools`: for each turn, the schemas of the tools from then on, None if
+            they are unchanged or in the messages; `steps`: the maximum number of answers in a turn, minus one.
         """
         entry = self._entry(id, hints=True)
         turns = entry["question"] if self._utils.is_multi_turn(id) else entry["question"][:1]
@@ -62,16 +62,16 @@ class Official:
         return {"turns": turns, "tools": tools, "steps": self._prompts.MAXIMUM_STEP_LIMIT}
 
     def step(self, session: str, id: str, model: str, done: list[list[str]], answer: Answer) -> dict[str, Any]:
-        """Carry out the calls of one answer in a multi-turn task.
+        """Execute the calls of one answer in a multi-turn task.
 
         Args:
-            session: a name for this play; its tools keep their state under it.
-            done: the calls of the play's earlier steps, carried out again where this process has not.
+            session: name of this play, under which its tools keep their state.
+            done: calls of the play's earlier steps, executed again if this process has not executed them.
 
         Returns:
-            `calls`: those of the answer, empty where it has none and the turn is over; `results`: of each, its text;
-            `message`: the official user message with the results, for models that are asked by prompt; `refused`: why
-            a call was not carried out, else None.
+            `calls`: calls of the answer, empty if it has none and the turn is over; `results`: text of each result;
+            `message`: the official user message with the results, for models that are asked by prompt; `refused`: the
+            reason if a call was not executed, else None.
         """
         try:
             calls = _Handler(self._handlers, model).decode_execute(answer, False)
@@ -92,20 +92,20 @@ class Official:
         return {"calls": calls, "results": results, "message": message, "refused": self._guard.refused}
 
     def forget(self, session: str) -> None:
-        """Drop a play's tools."""
+        """Delete a play's tools."""
         self._steps.pop(session, None)
         start = re.compile(rf"{re.escape(session)}_(ground_truth_|eval_)*multi_turn_")
         for name in [name for name in vars(self._tools) if start.match(name)]:
             del vars(self._tools)[name]
 
     def verdict(self, id: str, model: str, answer: Answer) -> dict[str, Any]:
-        """The official verdict.
+        """Return the official verdict.
 
         Args:
-            answer: of a multi-turn task, of each turn the answers of its steps.
+            answer: the answer; for a multi-turn task, the answers of the steps of each turn.
 
         Returns:
-            `valid`, and of what is not `type` and `message`.
+            `valid`, and for an invalid answer `type` and `message`.
         """
         category = self._utils.extract_test_category_from_id(id)
         entry = self._entry(id, hints=False)
@@ -144,19 +144,19 @@ class Official:
         return self._loaded[category, hints]
 
     def _entry(self, id: str, *, hints: bool) -> dict[str, Any]:
-        """A copy, for the official code changes what it is given.
+        """Return a copy of an entry, because the official code modifies its arguments.
 
         Args:
-            hints: with what is added for the model to the functions' documentation; the checker wants types without.
+            hints: True to include the model's hints in the functions' documentation; the checker needs types without.
         """
-        # Multi-turn tasks are judged by what the tools did; loading them twice would take long.
+        # Multi-turn tasks are judged by the effects of the tools; loading them twice would be slow.
         hints = hints or self._utils.is_multi_turn(id)
         return copy.deepcopy(self._entries(self._utils.extract_test_category_from_id(id), hints)[id])
 
     def _truth(self, category: str, id: str) -> Any:
         if category not in self._truths:
             truths = self._utils.load_ground_truth_entry(category)
-            # Some of them have ids of their own; the order is the same.
+            # Some have different ids; the order is the same.
             ids = self._entries(category, hints=self._utils.is_multi_turn(category))
             self._truths[category] = {id: truth["ground_truth"] for id, truth in zip(ids, truths, strict=True)}
         return copy.deepcopy(self._truths[category][id])
@@ -171,7 +171,7 @@ class Official:
 
 
 class _Handler:
-    """Reads answers as the official handlers do: of models asked by prompt, and of OpenAI's with tools."""
+    """Reader of answers, like the official handlers for models asked by prompt and for OpenAI's with tools."""
 
     def __init__(self, handlers: Any, model: str) -> None:
         self._handlers = handlers

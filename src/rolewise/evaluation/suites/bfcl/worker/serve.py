@@ -1,15 +1,15 @@
-"""The official checker as a process: requests come as JSON lines on standard input, replies go to standard output.
+"""Serve the official checker: read requests as JSON lines from standard input, write replies to standard output.
 
     python serve.py SECONDS FOLDER…
 
-FOLDER… hold the unpacked packages; a request that takes longer than SECONDS ends the process. A request is
-`[operation, arguments]` with a public method of `official.Official`, a reply `{"value": …}` or `{"error": text}`.
+FOLDER… are the folders of the unpacked packages; a request that takes longer than SECONDS ends the process. A request
+is `[operation, arguments]` with a public method of `official.Official`, a reply `{"value": …}` or `{"error": text}`.
 
-Rights. The official code calls `eval` on what a model wrote: on arithmetic while it reads an answer, and on calls of
-the simulated tools in multi-turn tasks. Both are checked first (`guard.py`). Should something slip through, this
-process has limited memory, can write no file, and an audit hook refuses to start programs, to open sockets and to
-change the file system. That is no sandbox: code that got so far could read what the user may read. Where a model is
-not trusted at all, run the evaluation in a container.
+Rights. The official code calls `eval` on a model's output: on arithmetic while it reads an answer, and on calls of the
+simulated tools in multi-turn tasks. Both are checked first (`guard.py`). If something slips through, this process has
+limited memory, can't write files, and an audit hook refuses to start programs, open sockets and change the file
+system. This is not a sandbox: code that got that far could read everything that the user may read. If a model is not
+trusted at all, run the evaluation in a container.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _MEMORY = 2 << 30
-_GRACE = 5  # seconds; the parent is quicker to end us, if it is still there
+_GRACE = 5  # seconds; the parent, if still alive, stops this process sooner
 _FORBIDDEN = (
     *("subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser."),
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "os.fork", "os.kill", "os.putenv"),
@@ -33,17 +33,17 @@ _FORBIDDEN = (
 
 def main(seconds: int, folders: list[str]) -> None:
     replies = os.fdopen(os.dup(1), "wb")
-    # The official code prints; nothing of it may get between the replies.
+    # The official code prints; its output must not mix with the replies.
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 1)
-    sys.path[1:1] = folders  # behind this script's own folder
+    sys.path[1:1] = folders  # after this script's own folder
 
     def reply(**fields: Any) -> None:
         replies.write(json.dumps(fields, default=str).encode() + b"\n")
         replies.flush()
 
     try:
-        from official import Official  # type: ignore[import-not-found]  # beside this script, which has no package
+        from official import Official  # type: ignore[import-not-found]  # beside this script, outside any package
 
         official = Official()
     except Exception as error:
@@ -63,31 +63,32 @@ def main(seconds: int, folders: list[str]) -> None:
 
 
 def give_up_rights() -> None:
-    """Limit memory and files, and refuse what no check needs."""
+    """Limit memory and files, and refuse operations that no check needs."""
     try:
         import resource
     except ImportError:  # Windows
         pass
     else:
         for limit, value in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-            with contextlib.suppress(ValueError, OSError):  # some systems know a limit by name only
+            with contextlib.suppress(ValueError, OSError):  # some systems define a limit but don't support it
                 resource.setrlimit(limit, (value, value))
     sys.addaudithook(_refuse)
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event.startswith(_FORBIDDEN):
-        raise PermissionError(f"{event} is not for the checker")
+        raise PermissionError(f"the checker may not use {event}")
     if event == "open":
         _, mode, flags = arguments
         writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         if (isinstance(mode, str) and set(mode) & set("wax+")) or (isinstance(flags, int) and flags & writes):
-            raise PermissionError("the checker writes no files")
+            raise PermissionError("the checker may not write files")
 
 
 @contextlib.contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """End the process after so long: unlike an exception, a signal without a handler stops even one long operation."""
+    """End the process after this many seconds: unlike an exception, a signal without a handler stops even a single long
+    operation."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Stand-ins for what the official package imports but checking does not need, or needs otherwise."""
+"""Stand-ins for modules that the official package imports but checking does not need, or needs in another form."""
 
 import contextlib
 import sys
@@ -6,13 +6,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 PROMPT, NATIVE = "prompt", "native"
-"""The names under which the official code knows the two ways to ask a model."""
+"""Names of the two ways to ask a model, for the official code."""
 
 _UNUSED = ("dotenv", "numpy", "overrides", "pandas", "tenacity", "tqdm")
 
 
 class _Unused(ModuleType):
-    """A module whose every name is a function that gives its first argument back, as decorators and tqdm may."""
+    """A module whose every name is a function that returns its first argument, which suits decorators and tqdm."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -21,15 +21,15 @@ class _Unused(ModuleType):
 
 
 def install() -> None:
-    """Put the stand-ins where imports find them. Call this before anything official is imported."""
+    """Install the stand-ins for import. Call this before importing anything official."""
     for name in _UNUSED:
         sys.modules[name] = _Unused(name)
-    # The data are only read, by this process alone; real locks would leave files behind.
+    # The data are only read, and only by this process; real locks would leave files behind.
     locks: Any = ModuleType("filelock")
     locks.FileLock = lambda path: contextlib.nullcontext()
     sys.modules["filelock"] = locks
-    # The real one imports the clients of every vendor. Names of tools are written with "_" for "." where they go
-    # through a chat template, as the official tool does for models with tools of their own.
+    # The real module imports the clients of every vendor. Names of tools have "_" for "." when they go through a chat
+    # template, as in the official tool for models with native tools.
     models: Any = ModuleType("bfcl_eval.constants.model_config")
     models.MODEL_CONFIG_MAPPING = {
         PROMPT: SimpleNamespace(underscore_to_dot=False),
@@ -40,7 +40,7 @@ def install() -> None:
 
 
 def _install_parsers() -> None:
-    """Give the official parsers the interface of tree-sitter 0.21 on a newer one, or nothing where there is none."""
+    """Give the official parsers the interface of tree-sitter 0.21 on a newer version, if there is one."""
     try:
         import tree_sitter  # type: ignore[import-not-found]
     except ImportError:

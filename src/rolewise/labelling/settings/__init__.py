@@ -1,0 +1,1 @@
+"""Settings of each labeller, one module per labeller; `registry` finds them all. Imports nothing heavy."""

@@ -1,0 +1,1 @@
+"""The weightings of regions, a module each; `registry` finds them all."""

@@ -1,0 +1,1 @@
+"""The weightings of roles, one module each; `registry` finds them all."""
