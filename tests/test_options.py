@@ -179,6 +179,16 @@ class TestReader:
         assert table.read_flag("report_to", "none") == "none"
         assert table.read_flag("lr_scheduler_kwargs", "none") is None
 
+    def test_arguments_of_a_part_are_a_mapping(self, tmp_path):
+        path = tmp_path / "config.yaml"
+        path.write_text("""weighting_args: '{"inv_tau": 0.7}'\n""")
+        read = self.read("--config", str(path), "--weighting-arg", "inv_tau=0.2")
+        assert read[SFTSettings]["weighting_args"] == {"inv_tau": 0.2}
+        for text in ("weighting_args: 0.7", "weighting_args: fast", "weighting_args: {1: 2}"):
+            path.write_text(text)
+            with pytest.raises(InputError, match=r"config.yaml: weighting_args is .*; expected "):
+                self.read("--config", str(path))
+
     def test_flags_win_over_the_file_also_in_a_part(self, tmp_path):
         path = tmp_path / "config.yaml"
         path.write_text("rank: 4\nweighting_args: {inv_tau: 0.7}\n")

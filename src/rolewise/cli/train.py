@@ -95,6 +95,8 @@ class TrainingCommand(Command[Any]):
         except (ValueError, ImportError) as error:  # raised by TrainingArguments for incompatible values
             raise InputError(str(error)) from error
         except OSError as error:  # a file that an option names, such as accelerator_config
+            if error.filename is None:
+                raise
             raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 

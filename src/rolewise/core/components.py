@@ -106,7 +106,7 @@ class Components(Generic[T]):
         Raises:
             InputError: for an unknown part or parameter, a value of another type, or a missing one.
         """
-        known, arguments = self.parameters(name), self._mapping(arguments)
+        known, arguments = self.parameters(name), self.mapping(arguments)
         for argument in arguments:
             if argument not in known:
                 raise InputError(self._unknown(name, argument, list(known)))
@@ -114,7 +114,9 @@ class Components(Generic[T]):
         for parameter in known.values():
             if parameter.name in arguments:
                 try:
-                    values[parameter.name] = read_value(parameter.annotation, arguments[parameter.name])
+                    values[parameter.name] = read_value(
+                        parameter.annotation, arguments[parameter.name], several=parameter.several
+                    )
                 except InputError as error:
                     raise InputError(f"{parameter.name} {error}") from error
             elif parameter.default is MISSING:
@@ -152,7 +154,12 @@ class Components(Generic[T]):
             )
         return self._own.get(name) or self._added[name]
 
-    def _mapping(self, arguments: Arguments) -> Mapping[str, Any]:
+    def mapping(self, arguments: Arguments) -> Mapping[str, Any]:
+        """Return arguments as a mapping.
+
+        Raises:
+            InputError: if they are not one.
+        """
         value: Any = arguments
         if isinstance(arguments, str):
             try:

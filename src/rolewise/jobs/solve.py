@@ -31,10 +31,11 @@ from rolewise.jobs.solve_plot import draw_accuracy
 from rolewise.options.answers import SolveOptions
 from rolewise.reporting.content import Table
 from rolewise.search.judges import MathValues
+from rolewise.search.settings import VoteBy
 from rolewise.search.tree import Node, Question, Step, Tree, write_trees
 from rolewise.search.value_registry import MATH
 from rolewise.search.values import Leaf
-from rolewise.search.votes import VOTES, CurvePoint, VoteBy, accuracy_curve, vote
+from rolewise.search.votes import VOTES, CurvePoint, accuracy_curve, vote
 
 ANSWERS_FILE = "answers.jsonl"
 CURVE_FILE = "curve.json"

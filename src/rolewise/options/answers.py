@@ -7,7 +7,20 @@ from rolewise.core.errors import InputError
 from rolewise.core.options import adapt, option, required, values_of
 from rolewise.core.sampling_settings import SamplingSettings
 from rolewise.options import groups
-from rolewise.search.settings import SearchSettings
+from rolewise.search.settings import SearchSettings, VoteBy
+
+
+@dataclass(kw_only=True)
+class SeveralAnswers(SamplingSettings, title="options"):
+    """Answers per question."""
+
+    samples: int = option(4, "Answers per question.", least=1)
+
+    def validate(self) -> None:
+        if self.samples > 1 and self.temperature == 0:
+            raise InputError(
+                f"samples is {self.samples}, but at temperature 0 all are the same; set a temperature above 0"
+            )
 
 
 @dataclass(kw_only=True)
@@ -25,27 +38,21 @@ class SampleOptions(
     groups.Template,
     groups.ToolFormat,
     groups.Plugin,
-    SamplingSettings,
+    SeveralAnswers,
     title="options",
 ):
     """Options of `rolewise sample`."""
 
-    samples: int = option(4, "Answers per question.", least=1)
     check: str = option("calls", "Check for right answers: calls (equal tool calls), math or a plugin's.")
     keep: int | None = option(None, "Maximum different right answers to keep per question. Default: all.", least=1)
     max_new_tokens: int = option(512, "Maximum tokens per answer; a longer one is wrong.", least=1)
-
-    def validate(self) -> None:
-        if self.samples > 1 and self.temperature == 0:
-            raise InputError(
-                f"samples is {self.samples}, but at temperature 0 all are the same; set a temperature above 0"
-            )
 
 
 @dataclass(kw_only=True)
 @adapt("output", help="Directory to create: answers, verdicts, summary and report.")
 @adapt("limit", help="Examples per suite, spread over its categories.")
 @adapt("temperature", default=0.0)
+@adapt("samples", default=1, help="Answers per question in mathematics, for pass@k and maj@k.")
 @adapt("top_p", default=1.0)
 @adapt("top_k", default=0)
 @adapt("seed", help="Seed of the draw of examples and of sampling.")
@@ -56,7 +63,7 @@ class EvalOptions(
     groups.Template,
     groups.ToolFormat,
     groups.Plugin,
-    SamplingSettings,
+    SeveralAnswers,
     title="options",
 ):
     """Options of `rolewise eval`."""
@@ -68,19 +75,12 @@ class EvalOptions(
     )
     against: str | None = option(None, "Output of another run to compare with, example by example.")
     max_new_tokens: int | None = option(None, "Maximum tokens per answer. Default: each suite's own.", least=1)
-    samples: int = option(1, "Answers per question in mathematics, for pass@k and maj@k.", least=1)
     native_tools: bool = option(False, "Pass tools through the chat template; read calls in the model's own format.")
     judge: str | None = option(
         None, "Judge and simulator of stable_toolbench: url=URL,model=NAME,… (in YAML a mapping).", several=True
     )
     data_dir: str | None = option(None, "Folder with local copies of data sets. Default: ROLEWISE_DATA.")
     cache_dir: str | None = option(None, "Folder for downloads. Default: ROLEWISE_CACHE, else ~/.cache/rolewise.")
-
-    def validate(self) -> None:
-        if self.samples > 1 and self.temperature == 0:
-            raise InputError(
-                f"samples is {self.samples}, but at temperature 0 all are the same; set a temperature above 0"
-            )
 
 
 @dataclass(kw_only=True)
@@ -121,7 +121,7 @@ class SolveOptions(SearchOptions, title="options"):
     search."""
 
     question: str | None = option(None, "A single question, instead of --data.")
-    vote: Literal["majority", "value", "best"] = option(
+    vote: VoteBy = option(
         "majority", "Answer of most rollouts (majority), of the greatest sum of values (value) or of the best path."
     )
     trees: bool = option(False, "Also write the trees, for `rolewise view`.")

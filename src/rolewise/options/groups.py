@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import Dtype, Options, option, required
-
-TOOL_FORMATS = "hermes, rlla or react"
+from rolewise.training.settings import MAX_LENGTH
 
 
 @dataclass(kw_only=True)
@@ -79,7 +78,7 @@ class ToolFormat(Options, title="data"):
     """Format of tools and tool calls."""
 
     tool_format: str | None = option(
-        None, f"Write tools and calls in this format where the template can't: {TOOL_FORMATS}."
+        None, "Write tools and calls in this format where the template can't: hermes, rlla or react."
     )
 
 
@@ -122,7 +121,7 @@ class Limit(Options, title="data"):
 class MaxLength(Options, title="data"):
     """Maximum sample length."""
 
-    max_length: int = option(3072, "Cut samples to this many tokens.", least=2)
+    max_length: int = option(MAX_LENGTH, "Cut samples to this many tokens.", least=2)
 
 
 @dataclass(kw_only=True)

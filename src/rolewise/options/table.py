@@ -104,9 +104,11 @@ class OptionTable:
         """
         try:
             option = self.described(name)
-            return read_value(option.annotation, value, several=option.several)
+            read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
             raise InputError(f"{name} {error}") from error
+        components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
+        return read if components is None else dict(components[0].mapping(read))
 
     def read_flag(self, name: str, text: str) -> Any:
         """Convert a flag's text to the option's type.

@@ -8,7 +8,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.options import adapt, option, values_of
 from rolewise.core.sampling_settings import Temperature
 from rolewise.options import groups
-from rolewise.search.settings import TreeSettings
+from rolewise.search.settings import PathChoice, TreeSettings
 
 WITHOUT_EFFECT = (
     *("output_dir", "resume_from_checkpoint", "model_init_kwargs", "chat_template_path", "truncation_mode"),
@@ -105,7 +105,7 @@ class ReinforceOptions(
     rollouts_from: Literal["tree", "samples", "grpo"] = option(
         "tree", "Roll out by tree search or by sampling, both for REINFORCE++; or use TRL's GRPO."
     )
-    paths: Literal["random", "contrast"] = option(
+    paths: PathChoice = option(
         "random",
         "Choice of num_generations paths per tree to train on: random, or contrast (best, worst, second best, …).",
     )

@@ -9,6 +9,8 @@ from rolewise.core.options import Options, option
 from rolewise.core.sampling_settings import SamplingSettings
 
 EarlyStop = Literal["never", "right", "decided"]
+PathChoice = Literal["random", "contrast"]
+VoteBy = Literal["majority", "value", "best"]
 
 
 @dataclass(kw_only=True)

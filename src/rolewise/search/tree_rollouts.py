@@ -5,22 +5,21 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Any, get_args
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.engines.base import Engine
 from rolewise.search.policies import TokenPolicy
 from rolewise.search.sampled_rollouts import OpenEngine, question_of
-from rolewise.search.settings import SearchSettings
+from rolewise.search.settings import PathChoice, SearchSettings
 from rolewise.search.tree import Node, Tree
 from rolewise.search.tree_search import TreeSearch
 from rolewise.search.values import Judgement, Values
 from rolewise.search.written_paths import token_rewards
 from rolewise.training.rollout_paths import RolledPath
 
-PathChoice = Literal["random", "contrast"]
-PATH_CHOICES = ("random", "contrast")
+PATH_CHOICES = get_args(PathChoice)
 
 
 class TreeRollouts:

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from rolewise.core.errors import InputError
 from rolewise.core.statistics import Interval, wilson
+from rolewise.search.settings import VoteBy
 from rolewise.search.tree import Node, Tree
 
-VoteBy = Literal["majority", "value", "best"]
-VOTES: tuple[VoteBy, ...] = ("majority", "value", "best")
+VOTES: tuple[VoteBy, ...] = get_args(VoteBy)
 
 
 @dataclass(frozen=True)
