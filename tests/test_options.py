@@ -138,7 +138,6 @@ class TestReader:
             (["--lora=maybe"], "--lora is 'maybe'; expected true or false"),
             (["--lora", "maybe"], "--lora is 'maybe'; expected true or false"),
             (["--dtype", "half"], "--dtype 'half' is not known; choose one of float32, bfloat16, float16"),
-            (["--granularity", "coarse"], "option --granularity is part of a reward now; as reward choose"),
             (["--weighting-args", "{}"], "give each parameter as --weighting-arg NAME=VALUE"),
         ],
     )

@@ -23,7 +23,7 @@ class Data(Options, title="needed"):
 
 
 @dataclass(kw_only=True)
-class Places(Output, Data):
+class Places(Data, Output):
     """Input and output of a command."""
 
 

@@ -167,7 +167,7 @@ class OptionTable:
     def unknown(self, what: str, name: str, also: Iterable[str] = (), prefix: str = "") -> UnknownOption:
         """Return the error for an option that does not exist, with the nearest match."""
         known = [*self.names(), *also]
-        if name in RENAMED:
+        if name in RENAMED and "reward" in self:
             return UnknownOption(what, name, RENAMED[name], is_translated=True)
         if prefix and name in known and name.endswith("_args"):
             hint = f"give each parameter as --{name.removesuffix('s').replace('_', '-')} NAME=VALUE"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import adapt, option, values_of
+from rolewise.core.options import Options, adapt, option, values_of
 from rolewise.core.sampling_settings import Temperature
 from rolewise.options import groups
 from rolewise.search.settings import PathChoice, TreeSettings
@@ -52,6 +52,23 @@ class SFTOptions(
 
 
 @dataclass(kw_only=True)
+class Answers(Options, title="data"):
+    """Turns that answer without a call."""
+
+    answers: bool = option(False, "Also train on turns that answer without a call.")
+
+
+@dataclass(kw_only=True)
+class ShadRoles(Options, title="weights"):
+    """Roles of sampled tokens by SHAD."""
+
+    shad_model: str | None = option(
+        None, "roles shad: the tuned model or adapter that `rolewise label --keep-tuned` wrote."
+    )
+    threshold: float = option(0.0, "roles shad: a token whose loss rises by more than this (nats) is reasoning.")
+
+
+@dataclass(kw_only=True)
 @adapt("model", help="Model to train: directory or hub id; preferably one fine-tuned on such calls.")
 @adapt("data", help="Conversations with tool calls; each assistant turn with a call gives a prompt and its reference.")
 @adapt("output", help=_OUTPUT)
@@ -60,7 +77,16 @@ class SFTOptions(
     "tool_format",
     help="Tool format of prompts: hermes, rlla or react. Default: rlla for rlla calls, else the template's own.",
 )
-class GRPOOptions(groups.Training, groups.Limit, groups.ToolFormat, groups.PromptLength, groups.Qlora, title="reward"):
+class GRPOOptions(
+    groups.Training,
+    groups.Limit,
+    groups.ToolFormat,
+    groups.PromptLength,
+    Answers,
+    groups.Qlora,
+    ShadRoles,
+    title="reward",
+):
     """Options of `rolewise grpo` beside the trainer's (`WeightedGRPOConfig`)."""
 
     reward: str = option(
@@ -69,11 +95,6 @@ class GRPOOptions(groups.Training, groups.Limit, groups.ToolFormat, groups.Promp
         several=True,
     )
     schedule_steps: int | None = option(None, "Length of the reward's schedule in rollouts. Default: as published.")
-    answers: bool = option(False, "Also train on turns that answer without a call.")
-    shad_model: str | None = option(
-        None, "roles shad: the tuned model or adapter that `rolewise label --keep-tuned` wrote."
-    )
-    threshold: float = option(0.0, "roles shad: a token whose loss rises by more than this (nats) is reasoning.")
 
 
 @dataclass(kw_only=True)
