@@ -158,7 +158,8 @@ class OptionTable:
         Raises:
             InputError: naming the missing options, or as raised by the owner.
         """
-        needed = [name for name, option in fields_of(owner).items() if option.default is MISSING]
+        owned = fields_of(owner)
+        needed = [name for name in self.names() if name in owned and owned[name].default is MISSING]
         missing = [f"--{name.replace('_', '-')}" for name in needed if values.get(name) in (None, "", [])]
         if missing:
             raise InputError(f"missing: {', '.join(missing)}; see --help")
