@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,12 @@ def progress() -> Bars:
 def note(text: str) -> None:
     """Print a line of explanation."""
     err.print(printable(text), markup=False, soft_wrap=True)
+
+
+def notes(texts: Iterable[str]) -> None:
+    """Print the notes of a result."""
+    for text in texts:
+        note(f"note: {text}")
 
 
 def show(table: Table | None) -> None:

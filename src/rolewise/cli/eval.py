@@ -25,7 +25,7 @@ def run(argv: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
     from rolewise.core.options import split_list
     from rolewise.jobs.eval_comparison import check_comparable, comparison_notes, comparison_table
     from rolewise.jobs.eval_report import scores_table
@@ -37,13 +37,11 @@ def run(argv: Sequence[str]) -> None:
         check_comparable(other, split_list(options.suite))
     with progress() as bars:
         result = evaluate(options, bars)
-    for text in result.notes:
-        note(f"note: {text}")
+    notes(result.notes)
     for name, scores in result.scores.items():
         show(scores_table(result.titles[name], scores, untested=name in result.untested))
     if other is not None:
-        for text in comparison_notes(other, result):
-            note(f"note: {text}")
+        notes(comparison_notes(other, result))
         show(comparison_table(other, result))
     if result.was_finished:
         note(f"{result.path}: already evaluated with these settings; nothing was done")

@@ -23,11 +23,10 @@ def run(argv: Sequence[str]) -> None:
     """Parse, export, print the result."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, out, quieten_libraries
+    from rolewise.cli.console import notes, out, quieten_libraries
     from rolewise.jobs.export import export
 
     quieten_libraries()
     result = export(options)
-    for text in result.notes:
-        note(f"note: {text}")
+    notes(result.notes)
     out.print(f"{result.rows:,} rows: {result.path}", soft_wrap=True)

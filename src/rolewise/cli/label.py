@@ -32,14 +32,13 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND.read(argv)
 
     # Heavy imports wait until the options are known to be valid.
-    from rolewise.cli.console import note, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, progress, quieten_libraries, show
     from rolewise.data.readers import describe_rejects
     from rolewise.jobs.label import label, plan_labelling, plan_table
 
     quieten_libraries()
     plan = plan_labelling(options)
-    for text in plan.data.notes:
-        note(f"note: {text}")
+    notes(plan.data.notes)
     for line in describe_rejects(plan.rejected):
         note(line)
     if plan.shortage is not None:

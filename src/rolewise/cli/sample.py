@@ -24,14 +24,13 @@ def run(argv: Sequence[str]) -> None:
     """Parse, sample, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
     from rolewise.jobs.sample import sample, summary_table
 
     quieten_libraries()
     with progress() as bars:
         result = sample(options, bars)
-    for text in result.notes:
-        note(f"note: {text}")
+    notes(result.notes)
     show(summary_table(result.summary))
     if not result.summary.kept:
         note("note: no answer is right, so there is nothing to train on; take more samples or a stronger model")

@@ -25,15 +25,14 @@ def run(argv: Sequence[str]) -> None:
     """Parse, search, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
     from rolewise.jobs.search import REPORT_FILE, TREES_FILE, search_trees, summary_table
 
     quieten_libraries()
     with progress() as bars:
         result = search_trees(options, bars)
     show(summary_table(result.summary))
-    for line in result.notes:
-        note(f"note: {line}")
+    notes(result.notes)
     if result.was_finished:
         note(f"{result.path}: already searched with these settings and questions; nothing was done")
     out.print(f"trees:  {result.path / TREES_FILE}", soft_wrap=True)

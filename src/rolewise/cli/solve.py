@@ -24,7 +24,7 @@ def run(argv: Sequence[str]) -> None:
     """Parse, solve, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
     from rolewise.jobs.search import REPORT_FILE, summary_table
     from rolewise.jobs.solve import ANSWERS_FILE, curve_table, solve
 
@@ -34,8 +34,7 @@ def run(argv: Sequence[str]) -> None:
     show(summary_table(result.summary, note=""))
     if result.curve:
         show(curve_table(result.curve))
-    for line in result.notes:
-        note(f"note: {line}")
+    notes(result.notes)
     if result.was_finished:
         note(f"{result.path}: already solved with these settings and questions; nothing was done")
     if options.question is not None:

@@ -102,12 +102,11 @@ class TrainingCommand(Command[Any]):
 
 def finish(job: "TrainingJob", options: Any, training: Any) -> None:
     """Train with these options, and print the results."""
-    from rolewise.cli.console import note, out, progress, show
+    from rolewise.cli.console import note, notes, out, progress, show
 
     job.check(options, training)
     data = job.load(options, training)
-    for text in data.notes:
-        note(f"note: {text}")
+    notes(data.notes)
     with progress() as bars:
         result = job.train(options, training, bars, data, lambda text: note(f"note: {text}"))
     for table in job.tables(result.log):

@@ -23,12 +23,11 @@ def run(argv: Sequence[str]) -> None:
     """Parse, transfer, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, progress, quieten_libraries
+    from rolewise.cli.console import notes, progress, quieten_libraries
     from rolewise.jobs.transfer import transfer_labels
 
     quieten_libraries()
     with progress() as bars:
         result = transfer_labels(options, bars)
-    for text in result.info.notes:
-        note(f"note: {text}")
+    notes(result.info.notes)
     show_result(result)

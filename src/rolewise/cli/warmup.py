@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> None:
     if COMMAND.shows_help(argv):
         return
 
-    from rolewise.cli.console import note, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
     from rolewise.jobs.sft import JOB
     from rolewise.jobs.warmup import check_training_options, make_warmup_data, quality_tables
 
@@ -66,8 +66,7 @@ def run(argv: Sequence[str]) -> None:
             made = make_warmup_data(options, bars)
         for table in quality_tables(made.summary):
             show(table)
-        for text in made.notes:
-            note(f"note: {text}")
+        notes(made.notes)
         if made.was_finished:
             note(f"{made.path}: already built with these settings and trees")
         out.print(f"data:   {made.conversations}", soft_wrap=True)
