@@ -172,6 +172,11 @@ class TestReader:
         read = [self.read("--lora", text)[SFTOptions]["lora"] for text in ("on", "Yes", "off", "0")]
         assert read == [True, True, False, False]
 
+    def test_a_flag_leaves_the_help_behind_it_alone(self, capsys):
+        with pytest.raises(SystemExit):
+            self.read("--lora", "-h")
+        assert "--lora" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         ("argv", "message"),
         [

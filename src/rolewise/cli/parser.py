@@ -215,7 +215,7 @@ def _normal(table: OptionTable, argv: Sequence[str]) -> list[str]:
         flag = flag.replace("_", "-")
         name = flag.removeprefix("--").replace("-", "_")
         if name in table and is_flag(table.described(name).annotation):
-            if not equals and arguments and not arguments[0].startswith("--"):
+            if not equals and arguments and not arguments[0].startswith("-"):
                 equals, value = "=", arguments.pop(0)
             if equals and value.lower() not in TRUTH:
                 raise InputError(f"{flag} is {value!r}; expected true or false")
