@@ -177,18 +177,6 @@ class TestReader:
             self.read("--lora", "-h")
         assert "--lora" in capsys.readouterr().out
 
-    @pytest.mark.parametrize(
-        ("argv", "message"),
-        [
-            (("--data", "a", "--data", "b"), "--data is given twice; give it once, several values as A,B"),
-            (("--data=a", "--data", "a"), "--data is given twice; give it once, several values as A,B"),
-        ],
-    )
-    def test_of_two_lists_none_is_dropped(self, argv, message):
-        with pytest.raises(InputError, match=re.escape(message)):
-            self.read(*argv)
-        assert self.read("--rank", "1", "--rank", "2")[SFTOptions] == {"rank": 2}
-
     def test_none_is_a_name_for_other_libraries_except_beside_a_mapping(self):
         from trl import SFTConfig
 

@@ -23,15 +23,6 @@ class Parser(argparse.ArgumentParser):
         raise InputError(message)
 
 
-class _Once(argparse.Action):
-    """Stores a value, and refuses a second one: of two `--data`, argparse would drop the first without a word."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option_string: Any = None) -> None:
-        if hasattr(namespace, self.dest):
-            parser.error(f"{option_string} is given twice; give it once, several values {self.const}")
-        setattr(namespace, self.dest, values)
-
-
 @dataclass(frozen=True)
 class Command(Generic[T]):
     """A command: its name, the dataclass of its options, and the `--help` texts above and below them."""
@@ -187,9 +178,7 @@ def _add_flag(group: Any, table: OptionTable, name: str, defaults: Any) -> None:
     elif tuple in kinds:
         group.add_argument(flag, action="append", metavar=_metavar(option), **common)
     elif list in kinds and str not in kinds:
-        group.add_argument(flag, action=_Once, const="as A B", nargs="+", metavar=_metavar(option), **common)
-    elif option.several:
-        group.add_argument(flag, action=_Once, const="as A,B", metavar=_metavar(option), **common)
+        group.add_argument(flag, nargs="+", metavar=_metavar(option), **common)
     else:
         group.add_argument(flag, metavar=_metavar(option), **common)
 
