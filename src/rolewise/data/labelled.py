@@ -42,6 +42,7 @@ class LabelledInfo:
         chat_template: the Jinja text used to write the samples, if it is not the tokenizer's own.
         role_names: role names of the integers in `token_roles`.
         patches: manual corrections, in the order of application (see `patch.PatchRecord`).
+        token_counts: loss tokens counted for rarity: id as text → count; None if the scores do not use rarity.
     """
 
     method: str
@@ -58,16 +59,22 @@ class LabelledInfo:
     chat_template: str | None = None
     role_names: dict[str, str] = field(default_factory=lambda: {str(int(role)): role.label for role in Role})
     patches: list[dict[str, Any]] = field(default_factory=list)
+    token_counts: dict[str, int] | None = None
     schema: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class TokenLabels:
-    """Roles and losses of one sample's T tokens; unmeasured losses are NaN."""
+    """Roles and losses of one sample's T tokens; unmeasured losses are NaN.
+
+    Attributes:
+        score_T: what the threshold decides on (float32), of a method for which that is not LD.
+    """
 
     roles_T: np.ndarray
     base_loss_T: np.ndarray
     tuned_loss_T: np.ndarray
+    score_T: np.ndarray | None = None
 
     @classmethod
     def without_losses(cls, roles_T: np.ndarray) -> "TokenLabels":
@@ -91,6 +98,12 @@ class LabelledSample:
     true_roles_T: np.ndarray | None
     excluded: bool
     origin: str | None = None
+    score_T: np.ndarray | None = None
+
+    @property
+    def evidence_T(self) -> np.ndarray:
+        """What the threshold decides on (float32, nats): the method's own score, else LD = tuned − base loss."""
+        return self.tuned_loss_T - self.base_loss_T if self.score_T is None else self.score_T
 
     @property
     def turn_char_spans(self) -> list[tuple[int, int]]:
@@ -131,6 +144,7 @@ class LabelledData:
                 true_roles_T=row.get("true_roles"),
                 excluded=bool(row["excluded"]),
                 origin=_text_or_none(row.get("conversation")),
+                score_T=row.get("score"),
             )
 
 
@@ -148,6 +162,7 @@ _FEATURES = {
     "conversation": Value("string"),
 }
 _TRUTH = {"true_roles": List(Value("uint8"))}
+_SCORE = {"score": List(Value("float32"))}
 _Row = tuple[RenderedSample, TokenLabels, bool]
 ROWS_AT_ONCE = 100
 """Number of rows held in memory at a time while a data set is written."""
@@ -166,13 +181,13 @@ def save_labelled(
     and `tuned_loss` (nats), `char_start` and `char_end` (into the row's `text`); and per row `text`, `source`,
     `excluded` (reported metrics leave it out, since the labeller was tuned on its output) and `conversation` (JSON
     text, see `origin.Origin`; sets written before this column existed open without it). `true_roles` is present if the
-    true roles of any sample are known. Rows are written as they arrive, so they need not fit in memory, and counted:
-    `info.counts` is filled in.
+    true roles of any sample are known, `score` if the method has scores of its own. Rows are written as they arrive, so
+    they need not fit in memory, and counted: `info.counts` is filled in.
     """
     counter = RoleCounter()
     contents = hashlib.sha256()
-    knows_truth = False
-    schema = Features(_FEATURES | _TRUTH).arrow_schema
+    knows_truth = has_scores = False
+    schema = Features(_FEATURES | _TRUTH | _SCORE).arrow_schema
     # Next to the directory: `datasets` does not write a data set over its own files.
     with tempfile.NamedTemporaryFile(dir=directory.parent, prefix=".rows.", suffix=".tmp") as rows_file:
         with pa.OSFile(rows_file.name, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
@@ -181,11 +196,13 @@ def save_labelled(
                     counter.add(sample, label)
                     contents.update(sample.input_ids.tobytes() + label.roles_T.tobytes())
                     knows_truth = knows_truth or sample.true_roles is not None
+                    has_scores = has_scores or label.score_T is not None
                 writer.write_table(pa.Table.from_pydict(_columns(rows), schema=schema))
         written = Dataset.from_file(rows_file.name)
         # Otherwise `datasets` draws a fingerprint that differs from run to run.
         fingerprint = digest([contents.hexdigest(), info.settings])
-        written = written.remove_columns([] if knows_truth else list(_TRUTH), new_fingerprint=fingerprint)
+        absent = [*([] if knows_truth else _TRUTH), *([] if has_scores else _SCORE)]
+        written = written.remove_columns(absent, new_fingerprint=fingerprint)
         # The only field that always travels with the rows: a trainer can reject those of another tokenizer.
         written.info.description = TOKENIZER_NOTE + info.tokenizer
         written.save_to_disk(directory)
@@ -217,6 +234,10 @@ def _columns(rows: Sequence[_Row]) -> dict[str, list[Any]]:
             if sample.true_roles is not None
             else np.where(sample.loss_mask, Role.PLAIN, Role.CONTEXT).astype(np.uint8)
             for sample in samples
+        ],
+        "score": [
+            label.score_T if label.score_T is not None else np.full(len(label.roles_T), np.nan, np.float32)
+            for label in labels
         ],
     }
 
@@ -275,6 +296,7 @@ def labelled_samples(
             true_roles_T=sample.true_roles,
             excluded=out,
             origin=sample.origin,
+            score_T=label.score_T,
         )
         for sample, label, out in zip(samples, labels, excluded, strict=True)
     ]

@@ -81,8 +81,8 @@ def transfer(
     for at_T, role_of_end in closing_role:
         roles_T[at_T] = role_of_end
     roles_T = np.where(mask_T, roles_T, Role.CONTEXT).astype(np.uint8)
-    base_loss_T, tuned_loss_T = _same_tokens(old, new, source_C, mask_T)
-    return Transferred(TokenLabels(roles_T, base_loss_T, tuned_loss_T), mask_T)
+    measured = _same_tokens(old, new, source_C, mask_T)
+    return Transferred(TokenLabels(roles_T, *measured), mask_T)
 
 
 def majority_roles(
@@ -182,9 +182,11 @@ def _character_roles(sample: LabelledSample) -> NDArray[np.uint8]:
 
 def _same_tokens(
     old: LabelledSample, new: RenderedSample, source_C: NDArray[np.int64], mask_T: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return base and tuned losses of new tokens with exactly the characters of one old token, NaN for the rest."""
-    base_loss_T, tuned_loss_T = (np.full(len(mask_T), np.nan, dtype=np.float32) for _ in range(2))
+) -> list[NDArray[np.float32]]:
+    """Return base and tuned losses, and the scores if there are, of new tokens with exactly the characters of one old
+    token, NaN for the rest."""
+    columns = [old.base_loss_T, old.tuned_loss_T, *([] if old.score_T is None else [old.score_T])]
+    found = [np.full(len(mask_T), np.nan, dtype=np.float32) for _ in columns]
     old_at = _alone(zip(old.char_start_T.tolist(), old.char_end_T.tolist(), strict=True))
     new_at = _alone(zip(new.char_start.tolist(), new.char_end.tolist(), strict=True))
     for (start, end), t in new_at.items():
@@ -195,8 +197,9 @@ def _same_tokens(
             continue
         same = old_at.get((int(sources[0]), int(sources[-1]) + 1))
         if same is not None:
-            base_loss_T[t], tuned_loss_T[t] = old.base_loss_T[same], old.tuned_loss_T[same]
-    return base_loss_T, tuned_loss_T
+            for new_T, old_T in zip(found, columns, strict=True):
+                new_T[t] = old_T[same]
+    return found
 
 
 def _alone(spans: Iterator[tuple[int, int]]) -> dict[tuple[int, int], int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.progress import Progress
@@ -25,9 +25,11 @@ from rolewise.jobs.label_methods import Measured, make_labeller, plan_measuring,
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.checks import Checks, unfit_model
+from rolewise.labelling.contrast import ContrastLabels
 from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.labellers import Labeller, LabellingContext, checked
-from rolewise.labelling.settings.base import TunedLossesConfig
+from rolewise.labelling.settings.base import MeasuringConfig
+from rolewise.labelling.tuned_losses import TunedLossesPlan
 from rolewise.options.labelling import LabelOptions
 from rolewise.reporting.html import Table
 from rolewise.training import processes
@@ -63,7 +65,7 @@ class LabelPlan:
     @property
     def shortage(self) -> str | None:
         """Note for the user if the data provides fewer examples to tune on than the settings request."""
-        if self.measured is None:
+        if self.measured is None or not isinstance(self.measured.plan, TunedLossesPlan):
             return None
         config, work = self.measured.labeller.settings, self.measured.plan
         asked: int = getattr(config, "min_pairs", getattr(config, "min_references", 0))
@@ -100,7 +102,7 @@ def plan_labelling(options: LabelOptions) -> LabelPlan:
         general_share=options.general_share,
     )
     measured = None
-    if isinstance(labeller, TunedLossesConfig):
+    if isinstance(labeller, MeasuringConfig):
         measured, labeller = plan_measuring(options, labeller, tokenizer, renderer, data.samples), None
     if added:
         note = f"{len(added)} functional tokens were added to the tokenizer: use --behaviours with rolewise sft too."
@@ -137,7 +139,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     with run.opened():
         processes.wait()  # for the directories
         with run.timed("label"):
-            labels, excluded, warnings = _label(options, plan, run.work, progress)
+            labelling = _label(options, plan, run.work, progress)
         checks: Checks = (None, None)  # the main process reports what several processes find
         if processes.is_main():
             info = LabelledInfo(
@@ -151,11 +153,12 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 counts={},
                 settings={"data_sha256": plan.data.sha256, **choices, **_settled(plan)},
                 versions=package_versions(),
-                notes=[*plan.data.notes, *warnings],
+                notes=[*plan.data.notes, *labelling.warnings],
                 chat_template=plan.renderer.given_template,
+                token_counts=labelling.token_counts,
             )
             with run.timed("write"):
-                save_labelled(run.results, plan.data.all_samples, labels, excluded, info)
+                save_labelled(run.results, plan.data.all_samples, labelling.labels, labelling.excluded, info)
                 write_rejected(plan.rejected, run.results)
                 for tuned in sorted(run.work.glob("tuned-?")) if options.keep_tuned else []:
                     shutil.copytree(tuned, run.results / tuned.name)
@@ -166,16 +169,31 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
 
-def _label(
-    options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress
-) -> tuple[Iterable[TokenLabels], Iterable[bool], list[str]]:
-    """Return the labels of all samples, general chat last; those that the reported metrics must exclude; warnings."""
+class _Labelling(NamedTuple):
+    """Labels of all samples, general chat last.
+
+    Attributes:
+        excluded: flags of those that the reported metrics must exclude.
+        warnings: warnings for the user.
+        token_counts: counts of the loss tokens by id, if the scores use rarity.
+    """
+
+    labels: Iterable[TokenLabels]
+    excluded: Iterable[bool]
+    warnings: list[str]
+    token_counts: dict[str, int] | None
+
+
+def _label(options: LabelOptions, plan: LabelPlan, work: Path, progress: Progress) -> _Labelling:
     samples, general = plan.data.samples, plan.data.general
     labels: Iterable[TokenLabels]
     excluded: Iterable[bool]
     warnings: list[str] = []
+    counts = None
     if plan.measured is not None:
         labels, excluded = plan.measured.labeller.label(samples, work, progress, plan.measured.plan)
+        if isinstance(labels, ContrastLabels) and labels.token_counts is not None:
+            counts = {str(token): count for token, count in sorted(labels.token_counts.items())}
         if processes.is_main():
             warnings = unfit_model(labels, len(plan.tokenizer))
     else:
@@ -183,7 +201,8 @@ def _label(
         assert plan.labeller is not None
         labels = checked(plan.labeller(samples, context), samples, options.method)
         excluded = repeat(False, len(samples))
-    return chain(labels, map(_plain_labels, general)), chain(excluded, repeat(False, len(general))), warnings
+    unlabelled = map(_plain_labels, general), repeat(False, len(general))
+    return _Labelling(chain(labels, unlabelled[0]), chain(excluded, unlabelled[1]), warnings, counts)
 
 
 def _settled(plan: LabelPlan) -> dict[str, Any]:
@@ -193,6 +212,8 @@ def _settled(plan: LabelPlan) -> dict[str, Any]:
     if plan.measured is None:
         return {}
     work = plan.measured.plan
+    if not isinstance(work, TunedLossesPlan):
+        return {"batch_tokens": work.batch_tokens}
     return {
         "learning_rate": work.tuning.learning_rate,
         "batch_size": work.tuning.batch_size,
@@ -216,13 +237,15 @@ def plan_table(options: LabelOptions, plan: LabelPlan) -> Table:
     if plan.measured is not None:
         work = plan.measured.plan
         parameters, text_config = count_parameters(options.model, trust_remote_code=options.trust_remote_code)
-        cost = estimate_cost(work, parameters, text_config, data.loss_tokens / data.tokens)
-        rows.append(["models to tune", len(work.examples)])
-        if work.examples:
-            rows.append([f"{work.kind}, each", work.examples[0]])
+        dtype = plan.measured.labeller.settings.dtype
+        cost = estimate_cost(work, dtype, parameters, text_config, data.loss_tokens / data.tokens)
+        if isinstance(work, TunedLossesPlan):
+            rows.append(["models to tune", len(work.examples)])
+            if work.examples:
+                rows.append([f"{work.kind}, each", work.examples[0]])
+            rows.append(["tokens to tune on", work.tokens_to_tune])
         rows += [
-            ["tokens to tune on", work.tokens_to_tune],
-            ["tokens to score, twice", work.tokens_to_score],
+            [f"tokens to score{', twice' * isinstance(work, TunedLossesPlan)}", work.tokens_to_score],
             ["device", work.device],
             ["approximate time", f"{max(0.1, cost.seconds / 60):.1f} min"],
             ["approximate memory", f"{max(0.1, cost.memory_bytes / 2**30):.1f} GiB"],

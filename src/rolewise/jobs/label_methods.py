@@ -9,15 +9,17 @@ from rolewise.core.errors import InputError
 from rolewise.data.preferences import read_preferences
 from rolewise.data.readers import Rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
+from rolewise.labelling.contrast import Contrast
+from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
 from rolewise.labelling.registry import LABELLERS
 from rolewise.labelling.reward import Reward
 from rolewise.labelling.rho import Rho
-from rolewise.labelling.settings.base import TunedLossesConfig
+from rolewise.labelling.settings.base import MeasuringConfig
+from rolewise.labelling.settings.contrast import ContrastConfig
 from rolewise.labelling.settings.reward import RewardConfig
 from rolewise.labelling.settings.rho import RhoConfig
 from rolewise.labelling.settings.shad import SHADConfig
 from rolewise.labelling.shad import SHAD
-from rolewise.labelling.tuned_losses import TunedLossesPlan, TuningLabeller
 from rolewise.options.labelling import LabelOptions
 from rolewise.training.models import load_tokenizer, model_fingerprint
 
@@ -31,8 +33,8 @@ class Measured:
         rejected: skipped preference pairs.
     """
 
-    labeller: TuningLabeller
-    plan: TunedLossesPlan
+    labeller: MeasuringLabeller
+    plan: MeasuringPlan
     inputs: str
     rejected: list[Rejected]
 
@@ -48,7 +50,7 @@ def settings_of(options: LabelOptions) -> dict[str, Any]:
 
 
 def make_labeller(options: LabelOptions) -> Any:
-    """Return the labeller that `options.method` names, or its settings if it measures losses (`TunedLossesConfig`).
+    """Return the labeller that `options.method` names, or its settings if it measures losses (`MeasuringConfig`).
 
     Raises:
         InputError: for an unknown method, or settings that do not fit it.
@@ -61,7 +63,7 @@ def make_labeller(options: LabelOptions) -> Any:
 
 def plan_measuring(
     options: LabelOptions,
-    config: TunedLossesConfig,
+    config: MeasuringConfig,
     tokenizer: Any,
     renderer: Renderer,
     samples: Sequence[RenderedSample],
@@ -72,10 +74,12 @@ def plan_measuring(
         InputError: for unusable preference pairs or an unusable reward model.
     """
     common: dict[str, Any] = {"max_length": options.max_length, "trust_remote_code": options.trust_remote_code}
-    labeller: TuningLabeller
+    labeller: MeasuringLabeller
     inputs = ""
     rejected: list[Rejected] = []
     match config:
+        case ContrastConfig():
+            labeller = Contrast(options.model, config, **common)
         case SHADConfig():
             labeller = SHAD(options.model, config, **common)
         case RhoConfig():

@@ -9,12 +9,14 @@ import numpy as np
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
+from rolewise.core.role import Role
 from rolewise.core.run_directory import RunDirectory
 from rolewise.core.versions import package_versions
 from rolewise.data.labelled import (
     INFO_FILE,
     LabelledData,
     LabelledInfo,
+    LabelledSample,
     count_by_role,
     labelled_fingerprint,
     load_labelled,
@@ -23,9 +25,11 @@ from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.view import REPORT_FILE, write_labelled_report
 from rolewise.labelling.calibration import threshold_by_format_error
-from rolewise.labelling.classify import LossLabels
+from rolewise.labelling.classify import LossLabels, roles_by_score, split_boilerplate
+from rolewise.labelling.settings.contrast import check_score_threshold
 from rolewise.labelling.settings.shad import check_classification
 from rolewise.options.labelling import KEEP
+from rolewise.roles.regex import label_format
 
 
 def relabel(
@@ -67,7 +71,14 @@ def relabel(
         "threshold": _threshold(labelled, threshold, format_error),
         "format_quantile": labelled.info.format_quantile if format_quantile == KEEP else format_quantile,
     }
-    if has_losses:
+    if has_losses and "score" in labelled.rows.column_names:
+        if format_quantile not in (KEEP, None):
+            raise InputError(
+                f"{path}: labelled by {labelled.info.method}, which splits boilerplate by rules; leave "
+                "format_quantile out"
+            )
+        check_score_threshold(choices["threshold"])
+    elif has_losses:
         check_classification(choices["threshold"], choices["format_quantile"])
     fingerprint = labelled_fingerprint(labelled.rows) if patches else ""
     new_patches = [read_patch(patch, fingerprint) for patch in patches]
@@ -136,8 +147,19 @@ def _as_options(choices: dict[str, Any], format_error: float | None) -> dict[str
 
 
 def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:
+    if "score" in labelled.rows.column_names:
+        return [_by_score(sample, choices["threshold"]) for sample in labelled.samples()]
     losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
     return [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
+
+
+def _by_score(sample: LabelledSample, threshold: float) -> np.ndarray:
+    """Return roles (uint8, shape (T,)) by the stored scores; boilerplate splits into FORMAT, found by rules, and
+    TEMPLATE."""
+    by_rules_T = (
+        label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans) == Role.FORMAT
+    )
+    return split_boilerplate(roles_by_score(sample.evidence_T, sample.mask_T, threshold), by_rules_T)
 
 
 def _stored(labelled: LabelledData) -> list[np.ndarray]:

@@ -56,8 +56,8 @@ def lowest_threshold(differences_N: np.ndarray, share: float) -> float:
 
 
 def _sure_differences(sample: LabelledSample) -> np.ndarray:
-    """Return LD of a sample's sure format tokens, float32."""
-    difference_T = sample.tuned_loss_T - sample.base_loss_T
+    """Return the evidence (LD, or the method's own score) of a sample's sure format tokens, float32."""
+    difference_T = sample.evidence_T
     known_T = sample.mask_T & ~np.isnan(difference_T)
     if sample.excluded or not known_T.any():
         return np.empty(0, np.float32)

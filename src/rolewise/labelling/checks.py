@@ -98,7 +98,7 @@ def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
 
 def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resamples: int = 1000) -> TruthCheck | None:
     """Check labels against true roles; return None unless known tokens include both reasoning and boilerplate."""
-    score, sign = (FALLS[method], -1) if method in FALLS else ("LD", 1)
+    score, sign = (FALLS[method], -1) if method in FALLS else ("score" if method == "contrast" else "LD", 1)
     positives: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {score: [], "base loss": [], "regex": []}
     right = 0
@@ -109,7 +109,7 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
         known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T)) & ~np.isnan(sample.base_loss_T)
         regex_T = label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)
         positives.append(reasoning_T[known_T])
-        scores[score].append(sign * (sample.tuned_loss_T - sample.base_loss_T)[known_T])
+        scores[score].append(sign * sample.evidence_T[known_T])
         scores["base loss"].append(sample.base_loss_T[known_T])
         scores["regex"].append((regex_T != Role.FORMAT)[known_T].astype(np.float64))
         right += int(((sample.roles_T == Role.REASONING) == reasoning_T)[known_T].sum())

@@ -20,10 +20,20 @@ def classify(
 
     Loss tokens without measured losses (NaN) are PLAIN, tokens outside `mask_T` (bool) are CONTEXT.
     """
-    difference_T = tuned_loss_T - base_loss_T
-    roles_T = np.where(difference_T > threshold, Role.REASONING, Role.BOILERPLATE)
-    roles_T = np.where(np.isnan(difference_T), Role.PLAIN, roles_T)
+    return roles_by_score(tuned_loss_T - base_loss_T, mask_T, threshold)
+
+
+def roles_by_score(score_T: np.ndarray, mask_T: np.ndarray, threshold: float) -> np.ndarray:
+    """Return roles (uint8, shape (T,)) from scores: REASONING above `threshold`, else BOILERPLATE; NaN is PLAIN."""
+    roles_T = np.where(score_T > threshold, Role.REASONING, Role.BOILERPLATE)
+    roles_T = np.where(np.isnan(score_T), Role.PLAIN, roles_T)
     return np.where(mask_T, roles_T, Role.CONTEXT).astype(np.uint8)
+
+
+def split_boilerplate(roles_T: np.ndarray, is_format_T: np.ndarray) -> np.ndarray:
+    """Return roles with BOILERPLATE split by rules: FORMAT where `is_format_T` is true, else TEMPLATE."""
+    kinds_T = np.where(is_format_T, Role.FORMAT, Role.TEMPLATE)
+    return np.where(roles_T == Role.BOILERPLATE, kinds_T, roles_T).astype(np.uint8)
 
 
 class LossLabels(LazySequence[TokenLabels]):
@@ -56,8 +66,7 @@ class LossLabels(LazySequence[TokenLabels]):
         base_T, tuned_T, mask_T = losses
         roles_T = classify(base_T, tuned_T, mask_T, self._threshold)
         if self.format_limit is not None:
-            kinds_T = np.where(base_T < self.format_limit, Role.FORMAT, Role.TEMPLATE)
-            roles_T = np.where(roles_T == Role.BOILERPLATE, kinds_T, roles_T).astype(np.uint8)
+            roles_T = split_boilerplate(roles_T, base_T < self.format_limit)
         return TokenLabels(roles_T, base_T, tuned_T)
 
     def _boilerplate_losses(self) -> Iterator[np.ndarray]:

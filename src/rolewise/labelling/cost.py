@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from rolewise.labelling.measuring import MeasuringPlan
 from rolewise.labelling.tuned_losses import TunedLossesPlan
 from rolewise.training.models import DTYPES
 
@@ -25,29 +26,34 @@ class CostEstimate:
     memory_bytes: float
 
 
-def estimate_cost(plan: TunedLossesPlan, parameters: int, text_config: Any, loss_share: float) -> CostEstimate:
-    """Estimate time and peak memory of tuning and scoring on this machine.
+def estimate_cost(
+    plan: MeasuringPlan, dtype: str, parameters: int, text_config: Any, loss_share: float
+) -> CostEstimate:
+    """Estimate time and peak memory of tuning, if any, and scoring on this machine.
 
     Args:
         plan: the work.
+        dtype: dtype of weights and computation.
         parameters: number of parameters of the model.
         text_config: the model's config (vocabulary and hidden size, layers).
         loss_share: share of the tokens that carry loss and therefore go through the LM head.
     """
-    tuning_operations = TUNING_FLOPS[plan.tuning.method] * parameters * plan.tokens_to_tune
-    scoring_operations = 2 * FORWARD_FLOPS * parameters * plan.tokens_to_score
-    speed = EFFICIENCY * _matmul_speed(plan.device, plan.tuning.dtype, text_config.hidden_size)
-
-    width = 4 if plan.tuning.dtype == "float32" else 2
-    weights = parameters * width * (1 if plan.tuning.method == "lora" else 2)
-    optimizer = 0 if plan.tuning.method == "lora" else parameters * (width + 8)
-    tuning_tokens = plan.tuning.micro_batch_size * plan.longest_example
+    operations = FORWARD_FLOPS * parameters * plan.tokens_to_score
+    speed = EFFICIENCY * _matmul_speed(plan.device, dtype, text_config.hidden_size)
+    width = 4 if dtype == "float32" else 2
+    weights, optimizer, tuning_tokens = parameters * width, 0, 0
+    if isinstance(plan, TunedLossesPlan):
+        is_full = plan.tuning.method == "full"
+        operations = 2 * operations + TUNING_FLOPS[plan.tuning.method] * parameters * plan.tokens_to_tune
+        weights *= 2 if is_full else 1
+        optimizer = parameters * (width + 8) if is_full else 0
+        tuning_tokens = plan.tuning.micro_batch_size * plan.longest_example
     # Logits of the loss tokens, once in the model's precision, once in float32, once as probabilities.
     logits = max(plan.batch_tokens, tuning_tokens) * loss_share * text_config.vocab_size * (width + 8)
     # About a dozen vectors of hidden size per layer and token are kept for the backward pass.
     activations = tuning_tokens * text_config.num_hidden_layers * text_config.hidden_size * 12 * width
     memory = weights + optimizer + logits + activations
-    return CostEstimate((tuning_operations + scoring_operations) / speed, memory)
+    return CostEstimate(operations / speed, memory)
 
 
 def _matmul_speed(device: str, dtype: str, hidden_size: int) -> float:

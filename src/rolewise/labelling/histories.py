@@ -9,8 +9,9 @@ class runs out of histories, the others lend theirs.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -78,9 +79,12 @@ def draw_histories(
         pending = [ordered[start : start + count] for start in range(0, len(ordered), count)][::-1]
         while pending:
             group = pending.pop()
-            chosen = _take(queue, count, lambda history, group=group: fits(history, group))
-            if len(chosen) < count:
-                chosen += _first(everywhere, count - len(chosen), lambda h: h not in chosen and fits(h, group))
+            chosen = list(islice((history for history in queue if fits(history, group)), count))
+            for history in chosen:  # each is used once before any is used again
+                queue.remove(history)
+                queue.append(history)
+            lent = (history for history in everywhere if history not in chosen and fits(history, group))
+            chosen = [*chosen, *islice(lent, count - len(chosen))]
             if len(chosen) < count and len(group) > 1:  # a history that suits all of them may be hard to find
                 pending += [[output] for output in reversed(group)]
                 continue
@@ -91,25 +95,6 @@ def draw_histories(
                 )
             groups.append(Group(tuple(outputs[i] for i in group), tuple(outputs[i] for i in chosen)))
     return groups
-
-
-def _take(queue: "deque[int]", count: int, fits: Callable[[int], bool]) -> list[int]:
-    """Move the first `count` histories that fit to the end of the queue and return them; passed over ones stay."""
-    chosen = _first(queue, count, fits)
-    for history in chosen:
-        queue.remove(history)
-        queue.append(history)
-    return chosen
-
-
-def _first(histories: Iterable[int], count: int, fits: Callable[[int], bool]) -> list[int]:
-    chosen: list[int] = []
-    for history in histories:
-        if len(chosen) == count:
-            break
-        if fits(history):
-            chosen.append(history)
-    return chosen
 
 
 def _classes(samples: Sequence[RenderedSample], least: int) -> list[list[int]]:

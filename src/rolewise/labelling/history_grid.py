@@ -47,9 +47,14 @@ class Served:
 
 @dataclass(frozen=True)
 class GridShard:
-    """Samples whose losses are written as one file, with what each of their histories serves."""
+    """Samples whose losses are written as one file, with what each of their histories serves.
+
+    Attributes:
+        tokens: number of tokens to process.
+    """
 
     number: int
+    tokens: int
     samples: tuple[int, ...]
     serves: tuple[tuple[Served, ...], ...]
 
@@ -81,17 +86,17 @@ def plan_grid(samples: Sequence[RenderedSample], groups: Iterable[Group], shard_
         pending.append(i)
         tokens += sample_lengths[i] + sum(lengths[ref] for use in serves.get(i, []) for ref in use.outputs)
         if tokens >= shard_tokens:
-            shards.append(_shard(len(shards), pending, serves))
+            shards.append(_shard(len(shards), tokens, pending, serves))
             pending, tokens = [], 0
-    return [*shards, *([_shard(len(shards), pending, serves)] if pending else [])]
+    return [*shards, *([_shard(len(shards), tokens, pending, serves)] if pending else [])]
 
 
-def _shard(number: int, members: Sequence[int], serves: dict[int, list[Served]]) -> GridShard:
-    # Latest turn first: the keys and values of an earlier one are a part of those of a later one.
+def _shard(number: int, tokens: int, members: Sequence[int], serves: dict[int, list[Served]]) -> GridShard:
     return GridShard(
         number,
+        tokens,
         tuple(members),
-        tuple(tuple(sorted(serves.get(i, []), key=lambda use: (-use.turn, use.slot))) for i in members),
+        tuple(tuple(sorted(serves.get(i, []), key=lambda use: (use.turn, use.slot))) for i in members),
     )
 
 
@@ -116,7 +121,7 @@ class HistoryScorer:
 
         Args:
             sample: the sample; its loss tokens are scored, except a first token, which nothing predicts.
-            serves: per use, latest first, the length of the history in tokens, at least 1, and ids of outputs, each of
+            serves: per use, the length of the history in tokens, at least 1, and ids of outputs, each of
                 shape (T,).
         """
         length = scored_length(sample)
@@ -203,9 +208,12 @@ def score_grid(
             uses = [(sample.turns[use.turn].start, ids) for use, ids in zip(serves, outputs, strict=True)]
             own_N, under = scorer.losses(sample, uses)
             own.append(own_N)
-            other += [losses_T for of_use in under for losses_T in of_use]
-            if not all(np.isfinite(losses).all() for losses in (own_N, *other[-sum(map(len, under)) or len(other) :])):
-                raise InputError(f"{sample.source}: losses of this sample, or under its history, are not finite; use --dtype float32")
+            measured = [losses_T for of_use in under for losses_T in of_use]
+            if not all(np.isfinite(losses).all() for losses in (own_N, *measured)):
+                raise InputError(
+                    f"{sample.source}: losses of this sample, or under its history, are not finite; use --dtype float32"
+                )
+            other += measured
             yield scored_length(sample) + sum(len(ids) for of_use in outputs for ids in of_use)
         empty = np.empty(0, np.float32)
         write_arrays(shard.path(directory), own=np.concatenate(own), other=np.concatenate([*other, empty]))

@@ -160,7 +160,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
         self._starts = np.concatenate([[0], np.cumsum(np.fromiter(counts, dtype=np.int64, count=len(samples)))])
         shape = (2, max(1, int(self._starts[-1])))
         with tempfile.TemporaryFile() as file:  # the map keeps it open
-            _reserve(file, 4 * math.prod(shape))
+            reserve(file, 4 * math.prod(shape))
             self._losses_2N = np.memmap(file, dtype=np.float32, mode="r+", shape=shape)
         self._losses_2N[:] = np.nan
         for shard in shards:
@@ -194,7 +194,7 @@ class MeasuredLosses(LazySequence[SampleLosses]):
         return losses_2T[0], losses_2T[1], mask_T
 
 
-def _reserve(file: IO[bytes], size: int) -> None:
+def reserve(file: IO[bytes], size: int) -> None:
     """Allocate the whole file now: writing through a map to a full disk would kill the process."""
     try:
         os.posix_fallocate(file.fileno(), 0, size)

@@ -4,7 +4,6 @@ A model can't judge an output that it was tuned on, since memory lowers the loss
 two folds by conversation, each judged by the model that was tuned on the other.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from rich.progress import Progress
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
-from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
+from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
 from rolewise.labelling.scoring import (
     LossFunction,
     MeasuredLosses,
@@ -31,90 +30,48 @@ from rolewise.labelling.scoring import (
 from rolewise.labelling.settings.base import TunedLossesConfig
 from rolewise.labelling.tuning import TuningConfig
 from rolewise.training import processes
-from rolewise.training.models import default_device, load_model
+from rolewise.training.models import load_model
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedLossesPlan:
+class TunedLossesPlan(MeasuringPlan):
     """Plan of the tuning and scoring; the same for the same data and settings.
 
     Attributes:
         folds: per sample, the number of the model that judges it; −1 if none may.
         shards: the batches to score.
         tuning: settings of the tuning.
-        device: device of the tuning and scoring.
-        batch_tokens: maximum number of padded tokens scored at once (a longer sample goes alone).
         examples: per model to tune, the number of its examples.
         kind: plural name of the examples, for messages.
         longest_example: number of tokens of the longest example.
-        tokens_to_tune, tokens_to_score: numbers of tokens to process; those to score go through the base model and the
-            tuned model once each.
+        tokens_to_tune: number of tokens to tune on; those to score go through the base model and the tuned model once
+            each.
     """
 
     folds: list[int]
     shards: list[Shard]
     tuning: TuningConfig
-    device: str
-    batch_tokens: int
     examples: list[int]
     kind: str
     longest_example: int
     tokens_to_tune: int
-    tokens_to_score: int
 
 
-class TuningLabeller(ABC):
+class TuningLabeller(MeasuringLabeller):
     """A labeller that tunes a model, measures losses before and after, and turns them into roles.
 
-    Args:
-        model: directory or hub id of the base model.
-        config: settings of the labeller.
-        max_length: maximum number of tokens of a sample; also the limit for tuning examples.
-        trust_remote_code: passed on to Transformers.
+    Arguments as for `MeasuringLabeller`; `max_length` is also the limit for tuning examples.
     """
 
-    def __init__(
-        self,
-        model: str,
-        config: TunedLossesConfig,
-        *,
-        max_length: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
-        self.model = model
-        self.settings = config
-        self.max_length = max_length
-        self.trust_remote_code = trust_remote_code
-
-    @abstractmethod
-    def plan(self, samples: Sequence[RenderedSample]) -> TunedLossesPlan:
-        """Draw the tuning examples and form the batches, without loading the model.
-
-        Raises:
-            InputError: for data that is too small or unusable.
-        """
-
-    @abstractmethod
-    def label(
-        self, samples: Sequence[RenderedSample], work: Path, progress: Progress, plan: TunedLossesPlan | None = None
-    ) -> tuple[Sequence[TokenLabels], list[bool]]:
-        """Return roles and losses of every sample, and a flag per sample to leave it out of the reported metrics.
-
-        `work` keeps finished parts (tuned models, shards of losses); call again with the same samples and settings to
-        resume a killed run. Several processes share the work; each gets all labels.
-        """
+    settings: TunedLossesConfig
 
     def layout(self, samples: Sequence[RenderedSample], folds: list[int]) -> dict[str, Any]:
         """Return the scoring part of a plan, given the model that judges each sample."""
-        device = default_device()
-        batch_tokens = self.settings.batch_tokens or (2048 if device == "cpu" else 16384)
-        # A killed run loses at most the work of one shard: less than a minute on either device.
-        shard_tokens = (4 if device == "cpu" else 64) * batch_tokens
+        scoring = self.scoring()
         return {
             "folds": folds,
-            "shards": plan_shards(samples, folds, batch_tokens, shard_tokens),
-            "device": device,
-            "batch_tokens": batch_tokens,
+            "shards": plan_shards(samples, folds, scoring["batch_tokens"], scoring.pop("shard_tokens")),
+            **scoring,
             "tokens_to_score": sum(scored_length(s) for s, fold in zip(samples, folds, strict=True) if fold >= 0),
         }
 

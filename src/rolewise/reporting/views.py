@@ -32,7 +32,7 @@ def sample_view(
         tokens=sample.pieces,
         roles=sample.roles_T.tolist(),
         base_loss=sample.base_loss_T.tolist(),
-        tuned_loss=sample.tuned_loss_T.tolist(),
+        tuned_loss=(sample.base_loss_T + sample.evidence_T).tolist(),
         weights=weights,
         true_roles=None if sample.true_roles_T is None else sample.true_roles_T.tolist(),
         other=None if other is None else sample_view(other, weighting),

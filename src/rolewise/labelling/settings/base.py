@@ -1,4 +1,4 @@
-"""Settings shared by all labellers that compare a model's losses before and after tuning."""
+"""Settings shared by all labellers that measure losses, and by those that compare them before and after tuning."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,23 @@ MANY_EXAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunedLossesConfig(Options, title="tuning"):
-    """Settings of the tuning and of scoring both models. None means a default that depends on data size or device.
+class MeasuringConfig(Options, title="scoring"):
+    """Settings of the scoring.
+
+    Attributes:
+        dtype: weight and compute dtype. With bfloat16, rounding flips the sign of a small difference on many tokens.
+        batch_tokens: padded tokens per forward pass; default 2,048 on a CPU, else 16,384.
+        seed: seed of everything that is drawn.
+    """
+
+    dtype: Dtype = option("float32", "Weight and compute dtype. Lower precision flips labels.")
+    batch_tokens: int | None = option(None, "Tokens scored per batch. Default: 2048 on a CPU, 16384 on a GPU.", least=1)
+    seed: int = option(0, "Seed of the draw of examples and of the tuning.", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedLossesConfig(MeasuringConfig, title="tuning"):
+    """Settings of the tuning. None means a default that depends on data size or device.
 
     Attributes:
         cross_fit: judge each half of the data with the model tuned on the other half. Without it a single model is
@@ -28,10 +43,6 @@ class TunedLossesConfig(Options, title="tuning"):
         batch_size: examples per optimizer step; default 2 below 1,000 examples, else 32.
         micro_batch_size: maximum examples per forward pass while tuning.
         epochs: passes over the examples.
-        dtype: weight and compute dtype in tuning and scoring. With bfloat16, rounding of a lightly tuned model flips
-            the sign of the difference on many tokens.
-        batch_tokens: padded tokens per forward pass; default 2,048 on a CPU, else 16,384.
-        seed: seed of the draw and of the tuning.
     """
 
     cross_fit: bool = option(True, "Judge each half of the data with the model tuned on the other half.")
@@ -45,9 +56,6 @@ class TunedLossesConfig(Options, title="tuning"):
     )
     micro_batch_size: int = option(4, "Examples per forward pass while tuning.", least=1)
     epochs: int = option(1, "Passes over the examples.", least=1)
-    dtype: Dtype = option("float32", "Weight and compute dtype. Lower precision flips labels.")
-    batch_tokens: int | None = option(None, "Tokens scored per batch. Default: 2048 on a CPU, 16384 on a GPU.", least=1)
-    seed: int = option(0, "Seed of the draw of examples and of the tuning.", least=0)
 
     def validate(self) -> None:
         if self.learning_rate is not None and not (0 < self.learning_rate < math.inf):
