@@ -112,7 +112,7 @@ class HistoryScorer:
     def __init__(self, model: Any, *, batch_tokens: int, limit: int | None) -> None:
         self._model, self._head = model, model.get_output_embeddings()
         self._batch_tokens, self._limit = batch_tokens, limit
-        self._reuses: bool | None = None
+        self.reuses: bool | None = None
 
     def losses(
         self, sample: RenderedSample, serves: Sequence[tuple[int, Sequence[np.ndarray]]]
@@ -128,13 +128,13 @@ class HistoryScorer:
         ids_T = torch.from_numpy(sample.input_ids[:length].astype(np.int64)).to(self._model.device)
         labels_T = ids_T.masked_fill(~torch.from_numpy(sample.loss_mask[:length]).to(ids_T.device), -100)
         labels_T[0] = -100
-        cache = DynamicCache() if serves and self._reuses is not False else None
+        cache = DynamicCache() if serves and self.reuses is not False else None
         own_N, filled = self._forward(ids_T[None], labels_T[None], cache)
-        if cache is not None and self._reuses is None:
-            self._reuses = self._agrees(filled, ids_T, labels_T, own_N)
+        if cache is not None and self.reuses is None:
+            self.reuses = self._agrees(filled, ids_T, labels_T, own_N)
         served = []
         for history, outputs in serves:
-            served.append(self._under(ids_T[:history], outputs, filled if self._reuses else None))
+            served.append(self._under(ids_T[:history], outputs, filled if self.reuses else None))
         return own_N.cpu().numpy(), served
 
     def _under(self, history_T: torch.Tensor, outputs: Sequence[np.ndarray], cache: Any) -> list[np.ndarray]:
