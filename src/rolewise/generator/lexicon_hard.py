@@ -1,14 +1,21 @@
 """The words of which the hard split's stock sentences are made.
 
-Every list is long and drawn from evenly, so that a word of boilerplate is about as rare as an open value is in the
-other splits. No entry holds a word that the split uses as a value, tool, key or name: its first mention in a call would
-then count as a copy of the stock phrase.
+The lists are long, so that much of the boilerplate is as rare as an open value is in the other splits; but their first
+entries are drawn more often, as in a language, so that boilerplate has every frequency that values have. No entry holds
+a word that the split uses as a value, tool, key or name: its first mention in a call would then count as a copy of the
+stock phrase.
 """
 
 
 def _listed(text: str) -> tuple[str, ...]:
     """Return the entries of a text that separates them by slashes or line breaks."""
     return tuple(entry.strip() for entry in text.strip().replace("\n", "/").split("/") if entry.strip())
+
+
+def _by_rank(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the entries, the first ones several times: shares fall as 1 / rank until the tail, which is even."""
+    top = len(entries) // 5
+    return tuple(entry for rank, entry in enumerate(entries, 1) for _ in range(max(1, top // rank)))
 
 
 _TRADES = """
@@ -126,7 +133,7 @@ around Michaelmas / without gloves / within earshot / below stairs / above stabl
 since boyhood / until sunset / over breakfast / against deadlines / among friends / across Flanders / beyond Tromso
 for pennies / with pride / through blizzards / towards evening / upon request / off Sicily / round bonfires
 once weekly / most Fridays / each autumn / twice nightly / downstairs / outdoors / uphill / overnight / abroad
-indoors / ashore / nearby / upstairs / seasonally / anew / barehanded / standing / seated / blindfolded / unpaid
+indoors / ashore / nearby / upstairs / seasonally / anew / barehanded / unpaid
 """)
 
 _SPOTS = _listed("""
@@ -190,12 +197,12 @@ _SUITS = _listed("""
 fits perfectly / answers nicely / suits admirably / deserves trust / promises success / seems ideal / wins easily
 matches exactly / stands ready / shows merit / earns applause / beats guesswork / saves effort / covers everything
 looks tailor-made / qualifies / serves splendidly / prevails / excels / applies / belongs here / rings right
-handles precisely this / carries weight / springs forward / knows how / heads my list / inspires confidence
+handles precisely this / carries weight / springs forward / heads my list / inspires confidence
 """)
 
 _DISMISS = _listed("""
 dismiss / decline / skip / shelve / forgo / bypass / spare / excuse / discard / ignore / waive / spurn / omit / shun
-rule out / set aside / pass over / turn down / wave off / steer clear of / refrain from / do without / leave untouched
+rule out / set aside / pass over / turn down / wave off / steer clear of / refrain from / do without
 """)
 
 _PLACE = _listed("""
@@ -203,7 +210,9 @@ write / enter / note / jot / pencil / record / inscribe / insert / tuck / file /
 stitch / deposit / register / etch / fasten / engrave / slide / squeeze / settle / copy / type / spell / chalk / thread
 """)
 
-_UNDER = _listed("under / beside / against / beneath / alongside / near / behind / inside / next to / opposite / within")
+_UNDER = _listed(
+    "under / beside / against / beneath / alongside / near / behind / inside / next to / opposite / within"
+)
 
 _DEPART = _listed("""
 departs / sails / leaves port / takes flight / rolls forward / goes out / sets forth / travels onward / gets posted
@@ -217,7 +226,7 @@ this draft / the completed sheet / our messenger / my verdict / the outcome / th
 
 _REPLY = _listed("""
 replies / reports / confirms / announces / declares / responds / signals back / returns an answer / sends word
-has spoken / keeps its promise / finishes / delivers / obliges / nods / whispers back
+keeps its promise / finishes / delivers / obliges / nods / whispers back
 """)
 
 _MACHINE = _listed("""
@@ -241,6 +250,17 @@ Hello / Good evening / Greetings / Hi there / Excuse me / Dear helper / Good day
 Dear desk / Good afternoon / Listen / Quick favour
 """)
 
+_FILLERS = _listed("""
+now / then / still / also / again / once more / just / first / simply / merely / thus / always / rather / at last
+therefore / indeed / already / even / quickly / next / finally / only / surely
+""")
+
+_AS = _listed("as / just as / much as / exactly as / rather as / the way / in the same way as")
+
+_WHILE = _listed(
+    "while / whilst / all the while that / even as / at a time when / now that / though / since / as long as"
+)
+
 HARD_LEXICON: dict[str, tuple[str, ...]] = {
     "scene": (
         "<adjective> <trade>",
@@ -251,24 +271,27 @@ HARD_LEXICON: dict[str, tuple[str, ...]] = {
     ),
     "likeness": ("<adjective> <trade>", "<trade> <occasion>", "<adjective> <trade> <occasion>"),
     "trade": _SCENES,
-    "adjective": _ADJECTIVES,
-    "occasion": _OCCASIONS,
-    "spot": _SPOTS,
-    "adverb": _ADVERBS,
-    "ponder": _PONDER,
-    "matter": _MATTER,
-    "mood": _MOODS,
+    "adjective": _by_rank(_ADJECTIVES),
+    "occasion": _by_rank(_OCCASIONS),
+    "spot": _by_rank(_SPOTS),
+    "adverb": _by_rank(_ADVERBS),
+    "ponder": _by_rank(_PONDER),
+    "matter": _by_rank(_MATTER),
+    "mood": _by_rank(_MOODS),
     "aside": _ASIDES,
-    "pick": _PICK,
-    "suits": _SUITS,
-    "dismiss": _DISMISS,
-    "place": _PLACE,
-    "under": _UNDER,
-    "departs": _DEPART,
-    "parcel": _PARCEL,
-    "replies": _REPLY,
-    "machine": _MACHINE,
-    "ready": _READY,
+    "pick": _by_rank(_PICK),
+    "suits": _by_rank(_SUITS),
+    "dismiss": _by_rank(_DISMISS),
+    "place": _by_rank(_PLACE),
+    "under": _by_rank(_UNDER),
+    "departs": _by_rank(_DEPART),
+    "parcel": _by_rank(_PARCEL),
+    "replies": _by_rank(_REPLY),
+    "machine": _by_rank(_MACHINE),
+    "ready": _by_rank(_READY),
+    "filler": _FILLERS,
+    "as": _AS,
+    "while": _WHILE,
     "wish": _WISH,
     "greeting": _GREETING,
 }

@@ -73,7 +73,10 @@ FORMATS: dict[str, OutputFormat] = {
         observation_close="",
         one_call_a_turn=True,
     ),
-    # Made up for the hard split: neither `rolewise.roles.regex` nor `parse_response` knows these two.
+}
+"""Formats that the package reads."""
+
+MADE_UP_FORMATS: dict[str, OutputFormat] = {
     "minutes": OutputFormat(
         instructions="minutes: a line after ~, then @ and a tool with a line of key = value each, or a line after !.",
         think_open="~ ",
@@ -105,3 +108,7 @@ FORMATS: dict[str, OutputFormat] = {
         argument_separator="; ",
     ),
 }
+"""Formats of no other project, lines of `key = value`: to the rules of `rolewise.roles` they are plain text.
+
+A labeller gets no help from the regex there. `parse_response` finds no calls in them either.
+"""
