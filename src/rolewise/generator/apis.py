@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from rolewise.generator.arguments import (
     Slot,
-    Split,
     clock,
     code,
     minutes,
@@ -317,5 +316,3 @@ EVAL_APIS = (
         ("pay out one part of the {track} royalties, {share}", "send a band member's cut for {track}: {share}"),
     ),
 )
-
-APIS: dict[Split, tuple[Api, ...]] = {"train": TRAIN_APIS, "eval": EVAL_APIS}

@@ -2,8 +2,9 @@
 
 Open values are common words and short codes, drawn from large pools. They are deliberately short: once a model has
 written the first piece of a long invented word, the other pieces follow by copying, whatever the query, so few of its
-tokens would be decisions. The two splits use different words and letters; small integers and clock times are shared,
-since there are no others.
+tokens would be decisions. The hard split does the opposite: its pools are small and uneven, so that a value is a
+frequent word. The splits use different words and letters; small integers and clock times are shared, since there are no
+others.
 """
 
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-Split = Literal["train", "eval"]
+Split = Literal["train", "eval", "hard"]
 Rule = Literal["copy", "word", "dozen", "product", "quotient", "sum", "clock", "minutes", "option"]
 
 
@@ -65,13 +66,35 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Pools:
-    """Pools for the open values of one split: first names, common words, letters of codes, words of titles."""
+    """Pools for the open values of one split. An entry listed n times is drawn n times as often.
+
+    Attributes:
+        names: first names.
+        words: common words, for places and code words.
+        letters: first letters of codes.
+        adjectives, nouns: the two words of a title.
+        codes: all codes; empty for any letter and two digits.
+        tools, keys: code words of tools and parameters; empty for `words`.
+        figures: small integers, for `few` and `few_more`.
+        addends: bounds of the first and second number of a sum that needs no tool.
+    """
 
     names: tuple[str, ...]
     words: tuple[str, ...]
-    letters: str
-    adjectives: tuple[str, ...]
-    nouns: tuple[str, ...]
+    letters: str = ""
+    adjectives: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    figures: tuple[int, ...] = ()
+    addends: tuple[tuple[int, int], tuple[int, int]] = ((12, 60), (60, 99))
+
+
+def _uneven(listed: str) -> tuple[str, ...]:
+    """Return words such as `relay*9`, each as often as its number says."""
+    entries = (entry.partition("*") for entry in listed.split())
+    return tuple(word for word, _, times in entries for _ in range(int(times or 1)))
 
 
 POOLS: dict[Split, Pools] = {
@@ -117,11 +140,28 @@ POOLS: dict[Split, Pools] = {
             "ribbon shadow thunder urchin violin wagon willow"
         ),
     ),
+    "hard": Pools(
+        names=_uneven("Olga*20 Hugo*10 Nora*6 Ivan*4 Rita*2 Otto*2 Greta Bruno Selma Oskar Ines Lars Petra Milo Vera"),
+        words=_uneven(
+            "plaza*20 abbey*10 chapel*6 lagoon*4 summit*2 bazaar*2 citadel arcade grotto pavilion terrace manor"
+        ),
+        codes=_uneven("Q4*12 Q7*8 W4*4 W7*2 Q9 W9 W2 Q3"),
+        # The dominant tool is offered in most prompts and right in about half: the prompt decides, not its frequency.
+        tools=_uneven("relay*30 switch*12 beacon*6 socket*3 valve magnet rotor piston turbine dynamo crane siren"),
+        keys=_uneven(
+            "slot*60 item*40 mode*25 unit*15 level*10 group*6 field*4 range*3 index*2 stage*2 label mark entry state "
+            "point phase batch rank tier zone"
+        ),
+        figures=(2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8, 9),
+        addends=((2, 5), (5, 8)),
+    ),
 }
 
 
 def invented_code(rng: Random, pools: Pools) -> str:
     """Draw a code such as `K48`."""
+    if pools.codes:
+        return rng.choice(pools.codes)
     return f"{rng.choice(pools.letters)}{rng.randrange(10, 100)}"
 
 
@@ -170,6 +210,29 @@ def number(key: str) -> Slot:
             return Drawn(str(amount), (Value(key, amount, "copy", (str(amount),)),))
         said = NUMBER_WORDS[amount]
         return Drawn(said, (Value(key, amount, "word", (said,)),))
+
+    return Slot(((key, "int"),), draw)
+
+
+def few(key: str) -> Slot:
+    """Return a slot for one of the split's `figures`, in digits or spelled out."""
+
+    def draw(rng: Random, pools: Pools) -> Drawn:
+        amount = rng.choice(pools.figures)
+        said, rule = rng.choice(((str(amount), "copy"), (NUMBER_WORDS[amount], "word")))
+        return Drawn(said, (Value(key, amount, rule, (said,)),))
+
+    return Slot(((key, "int"),), draw)
+
+
+def few_more(key: str) -> Slot:
+    """Return a slot for the sum of two small integers; it has one digit."""
+
+    def draw(rng: Random, pools: Pools) -> Drawn:
+        first, more = rng.choice([n for n in pools.figures if n < 5]), rng.choice((1, 2, 3))
+        working = (str(first), "+", str(more), "=", str(first + more))
+        value = Value(key, first + more, "sum", (str(first), NUMBER_WORDS[more]), working)
+        return Drawn(f"{first} plus {NUMBER_WORDS[more]} extra", (value,))
 
     return Slot(((key, "int"),), draw)
 

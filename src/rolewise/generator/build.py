@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -9,16 +10,10 @@ from typing import Any
 
 from rolewise.core.role import Role
 from rolewise.data.conversation import RoleSpan
-from rolewise.generator.apis import APIS, Api
-from rolewise.generator.arguments import (
-    POOLS,
-    Drawn,
-    Split,
-    Value,
-    invented_code,
-)
+from rolewise.generator.apis import Api
+from rolewise.generator.arguments import Drawn, Value, invented_code
 from rolewise.generator.output_formats import OutputFormat
-from rolewise.generator.phrases_eval import BANKS
+from rolewise.generator.splits import SplitData
 from rolewise.generator.writer import RoleWriter
 
 Call = dict[str, Any]
@@ -27,9 +22,7 @@ Call = dict[str, Any]
 DIRECT_SHARE, TWO_CALL_SHARE, MULTI_TURN_SHARE = 0.10, 0.20, 0.08
 REPEATED_TOOL_SHARE = 0.25
 """Share of two-call conversations that repeat the same call with another first argument."""
-OPENER_SHARE, QUOTING_SHARE, REJECTION_SHARE, CLOSER_SHARE = 0.25, 0.2, 0.1, 0.2
-"""Shares of thoughts that open with a stock sentence, repeat the request in the query's words, rule out a tool, close
-with a stock sentence."""
+_NAME = re.compile(r"<(\^?)(\w+)>")
 MOST_MENTIONS = 2
 """Maximum number of sentences about values in one thought; more would make the thought longer than the call."""
 
@@ -71,10 +64,10 @@ class Offer:
     """Own key → offered key."""
 
     @classmethod
-    def draw(cls, api: Api, words: Iterator[str]) -> "Offer":
-        """Take the names of a tool and of its parameters from `words`."""
-        keys = [key for slot in api.slots.values() for key, _ in slot.parameters]
-        return cls(next(words), {key: next(words) for key in keys})
+    def draw(cls, api: Api, tools: Iterator[str], keys: Iterator[str]) -> "Offer":
+        """Take the name of a tool and those of its parameters; both may come from one iterator."""
+        own_keys = [key for slot in api.slots.values() for key, _ in slot.parameters]
+        return cls(next(tools), {key: next(keys) for key in own_keys})
 
     def task(self, drawn: dict[str, Drawn], request: str | None) -> Task:
         """Return a call of the tool with the drawn values."""
@@ -94,13 +87,16 @@ class Sentence:
 class ConversationBuilder:
     """Builder of the conversation that `rng` determines. Use it once."""
 
-    def __init__(self, rng: Random, split: Split, output_format: OutputFormat) -> None:
+    def __init__(self, rng: Random, split: SplitData, output_format: OutputFormat) -> None:
         self.rng = rng
-        self.bank = BANKS[split]
-        self.pools = POOLS[split]
-        # Each code word only once, or one name could pass for a copy of another.
-        self.words = iter(rng.sample(self.pools.words, len(self.pools.words)))
-        self.apis = APIS[split]
+        self.bank = split.bank
+        self.lexicon = split.lexicon
+        self.shares = split.shares
+        self.pools = split.pools
+        words = self._shuffled(self.pools.words)
+        self.tools = self._shuffled(self.pools.tools) if self.pools.tools else words
+        self.keys = self._shuffled(self.pools.keys) if self.pools.keys else words
+        self.apis = split.apis
         self.format = output_format
         self.messages: list[dict[str, Any]] = []
         self.role_spans: list[list[RoleSpan]] = []
@@ -128,6 +124,10 @@ class ConversationBuilder:
             self._answer_turn(self.bank.after_result, None, result)
         return Draft(self.messages, self.role_spans, self.calls, [value for task in tasks for value in task.values])
 
+    def _shuffled(self, words: tuple[str, ...]) -> Iterator[str]:
+        """Yield each code word only once, or one name could pass for a copy of another; frequent ones tend to lead."""
+        return iter(dict.fromkeys(self.rng.sample(words, len(words))))
+
     # The prompt
 
     def _tasks(self, two_calls: bool) -> list[Task] | None:
@@ -138,20 +138,23 @@ class ConversationBuilder:
         request = rng.choice(api.requests).format(**{name: slot.said for name, slot in drawn.items()})
         if not two_calls:
             (offer,) = self._system([api])
-            self._say("user", rng.choice(bank.asks).format(request=request))
+            self._say("user", self._drawn(bank.asks).format(request=request))
             return [offer.task(drawn, request)] if _distinct(list(drawn.values())) else None
         if rng.random() < REPEATED_TOOL_SHARE:
             first_name, first_slot = next(iter(api.slots.items()))
             again = first_slot.draw(rng, self.pools)
             (offer,) = self._system([api])
-            self._say("user", rng.choice(bank.same_again).format(request=request, other=again.said))
+            self._say("user", self._drawn(bank.same_again).format(request=request, other=again.said))
             tasks = [offer.task(drawn, request), offer.task(drawn | {first_name: again}, None)]
             return tasks if _distinct([*drawn.values(), again]) else None
-        other = rng.choice([candidate for candidate in self.apis if candidate is not api])
+        # Options in common would have to differ, so that the first call would give the second one's away.
+        options = _options(api)
+        others = [one for one in self.apis if one is not api and options.isdisjoint(_options(one))]
+        other = rng.choice(others)
         other_drawn = {name: slot.draw(rng, self.pools) for name, slot in other.slots.items()}
         second_request = rng.choice(other.requests).format(**{name: slot.said for name, slot in other_drawn.items()})
         offer, other_offer = self._system([api, other])
-        self._say("user", rng.choice(bank.also).format(request=request, second=second_request))
+        self._say("user", self._drawn(bank.also).format(request=request, second=second_request))
         tasks = [offer.task(drawn, request), other_offer.task(other_drawn, second_request)]
         return tasks if _distinct([*drawn.values(), *other_drawn.values()]) else None
 
@@ -163,11 +166,11 @@ class ConversationBuilder:
         fields = [api.field for api in needed]
         others.sort(key=lambda api: api.field not in fields)
         offered = needed + others[: count - len(needed)]
-        offers = [Offer.draw(api, self.words) for api in offered]
+        offers = [Offer.draw(api, self.tools, self.keys) for api in offered]
         self.distractors = [offer.name for offer in offers[len(needed) :]]
         lines = [_signature(api, offer) for api, offer in zip(offered, offers, strict=True)]
         self.rng.shuffle(lines)
-        intro = self.rng.choice(self.bank.intros)
+        intro = self._drawn(self.bank.intros)
         self._say("system", "\n".join([intro, *lines, f"Format: {self.format.instructions}"]))
         return offers[: len(needed)]
 
@@ -195,21 +198,33 @@ class ConversationBuilder:
     def _stock(self, phrases: tuple[str, ...]) -> str:
         """Draw a stock phrase; those at the front of a bank are more frequent, like words in a language."""
         draw = self.rng.random()
-        return phrases[int(len(phrases) * draw * (0.4 + 0.6 * draw))]
+        return self._composed(phrases[int(len(phrases) * draw * (0.4 + 0.6 * draw))])
+
+    def _drawn(self, phrases: tuple[str, ...]) -> str:
+        return self._composed(self.rng.choice(phrases))
+
+    def _composed(self, pattern: str) -> str:
+        """Replace each `<name>` of a phrase by one of the lexicon's alternatives, which may hold names in turn."""
+        while name := _NAME.search(pattern):
+            words = self.rng.choice(self.lexicon[name[2]])
+            if name[1]:
+                words = words.replace("<", "<^", 1) if words.startswith("<") else words[0].upper() + words[1:]
+            pattern = pattern[: name.start()] + words + pattern[name.end() :]
+        return pattern
 
     def _direct(self) -> None:
         """Write a query that needs no tool, for the sum of two numbers or a code to repeat, and its answer."""
         rng = self.rng
         self._system([rng.choice(self.apis)])
         if rng.random() < 0.5:
-            a, b = rng.randrange(12, 60), rng.randrange(60, 99)
-            query = rng.choice(self.bank.sums).format(a=a, b=b)
+            a, b = (rng.randrange(*bounds) for bounds in self.pools.addends)
+            query = self._drawn(self.bank.sums).format(a=a, b=b)
             working = (str(a), "+", str(b), "=", str(a + b))
             result, sum_value = working[-1], Value("", a + b, "sum", (str(a), str(b)), working)
         else:
             person = rng.choice(self.pools.names)
             result, sum_value = invented_code(rng, self.pools), None
-            query = rng.choice(self.bank.recalls).format(person=person, code=result)
+            query = self._drawn(self.bank.recalls).format(person=person, code=result)
         self._say("user", query)
         self._answer_turn(self.bank.no_tool, sum_value, result)
 
@@ -237,7 +252,7 @@ class ConversationBuilder:
             writer.write(self.format.call_open, Role.FORMAT)
             writer.worked_out(task.tool)
             writer.write(self.format.call_middle, Role.FORMAT)
-            writer.arguments(task.call["arguments"])
+            writer.arguments(task.call["arguments"], self.format.argument_separator)
             writer.write(self.format.call_close, Role.FORMAT)
         writer.write(self.format.calls_close, Role.FORMAT)
         self._finish_turn(writer, [task.call for task in tasks])
@@ -246,17 +261,17 @@ class ConversationBuilder:
         """Write a thought that may quote a request, and names none, some or all of the tools and values."""
         rng, bank = self.rng, self.bank
         sentences: list[Sentence] = []
-        if rng.random() < OPENER_SHARE:
+        if rng.random() < self.shares.opener:
             sentences.append(Sentence(self._stock(bank.openers)))
         explicitness = rng.choice((0.0, 0.0, 0.5, 1.0))
-        quoted = rng.choice(tasks) if rng.random() < QUOTING_SHARE else None
+        quoted = rng.choice(tasks) if rng.random() < self.shares.quoting else None
         for number, task in enumerate(tasks):
             if task is quoted and task.request:
                 sentences.append(Sentence(self._stock(bank.goals), fields={"request": task.request}))
             if rng.random() < max(explicitness, 0.3):
                 choices = bank.choices if first and not number else bank.nexts
                 sentences.append(Sentence(self._stock(choices), fields={"tool": task.tool}))
-            if self.distractors and rng.random() < REJECTION_SHARE:
+            if self.distractors and rng.random() < self.shares.rejection:
                 fields = {"other": rng.choice(self.distractors)}
                 sentences.append(Sentence(self._stock(bank.rejections), fields=fields))
             unsaid = [value for value in task.values if not (task is quoted and value.rule == "copy")]
@@ -264,7 +279,7 @@ class ConversationBuilder:
             for value in unsaid[: MOST_MENTIONS // len(tasks)]:
                 if rng.random() < explicitness:
                     sentences.append(Sentence(self._stock(self._mention_bank(value)), value))
-        if not sentences or rng.random() < CLOSER_SHARE:
+        if not sentences or rng.random() < self.shares.closer:
             sentences.append(Sentence(self._stock(bank.closers)))
         for number, sentence in enumerate(sentences):
             writer.phrase(" " * (number > 0) + sentence.pattern, sentence.value, **sentence.fields)
@@ -279,6 +294,12 @@ class ConversationBuilder:
 def _distinct(drawn: list[Drawn]) -> bool:
     words = [slot.words() for slot in drawn]
     return all(a.isdisjoint(b) for a, b in itertools.combinations(words, 2))
+
+
+def _options(api: Api) -> set[str]:
+    """Return the kinds of an API's options; each lists the values."""
+    kinds = {kind for slot in api.slots.values() for _, kind in slot.parameters}
+    return {kind for kind in kinds if kind == "bool" or "|" in kind}
 
 
 def _signature(api: Api, offer: Offer) -> str:

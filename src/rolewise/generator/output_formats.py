@@ -8,7 +8,7 @@ class OutputFormat:
     """The fixed strings of a format, in the order of their use.
 
     A turn is `think_open` thought `think_close`, then either `calls_open`, for each call `call_open` name
-    `call_middle` arguments as JSON `call_close`, and `calls_close`; or `answer_open` answer `answer_close`.
+    `call_middle` arguments `call_close`, and `calls_close`; or `answer_open` answer `answer_close`.
     """
 
     instructions: str
@@ -25,6 +25,8 @@ class OutputFormat:
     observation_close: str
     one_call_a_turn: bool = False
     """Two calls become two turns, with an observation between them."""
+    argument_separator: str | None = None
+    """What stands between arguments written as `key = value`; None for arguments as a JSON object."""
 
 
 FORMATS: dict[str, OutputFormat] = {
@@ -72,3 +74,41 @@ FORMATS: dict[str, OutputFormat] = {
         one_call_a_turn=True,
     ),
 }
+"""Formats that the package reads."""
+
+MADE_UP_FORMATS: dict[str, OutputFormat] = {
+    "minutes": OutputFormat(
+        instructions="minutes: a line after ~, then @ and a tool with a line of key = value each, or a line after !.",
+        think_open="~ ",
+        think_close="",
+        calls_open="",
+        call_open="\n@ ",
+        call_middle="\n",
+        call_close="",
+        calls_close="",
+        answer_open="\n! ",
+        answer_close="",
+        observation_open="? ",
+        observation_close="",
+        argument_separator="\n",
+    ),
+    "cards": OutputFormat(
+        instructions="cards: ((mind: )), then ((use tool; key = value; key = value)) for each call, or ((say: )).",
+        think_open="((mind: ",
+        think_close="))",
+        calls_open="",
+        call_open="\n((use ",
+        call_middle="; ",
+        call_close="))",
+        calls_close="",
+        answer_open="\n((say: ",
+        answer_close="))",
+        observation_open="((heard: ",
+        observation_close="))",
+        argument_separator="; ",
+    ),
+}
+"""Formats of no other project, lines of `key = value`: to the rules of `rolewise.roles` they are plain text.
+
+A labeller gets no help from the regex there. `parse_response` finds no calls in them either.
+"""

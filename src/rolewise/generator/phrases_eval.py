@@ -1,7 +1,6 @@
 """The evaluation split's stock phrases; none of them is in the training split's bank."""
 
-from rolewise.generator.arguments import Split
-from rolewise.generator.phrases import TRAIN_BANK, PhraseBank
+from rolewise.generator.phrases import PhraseBank
 
 EVAL_BANK = PhraseBank(
     intros=(
@@ -177,5 +176,3 @@ EVAL_BANK = PhraseBank(
         "Ready. It says {result}, nothing more.",
     ),
 )
-
-BANKS: dict[Split, PhraseBank] = {"train": TRAIN_BANK, "eval": EVAL_BANK}

@@ -61,8 +61,15 @@ class RoleWriter:
             else:
                 self.worked_out(atom)
 
-    def arguments(self, arguments: Mapping[str, str | int | bool]) -> None:
-        """Append a JSON object in `json.dumps`'s default layout."""
+    def arguments(self, arguments: Mapping[str, str | int | bool], separator: str | None = None) -> None:
+        """Append a JSON object in `json.dumps`'s default layout, or `key = value` pairs between separators."""
+        if separator is not None:
+            for number, (key, value) in enumerate(arguments.items()):
+                self.write(separator if number else "", Role.FORMAT)
+                self.worked_out(key)
+                self.write(" = ", Role.FORMAT)
+                self.worked_out(value if isinstance(value, str) else json.dumps(value))
+            return
         self.write("{", Role.FORMAT)
         for number, (key, value) in enumerate(arguments.items()):
             self.write(', "' if number else '"', Role.FORMAT)
