@@ -66,7 +66,7 @@ colon, and groups of unit numbers with their letter, in any order:
 
     a01: 1-3F 4R 5-9T 10C 11-12T
 
-Every numbered unit gets exactly one letter of R, C, F, T. An empty line, or one that begins with #, is ignored.
+An empty line, or one that begins with #, is ignored.
 """
 _INSTRUCTIONS = f"""\
 # Instructions
@@ -75,6 +75,10 @@ Annotate alone, from these files and RULES.md (read it first) only; look at no l
 other annotator's reply. Each file gives, per answer, the whole input, the whole answer with ⟦ ⟧ around the stretch to
 annotate, and the stretch's units with their numbers, broken into lines where the answer is. What stands before ⟦, and
 what the assistant said in earlier turns, has been said (class C); what stands after ⟧ is only there to be understood.
+
+Every numbered unit gets exactly one letter of R, C, F, T. Whether a reply is complete is told by
+
+    python experiments/annotate.py merge --check --annotator NAME reply_1.txt
 
 {_FORMAT}"""
 _DISPUTES = f"""\
