@@ -65,7 +65,8 @@ class SampleView:
         tokens: the exact pieces of text whose concatenation is the sample's text.
         roles: `Role` values.
         base_loss: nats under the base model; None or a value that is not finite if there is none.
-        tuned_loss: nats under the model tuned on shuffled pairs, likewise.
+        tuned_loss: nats under the model tuned on shuffled pairs, or without the input, likewise.
+        score: what the threshold decides on (nats), of a method for which that is not LD.
         weights: each token's weight in the training loss.
         true_roles: `Role` values if the true roles are known; `CONTEXT` or `PLAIN` if not.
         other: the same tokens in another labelling; its source and true roles are not shown.
@@ -79,9 +80,10 @@ class SampleView:
     weights: list[float | None] | None = None
     true_roles: list[int] | None = None
     other: "SampleView | None" = None
+    score: list[float | None] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("roles", "base_loss", "tuned_loss", "weights", "true_roles"):
+        for name in ("roles", "base_loss", "tuned_loss", "score", "weights", "true_roles"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.tokens):
                 raise ValueError(f"{self.source}: {len(self.tokens)} tokens but {len(values)} {name}")

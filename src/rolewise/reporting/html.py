@@ -73,5 +73,6 @@ def write_report(
         notes=notes,
         n_samples=len(samples),
         names=names,
+        evidence=data["evidence"],
         editable=fingerprint is not None,
     )

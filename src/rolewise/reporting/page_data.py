@@ -38,6 +38,7 @@ def page_data(
     """Return the page's data as JSON-serializable values; arguments as in `write_report`."""
     return {
         "threshold": threshold or 0.0,
+        "evidence": "score" if any(sample.score is not None for sample in samples) else "LD",
         "roles": [role.label for role in Role],
         "fingerprint": fingerprint,
         "names": [visible(name) for name in names],
@@ -63,6 +64,15 @@ def quantised_losses(base: Sequence[float | None], tuned: Sequence[float | None]
     base_q_T = np.round(base_T * LOSS_SCALE)
     difference_T = np.ceil(np.round((tuned_T - base_T) * LOSS_SCALE, 9))
     return base_q_T, np.where(np.isnan(difference_T), np.round(tuned_T * LOSS_SCALE), base_q_T + difference_T)
+
+
+def _quantised_evidence(labelling: SampleView) -> np.ndarray:
+    """Return the score, else LD, rounded up to whole thousandths of a nat as `quantised_losses` does."""
+    if labelling.score is None:
+        base_T, tuned_T = quantised_losses(labelling.base_loss, labelling.tuned_loss)
+        return tuned_T - base_T
+    score_T: np.ndarray = np.ceil(np.round(_finite(labelling.score) * LOSS_SCALE, 9))
+    return score_T
 
 
 def _finite(values: Sequence[float | None]) -> np.ndarray:
@@ -102,6 +112,8 @@ def _labels_data(labelling: SampleView) -> dict[str, Any]:
     ):
         if not np.isnan(values).all():
             data[name] = _packed(values)
+    if labelling.score is not None:
+        data["score"] = _packed(_quantised_evidence(labelling))
     if labelling.weights is not None:
         weights_T = _finite(labelling.weights)
         # Relative to the largest, so that weights such as 1/n keep three significant digits.
@@ -135,10 +147,10 @@ def _scales(samples: Sequence[SampleView], threshold: float | None) -> dict[str,
             if labelling is None:
                 continue
             carries_loss = np.array(labelling.roles, dtype=np.int64) != Role.CONTEXT
-            base_T, tuned_T = quantised_losses(labelling.base_loss, labelling.tuned_loss)
+            base_T, _ = quantised_losses(labelling.base_loss, labelling.tuned_loss)
             found = {"base": base_T, "weight": _finite(labelling.weights or [])}
             if labelling is sample:  # the slider moves its threshold
-                found["ld"] = tuned_T - base_T
+                found["ld"] = _quantised_evidence(labelling)
             for name, values in found.items():
                 if len(values):
                     parts[name].append(values[carries_loss & ~np.isnan(values)])
@@ -149,8 +161,10 @@ def _scales(samples: Sequence[SampleView], threshold: float | None) -> dict[str,
     nats = ld / LOSS_SCALE
     widest = max(*np.abs(np.quantile(nats, [0.01, 0.99])), abs(threshold), 0.1)
     end = float(np.ceil(widest * 10) / 10)
-    counts, _ = np.histogram(np.clip(nats, -end, end), bins=HISTOGRAM_BINS, range=(-end, end))
-    return {"scales": scales, "histogram": {"end": end, "counts": counts.tolist()}}
+    # Tokens with the lowest score are decided: no threshold may call them reasoning.
+    start = max(-end, float(nats.min())) if any(sample.score is not None for sample in samples) else -end
+    counts, _ = np.histogram(np.clip(nats, start, end), bins=HISTOGRAM_BINS, range=(start, end))
+    return {"scales": scales, "histogram": {"start": start, "end": end, "counts": counts.tolist()}}
 
 
 def _high(values: np.ndarray) -> float:

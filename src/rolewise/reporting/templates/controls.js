@@ -76,15 +76,15 @@ function buildThreshold() {
     byId("threshold-field").hidden = true;
     return;
   }
-  const { end, counts } = page.histogram;
-  Object.assign(byId("threshold"), { min: -end, max: end, step: 0.01 });
+  const { start, end, counts } = page.histogram;
+  Object.assign(byId("threshold"), { min: start, max: end, step: 0.01 });
   // Heights by square root: the tokens affected by a threshold are few compared with those near zero.
   const highest = Math.sqrt(Math.max(...counts));
   const width = 240 / counts.length;
   counts.forEach((count, bin) => {
     const height = count ? Math.max(1, (Math.sqrt(count) / highest) * 42) : 0;
     const bar = svgElement("rect", { x: bin * width, y: 44 - height, width: 0.8 * width, height });
-    bar.dataset.middle = ((bin + 0.5) / counts.length) * 2 * end - end;
+    bar.dataset.middle = start + ((bin + 0.5) / counts.length) * (end - start);
     byId("histogram").append(bar);
   });
   showThreshold();

@@ -23,7 +23,8 @@ function openSide(packed) {
   lazily(side, "roles", () => side.given.slice());
   lazily(side, "base", () => losses(packed.base, side.given.length));
   lazily(side, "tuned", () => losses(packed.tuned, side.given.length));
-  lazily(side, "ld", () => side.tuned.map((value, i) => value - side.base[i]));
+  // What the threshold decides on: the method's own score, else LD.
+  lazily(side, "ld", () => (packed.score ? losses(packed.score, side.given.length) : side.tuned.map((value, i) => value - side.base[i])));
   lazily(side, "weights", () => (packed.weights ? numbers(packed.weights).map((share) => share * packed.largest_weight) : null));
   return side;
 }

@@ -103,7 +103,7 @@ function showTokenTip(span) {
   if (other) rows.push([`role in ${side === sample.sides[0] ? "B" : "A"}`, page.roles[other.roles[i]]]);
   if (side.roles[i] !== side.given[i]) rows.push(["role as labelled", page.roles[side.given[i]]]);
   if (sample.truth) rows.push(["true role", page.roles[sample.truth[i]]]);
-  rows.push(["base loss", nats(side.base[i])], ["tuned loss", nats(side.tuned[i])], ["LD", nats(side.ld[i], true)]);
+  rows.push(["base loss", nats(side.base[i])], [page.evidence === "score" ? "loss without its input" : "tuned loss", nats(side.tuned[i])], [page.evidence, nats(side.ld[i], true)]);
   if (side.weights) rows.push(["weight", Number.isNaN(side.weights[i]) ? "–" : String(Number(side.weights[i].toPrecision(3)))]);
   rows.push(["token", `${i + 1} of ${side.roles.length}`]);
   showTip(rows, visibleText(tokenText(sample, i)) || "(empty)", span.getClientRects()[0] || span.getBoundingClientRect());
