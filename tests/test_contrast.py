@@ -19,9 +19,10 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.labelled import load_labelled
 from rolewise.data.render import RenderedSample, Renderer, Turn
 from rolewise.generator import generate
-from rolewise.labelling.contrast import Contrast, ContrastLosses, loss_without_input, rarity
+from rolewise.labelling.contrast import Contrast, ContrastLosses, loss_without_input, rarity, scores
 from rolewise.labelling.histories import draw_histories
 from rolewise.labelling.history_grid import HistoryScorer, plan_grid, score_grid
+from rolewise.labelling.sampled_roles import contrast_rollout_roles
 from rolewise.labelling.settings.contrast import LOWEST, ContrastConfig
 from rolewise.labelling.tuned_losses import conversations
 from rolewise.labelling.words import is_repeated, largest_of_word, words_of
@@ -176,7 +177,7 @@ class TestLosses:
         sample, output = samples[0], samples[1].input_ids[samples[1].turns[0].start : samples[1].turns[0].end]
         start = sample.turns[0].start
         scorer = HistoryScorer(model, batch_tokens=2048, limit=len(output) + 20)
-        _, (under,) = scorer.losses(sample, [(start, [output])])
+        _, (under,) = scorer.losses(sample.input_ids, sample.loss_mask, [(start, [output])])
         expected = plain_losses(model, sample.input_ids[start - 20 : start], output)
         np.testing.assert_allclose(under[0], expected, atol=1e-4)
 
@@ -360,3 +361,39 @@ class TestCommand:
         for shard in plan.shards:
             for donor, serves in shard.work:
                 assert all(ref.sample % 3 != donor % 3 for use in serves for ref in use.outputs)
+
+
+class TestSampled:
+    def test_roles_are_those_of_whole_passes(self, bench, samples):
+        tokenizer = bench.tokenizer()
+        model = tiny_model(len(tokenizer))
+        prompts = [sample.input_ids[: sample.turns[0].start].tolist() for sample in samples[:4]]
+        config = ContrastConfig(histories=2, threshold=0.1)
+        source = contrast_rollout_roles(str(bench.model), prompts, tokenizer, config)
+        rows = [(0, 1), (3, 3), (0, 2), (1, 0)]
+        responses = [
+            samples[i].input_ids[samples[i].turns[0].start : samples[i].turns[0].end].tolist() for _, i in rows
+        ]
+        found = source.label([prompts[i] for i, _ in rows], [*responses[:3], []])
+        assert found[3].size == 0
+        for (prompt, i), response, roles_T in zip(rows[:3], responses, found, strict=False):
+            others = [prompts[other] for other in (0, 1, 2) if other != prompt][:2]
+            output = np.array(response)
+            own_T, *other_T = (plain_losses(model, np.array(before), output) for before in (prompts[prompt], *others))
+            sample, (start, end) = samples[i], samples[i].turns[0]
+            starts, ends = (places[start:end] for places in (sample.char_start, sample.char_end))
+            expected_T, _ = scores(
+                own_T, np.mean(other_T, axis=0), sample.text, starts, ends, [Turn(0, end - start)], config
+            )
+            near_T = np.abs(expected_T - 0.1) < 1e-3
+            assert near_T.mean() < 0.1
+            assert ((roles_T == Role.REASONING) == (expected_T > 0.1))[~near_T].all()
+            assert set(roles_T.tolist()) == {Role.REASONING, Role.BOILERPLATE}
+
+    @pytest.mark.parametrize(
+        ("prompts", "rarity", "message"),
+        [([[5, 6]] * 3, 0.0, "at least 2 different questions"), ([[5], [6]], 0.5, "rarity counts the tokens")],
+    )
+    def test_what_it_cannot_use_is_refused(self, bench, prompts, rarity, message):
+        with pytest.raises(InputError, match=message):
+            contrast_rollout_roles(str(bench.model), prompts, bench.tokenizer(), ContrastConfig(rarity=rarity))

@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rolewise.core.lazy_sequence import LazySequence
 from rolewise.core.role import Role
 from rolewise.data.labelled import TokenLabels
-from rolewise.data.render import RenderedSample
+from rolewise.data.render import RenderedSample, Turn
 from rolewise.labelling.classify import roles_by_score, split_boilerplate
 from rolewise.labelling.histories import draw_histories
 from rolewise.labelling.history_grid import GridShard, HistoryScorer, plan_grid, score_grid
@@ -202,23 +202,52 @@ class ContrastLabels(LazySequence[TokenLabels]):
             part = slice(turn.start, turn.end)
             without_T[part] = loss_without_input(other_KT[:, part], config.estimator)
         without_T[np.isnan(own_T)] = np.nan
-        score_T = np.clip(without_T - own_T, LOWEST, HIGHEST)
-        words = words_of(sample.text, sample.char_start, sample.char_end, sample.turns)
-        if config.pooling == "word":
-            score_T = largest_of_word(score_T, words)
+        rarity_T = None
         if self.token_counts is not None:
             own = self._of_conversation[self._conversations[place]]
-            score_T += config.rarity * rarity(sample.input_ids, self.token_counts, own)
-        is_measured_T = ~np.isnan(score_T)
-        spans = [(int(sample.char_start[t.start]), int(sample.char_end[t.end - 1])) for t in sample.turns]
-        by_rules_T = label_format(sample.text, sample.char_start, sample.char_end, spans) == Role.FORMAT
-        if config.rules:
-            score_T[by_rules_T & is_measured_T] = LOWEST
-        if config.copies:
-            score_T[is_repeated(words, len(score_T)) & is_measured_T] = LOWEST
-        score_T = score_T.astype(np.float32)
+            rarity_T = rarity(sample.input_ids, self.token_counts, own)
+        tokens = (sample.text, sample.char_start, sample.char_end, sample.turns)
+        score_T, by_rules_T = scores(own_T, without_T, *tokens, config, rarity_T)
         roles_T = roles_by_score(score_T, sample.loss_mask, config.threshold)
         return TokenLabels(split_boilerplate(roles_T, by_rules_T), own_T, without_T, score_T)
+
+
+def scores(
+    own_T: np.ndarray,
+    without_T: np.ndarray,
+    text: str,
+    char_start_T: np.ndarray,
+    char_end_T: np.ndarray,
+    turns: Sequence[Turn],
+    config: ContrastConfig,
+    rarity_T: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the score of each token (float32 nats, shape (T,); NaN if not measured), and which are format by rules.
+
+    Args:
+        own_T: losses after the own history.
+        without_T: estimated losses without the input.
+        text: the text of the tokens.
+        char_start_T: each token's first character in it.
+        char_end_T: one past its last.
+        turns: the tokens of each output.
+        config: settings.
+        rarity_T: rarity of the tokens, if the score uses it.
+    """
+    score_T = np.clip(without_T - own_T, LOWEST, HIGHEST).astype(np.float32)
+    words = words_of(text, char_start_T, char_end_T, turns)
+    if config.pooling == "word":
+        score_T = largest_of_word(score_T, words)
+    if rarity_T is not None:
+        score_T += (config.rarity * rarity_T).astype(np.float32)
+    is_measured_T = ~np.isnan(score_T)
+    spans = [(int(char_start_T[turn.start]), int(char_end_T[turn.end - 1])) for turn in turns]
+    by_rules_T = label_format(text, char_start_T, char_end_T, spans) == Role.FORMAT
+    if config.rules:
+        score_T[by_rules_T & is_measured_T] = LOWEST
+    if config.copies:
+        score_T[is_repeated(words, len(score_T)) & is_measured_T] = LOWEST
+    return score_T, by_rules_T
 
 
 def loss_without_input(other_KT: np.ndarray, estimator: Estimator) -> np.ndarray:

@@ -115,29 +115,43 @@ class HistoryScorer:
         self.reuses: bool | None = None
 
     def losses(
-        self, sample: RenderedSample, serves: Sequence[tuple[int, Sequence[np.ndarray]]]
+        self, ids_T: np.ndarray, mask_T: np.ndarray, serves: Sequence[tuple[int, Sequence[np.ndarray]]]
     ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-        """Return losses (float32 nats): the sample's own, shape (N,), and each output's under each history, shape (T,).
+        """Return losses (float32 nats): the tokens' own, shape (N,), and each output's under each history, shape (T,).
 
         Args:
-            sample: the sample; its loss tokens are scored, except a first token, which nothing predicts.
-            serves: per use, the length of the history in tokens, at least 1, and ids of outputs, each of
-                shape (T,).
+            ids_T: token ids.
+            mask_T: bool, true for the tokens to score; the first token is not, since nothing predicts it.
+            serves: per use, the length of the history in tokens, at least 1, and ids of outputs, each of shape (T,).
         """
-        length = scored_length(sample)
-        ids_T = torch.from_numpy(sample.input_ids[:length].astype(np.int64)).to(self._model.device)
-        labels_T = ids_T.masked_fill(~torch.from_numpy(sample.loss_mask[:length]).to(ids_T.device), -100)
-        labels_T[0] = -100
+        ids = torch.from_numpy(ids_T.astype(np.int64)).to(self._model.device)
+        labels = ids.masked_fill(~torch.from_numpy(mask_T).to(ids.device), -100)
+        labels[0] = -100
         cache = DynamicCache() if serves and self.reuses is not False else None
-        own_N, filled = self._forward(ids_T[None], labels_T[None], cache)
+        own_N, filled = self._forward(ids[None], labels[None], cache)
         if cache is not None and self.reuses is None:
-            self.reuses = self._agrees(filled, ids_T, labels_T, own_N)
-        served = []
-        for history, outputs in serves:
-            served.append(self._under(ids_T[:history], outputs, filled if self.reuses else None))
+            self.reuses = self._agrees(filled, ids, labels, own_N)
+        served = [self.under(ids[:history], filled if self.reuses else None, outputs) for history, outputs in serves]
         return own_N.cpu().numpy(), served
 
-    def _under(self, history_T: torch.Tensor, outputs: Sequence[np.ndarray], cache: Any) -> list[np.ndarray]:
+    def read(self, history: Sequence[int]) -> tuple[torch.Tensor, Any]:
+        """Return a history's ids (int64, shape (T,)) on the device, and its keys and values if they can be reused."""
+        ids = torch.tensor(list(history), dtype=torch.long, device=self._model.device)
+        labels = ids.clone()
+        labels[: (len(ids) + 1) // 2] = -100  # any tokens would do to see if the cache can be reused
+        losses_N, filled = self._forward(ids[None], labels[None], DynamicCache())
+        if self.reuses is None:
+            self.reuses = self._agrees(filled, ids, labels, losses_N)
+        return ids, filled if self.reuses else None
+
+    def under(self, history_T: torch.Tensor, cache: Any, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the losses (float32 nats, shape (T,)) of each output after a history.
+
+        Args:
+            history_T: ids of the history, at least one, on the device.
+            cache: keys and values of the history, or of more; None to read it with the outputs.
+            outputs: ids of each output, of shape (T,).
+        """
         longest = max(map(len, outputs))
         fits = self._limit is None or len(history_T) + longest <= self._limit
         if not fits:
@@ -183,9 +197,9 @@ class HistoryScorer:
         Not every architecture does: some have no keys and values for every position.
         """
         scored = torch.nonzero(labels_T != -100).flatten()
-        first = int(scored[0])
-        if cache is None or first < 2:
+        if cache is None or not len(scored) or int(scored[0]) < 2:
             return cache is not None
+        first = int(scored[0])
         prefix = cache_from([tensor[:, :, : first - 1] for tensor in cache_tensors(cache)])
         again_N, _ = self._forward(ids_T[None, first - 1 :], labels_T[None, first - 1 :], prefix)
         return bool((again_N - own_N).abs().max() <= CACHE_ERROR)
@@ -206,7 +220,8 @@ def score_grid(
             sample = samples[i]
             outputs = [[_output_ids(samples, ref) for ref in use.outputs] for use in serves]
             uses = [(sample.turns[use.turn].start, ids) for use, ids in zip(serves, outputs, strict=True)]
-            own_N, under = scorer.losses(sample, uses)
+            length = scored_length(sample)
+            own_N, under = scorer.losses(sample.input_ids[:length], sample.loss_mask[:length], uses)
             own.append(own_N)
             measured = [losses_T for of_use in under for losses_T in of_use]
             if not all(np.isfinite(losses).all() for losses in (own_N, *measured)):
@@ -214,7 +229,7 @@ def score_grid(
                     f"{sample.source}: losses of this sample, or under its history, are not finite; use --dtype float32"
                 )
             other += measured
-            yield scored_length(sample) + sum(len(ids) for of_use in outputs for ids in of_use)
+            yield length + sum(len(ids) for of_use in outputs for ids in of_use)
         empty = np.empty(0, np.float32)
         write_arrays(shard.path(directory), own=np.concatenate(own), other=np.concatenate([*other, empty]))
 

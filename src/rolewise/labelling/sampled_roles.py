@@ -1,14 +1,15 @@
-"""SHAD's roles for responses that a policy samples: each token is judged by its change of loss under shuffled data.
+"""Roles of responses that a policy samples, by SHAD or by contrast.
 
-The model that was tuned on shuffled pairs and its base both read every response after its prompt (arXiv 2412.14780,
-section 3.1): two forward passes per rollout. Neither is trained further, so the roles of a text do not change with the
-policy, and the tuned model has memorized none of the responses.
+SHAD: the model that was tuned on shuffled pairs and its base both read every response after its prompt (arXiv
+2412.14780, section 3.1): two forward passes per rollout. Contrast: one model reads it after its prompt and after K
+others. None of these models is trained further, so the roles of a text do not change with the policy.
 
 Shapes: B rows, T tokens.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,16 @@ from numpy.typing import NDArray
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.labelling.classify import classify
+from rolewise.data.render import Turn
+from rolewise.data.token_text import token_table
+from rolewise.labelling.classify import classify, roles_by_score
+from rolewise.labelling.contrast import loss_without_input, scores
+from rolewise.labelling.history_grid import HistoryScorer
 from rolewise.labelling.scoring import LossFunction
+from rolewise.labelling.settings.contrast import ContrastConfig
 from rolewise.labelling.settings.shad import check_classification
 from rolewise.labelling.tuned_losses import paired_losses
+from rolewise.training.models import load_model
 from rolewise.training.rollout_roles import RolloutRoles
 
 BATCH_TOKENS = 8192
@@ -59,6 +66,68 @@ def shad_rollout_roles(
 
     def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
         return _label(before, responses, losses, threshold, device)
+
+    return RolloutRoles(label, {int(role): role.label for role in Role}, outside=int(Role.CONTEXT))
+
+
+def contrast_rollout_roles(
+    model: str,
+    histories: Sequence[Sequence[int]],
+    tokenizer: Any,
+    config: ContrastConfig | None = None,
+    *,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+) -> RolloutRoles:
+    """Return a source of REASONING and BOILERPLATE roles of sampled responses, for `WeightedGRPOTrainer`.
+
+    See `labelling.contrast`. The score has no rarity here, since the responses to come can't be counted.
+
+    Args:
+        model: directory or hub id of the model that judges; a copy of it is loaded beside the policy.
+        histories: ids of prompts to contrast with, K + 1 at least: a response is never contrasted with its own prompt.
+        tokenizer: the model's tokenizer.
+        config: settings; `rarity` must be 0.
+        device: device of the model.
+        trust_remote_code: passed on to Transformers.
+
+    Raises:
+        InputError: for a model that can't be loaded, too few different histories, or a rarity.
+    """
+    settings = config or ContrastConfig()
+    if settings.rarity:
+        raise InputError("rarity counts the tokens of a whole data set, which sampled responses are not; leave it at 0")
+    pool = list(dict.fromkeys(tuple(history) for history in histories if history))[: settings.histories + 1]
+    if len(pool) < 2:
+        raise InputError("contrast needs prompts of at least 2 different questions")
+    network = load_model(model, dtype=settings.dtype, device=device, trust_remote_code=trust_remote_code)
+    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    scorer = HistoryScorer(network, batch_tokens=settings.batch_tokens or BATCH_TOKENS, limit=limit)
+    known = {history: scorer.read(history) for history in pool}
+    table = token_table(tokenizer)
+
+    def label(before: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
+        roles = [np.zeros(0, np.uint8)] * len(responses)
+        of_prompt: dict[tuple[int, ...], list[int]] = {}
+        for row, (prompt, response) in enumerate(zip(before, responses, strict=True)):
+            if len(response):
+                of_prompt.setdefault(tuple(prompt), []).append(row)
+        for prompt, rows in of_prompt.items():
+            outputs = [np.asarray(responses[row]) for row in rows]
+            own = scorer.under(*scorer.read(prompt), outputs)
+            others = [history for history in pool if history != prompt][: settings.histories]
+            under = [scorer.under(*known[history], outputs) for history in others]
+            for place, row in enumerate(rows):
+                other_KT = np.stack([of_history[place] for of_history in under])
+                if not (np.isfinite(own[place]).all() and np.isfinite(other_KT).all()):
+                    raise InputError("losses of sampled responses are not finite; give another model")
+                text, starts_T, ends_T = table.text(outputs[place].tolist())
+                without_T = loss_without_input(other_KT, settings.estimator).astype(np.float32)
+                turns = [Turn(0, len(outputs[place]))]
+                score_T, _ = scores(own[place], without_T, text, starts_T, ends_T, turns, settings)
+                every_T = np.ones(len(score_T), dtype=bool)
+                roles[row] = roles_by_score(score_T, every_T, settings.threshold)
+        return roles
 
     return RolloutRoles(label, {int(role): role.label for role in Role}, outside=int(Role.CONTEXT))
 

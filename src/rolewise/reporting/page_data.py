@@ -70,9 +70,8 @@ def _quantised_evidence(labelling: SampleView) -> np.ndarray:
     """Return the score, else LD, rounded up to whole thousandths of a nat as `quantised_losses` does."""
     if labelling.score is None:
         base_T, tuned_T = quantised_losses(labelling.base_loss, labelling.tuned_loss)
-        return tuned_T - base_T
-    score_T: np.ndarray = np.ceil(np.round(_finite(labelling.score) * LOSS_SCALE, 9))
-    return score_T
+        return np.asarray(tuned_T - base_T)
+    return np.asarray(np.ceil(np.round(_finite(labelling.score) * LOSS_SCALE, 9)))
 
 
 def _finite(values: Sequence[float | None]) -> np.ndarray:
