@@ -219,8 +219,9 @@ def few(key: str) -> Slot:
 
     def draw(rng: Random, pools: Pools) -> Drawn:
         amount = rng.choice(pools.figures)
-        said, rule = rng.choice(((str(amount), "copy"), (NUMBER_WORDS[amount], "word")))
-        return Drawn(said, (Value(key, amount, rule, (said,)),))
+        if rng.random() < 0.5:
+            return Drawn(str(amount), (Value(key, amount, "copy", (str(amount),)),))
+        return Drawn(NUMBER_WORDS[amount], (Value(key, amount, "word", (NUMBER_WORDS[amount],)),))
 
     return Slot(((key, "int"),), draw)
 

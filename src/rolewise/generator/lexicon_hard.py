@@ -262,13 +262,7 @@ _WHILE = _listed(
 )
 
 HARD_LEXICON: dict[str, tuple[str, ...]] = {
-    "scene": (
-        "<adjective> <trade>",
-        "<trade> <occasion>",
-        "<adjective> <trade> <occasion>",
-        "<aside> <occasion>",
-        "<aside>",
-    ),
+    "scene": ("<likeness>", "<likeness>", "<likeness>", "<aside>", "<aside>"),
     "likeness": ("<adjective> <trade>", "<trade> <occasion>", "<adjective> <trade> <occasion>"),
     "trade": _SCENES,
     "adjective": _by_rank(_ADJECTIVES),
