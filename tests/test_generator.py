@@ -21,7 +21,7 @@ PINNED_SHA256 = "c0a801a75a2e69c45d9495acc60162d730b336914d27adfddfe10845abdde66
 PINNED_BY_SPLIT = {
     "train": "bb400bd523a70af26df75a10151d4e0ddf29a30962c50f326a89c257ed5d136b",
     "eval": "4078be82ecba06b0640ad1bbcc3668a2e33ad635e19624d98df69050e680dfcd",
-    "hard": "aa8752c3b16c16d6fda55cf4037da049cbfae3d0b4f7d8a2ea3b14fe81001373",
+    "hard": "dc13fbb2160adf8515aba879e76ac9d88393567f127d7f86311c103f8f190dd5",
 }
 NUMBERS = dict(one=1, two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9, ten=10, eleven=11, twelve=12)  # noqa: C408
 LAYOUT = re.compile(

@@ -34,7 +34,8 @@ def test_counting_and_rules_tell_roles_apart_on_eval_but_not_on_hard(seed):
     assert 0.45 < found["rarity"] < 0.62
     assert found["regex"] < 0.65
     assert found["regex, then rarity"] < 0.65
-    assert min(found_on_eval[name] for name in hard_split.MEASURES) > 0.7
+    assert 0.35 < found["rarity of words"] < 0.62
+    assert min(found_on_eval[name] for name in ("rarity", "regex", "regex, then rarity")) > 0.7
     assert found["reasoning"] > 0.08
 
 
@@ -55,16 +56,16 @@ def test_the_measure_is_a_plain_count_on_words():
         for message, spans in zip(conversation.messages, conversation.role_spans, strict=True)
         if message["role"] == "assistant"
     ]
-    assert len(words) == len(conversations), "each word's other conversations are the other turns"
-    scored = []
+    assert len(words) == len(conversations), "a conversation with two turns would be counted as two"
+    kinds, scored = len({word for own in words for word, _ in own}), []
     for own in words:
         elsewhere = Counter(word for other in words if other is not own for word, _ in other)
-        scored += [(-elsewhere[word] * 1.0, is_reasoning) for word, is_reasoning in own]
-    pairs = [(a > b) + 0.5 * (a == b) for a, first in scored if first for b, second in scored if second < first]
-    # Ranks by the count alone are those by the share up to the totals, which differ a little between conversations.
-    assert hard_split.measure([hard_split.in_words(c) for c in conversations])["rarity"] == pytest.approx(
-        np.mean(pairs), abs=0.02
-    )
+        shares = [(elsewhere[word] + 0.5) / (elsewhere.total() + kinds / 2) for word, _ in own]
+        scored += zip(shares, (is_reasoning for _, is_reasoning in own), strict=True)
+    pairs = [(a < b) + 0.5 * (a == b) for a, first in scored if first for b, second in scored if not second]
+    found = hard_split.measure([hard_split.in_words(one) for one in conversations])
+    assert found["rarity"] == pytest.approx(np.mean(pairs))
+    assert found["reasoning"] == pytest.approx(np.mean([is_reasoning for _, is_reasoning in scored]))
 
 
 @pytest.mark.parametrize("name", MADE_UP_FORMATS)
