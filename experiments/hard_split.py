@@ -2,11 +2,12 @@
 
     python experiments/hard_split.py --tokenizer MODEL
 
-Three scores of each token of the assistant, by the area under the ROC curve of truly reasoning tokens against
-boilerplate: rarity (−log of the token's share among those of the other conversations, as in `shad_rarity.py`), the
-regex (format or not), and rarity with the regex's format below all else. On `eval` they find most of it; `hard` is made
-so that they don't, and what a labeller finds there it found in the input. One number per seed; without a tokenizer, the
-tokens are words and signs. Writes results/hard_split.json.
+Scores of each token of the assistant, by the area under the ROC curve of truly reasoning tokens against boilerplate:
+rarity (−log of the token's share among those of the other conversations, as in `shad_rarity.py`), the regex (format or
+not), and rarity with the regex's format below all else; last, rarity among tokens with a letter or digit alone, since
+signs are boilerplate nearly always. On `eval` they find most of it; `hard` is made so that they don't, and what a
+labeller finds there it found in the input. One number per seed; without a tokenizer, the tokens are words and signs.
+Writes results/hard_split.json.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from rolewise.generator.splits import SPLITS
 from rolewise.roles.regex import label_format
 from rolewise.training.models import load_tokenizer
 
-MEASURES = ("rarity", "regex", "regex, then rarity")
+MEASURES = ("rarity", "regex", "regex, then rarity", "rarity of words")
 WORD = re.compile(r"\s*(?:\w+|[^\w\s]|\Z)")
 
 
@@ -47,11 +48,13 @@ class Tokens:
     Attributes:
         names: what is counted: ids, or words without the space before them.
         format_T: by the regex.
+        word_T: whether there is a letter or digit.
     """
 
     names: list[Any]
     reasoning_T: np.ndarray
     format_T: np.ndarray
+    word_T: np.ndarray
 
 
 def main() -> None:
@@ -87,10 +90,12 @@ def main() -> None:
 def in_words(conversation: Conversation) -> Tokens:
     """Words and signs, each with the space before it."""
     pieces = [of_text(content, spans) for content, spans in assistant_turns(conversation)]
+    names = [name for found, _, _ in pieces for name in found]
     return Tokens(
-        [name for names, _, _ in pieces for name in names],
+        names,
         np.concatenate([roles_T == Role.REASONING for _, roles_T, _ in pieces]),
         np.concatenate([regex_T == Role.FORMAT for _, _, regex_T in pieces]),
+        np.array([any(map(str.isalnum, name)) for name in names]),
     )
 
 
@@ -116,7 +121,7 @@ def of_text(content: str, spans: Sequence[Any]) -> tuple[list[str], np.ndarray, 
 def in_tokens(conversation: Conversation, renderer: Renderer) -> Tokens:
     """A tokenizer's loss tokens, without those that lie across two roles."""
     names: list[int] = []
-    reasoning, formats = [], []
+    reasoning, formats, words = [], [], []
     for sample in renderer.render(conversation):
         assert sample.true_roles is not None
         known_T = sample.loss_mask & (sample.true_roles != Role.PLAIN)
@@ -125,7 +130,9 @@ def in_tokens(conversation: Conversation, renderer: Renderer) -> Tokens:
         names += sample.input_ids[known_T].tolist()
         reasoning.append(sample.true_roles[known_T] == Role.REASONING)
         formats.append(regex_T[known_T] == Role.FORMAT)
-    return Tokens(names, np.concatenate(reasoning), np.concatenate(formats))
+        places = zip(sample.char_start[known_T], sample.char_end[known_T], strict=True)
+        words += [any(map(str.isalnum, sample.text[start:end])) for start, end in places]
+    return Tokens(names, np.concatenate(reasoning), np.concatenate(formats), np.array(words))
 
 
 def measure(conversations: Sequence[Tokens]) -> dict[str, float]:
@@ -140,9 +147,11 @@ def measure(conversations: Sequence[Tokens]) -> dict[str, float]:
     )
     reasoning_T = np.concatenate([one.reasoning_T for one in conversations])
     format_T = np.concatenate([one.format_T for one in conversations])
-    scores = (rarity_T, ~format_T, np.where(format_T, -1.0, rarity_T))
-    areas = {name: auroc(score_T, reasoning_T) for name, score_T in zip(MEASURES, scores, strict=True)}
-    return areas | {"tokens": len(reasoning_T), "reasoning": float(reasoning_T.mean())}
+    word_T = np.concatenate([one.word_T for one in conversations])
+    areas = [auroc(score_T, reasoning_T) for score_T in (rarity_T, ~format_T, np.where(format_T, -1.0, rarity_T))]
+    areas.append(auroc(rarity_T[word_T], reasoning_T[word_T]))
+    shares = {"tokens": len(reasoning_T), "reasoning": float(reasoning_T.mean())}
+    return dict(zip(MEASURES, areas, strict=True)) | shares
 
 
 if __name__ == "__main__":

@@ -102,9 +102,9 @@ def main() -> None:
         "means": summarise(losses, roles, arguments.seeds),
         "differences": compare(losses, roles, arguments.seeds),
         "labels": {
-            split: {name: asdict(value) for name, value in found.truth_check.auroc.items()}
+            split: {name: asdict(value) for name, value in found.checks.truth.auroc.items()}
             for split, found in labelled.items()
-            if found.truth_check is not None
+            if found.checks.truth is not None
         },
         "versions": package_versions(),
         "seconds": round(time.perf_counter() - start, 1),

@@ -181,7 +181,7 @@ def described(result: LabelResult) -> dict[str, Any]:
         member = [Role(role).group is group for role in range(len(Role))]
         losses = [s.base_loss_T[s.mask_T & np.array(member)[s.true_roles_T]] for s in samples]
         by_group[name] = float(np.nanmean(np.concatenate(losses)))
-    truth, formats = result.truth_check, result.format_check
+    truth, formats = result.checks.truth, result.checks.format
     assert truth is not None
     assert formats is not None
     return {

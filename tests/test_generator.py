@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from random import Random
@@ -13,18 +14,22 @@ from hypothesis import strategies as st
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.conversation import Conversation
-from rolewise.generator import generate, reference_calls
-from rolewise.generator.apis import APIS
-from rolewise.generator.arguments import POOLS
-from rolewise.generator.phrases_eval import BANKS
+from rolewise.generator import FORMATS, MADE_UP_FORMATS, generate, reference_calls
+from rolewise.generator.splits import SPLITS as DATA
 
 PINNED_SHA256 = "c0a801a75a2e69c45d9495acc60162d730b336914d27adfddfe10845abdde667"
+PINNED_BY_SPLIT = {
+    "train": "bb400bd523a70af26df75a10151d4e0ddf29a30962c50f326a89c257ed5d136b",
+    "eval": "4078be82ecba06b0640ad1bbcc3668a2e33ad635e19624d98df69050e680dfcd",
+    "hard": "dc13fbb2160adf8515aba879e76ac9d88393567f127d7f86311c103f8f190dd5",
+}
 NUMBERS = dict(one=1, two=2, three=3, four=4, five=5, six=6, seven=7, eight=8, nine=9, ten=10, eleven=11, twelve=12)  # noqa: C408
 LAYOUT = re.compile(
     r"</?(?:think|tool_call|response)>|Thought:|Final Answer:|Action Input:|Action:"
     r"|(?<=\")(?:name|arguments|parameters)(?=\")"
+    r"|^[~@!]|(?<=\n)[@!]|\(\((?:mind:|use|say:)|\)\)|(?<= )=$|;"
 )
-SPLITS = ("train", "eval")
+SPLITS = ("train", "eval", "hard")
 
 
 @pytest.fixture(scope="module", params=SPLITS)
@@ -35,6 +40,9 @@ def sample(request):
 def format_of(conversation):
     """The output format, told from the system prompt alone."""
     system = conversation.messages[0]["content"]
+    made_up = re.search("^Format: (minutes|cards):", system, re.M)
+    if made_up:
+        return made_up[1]
     return "react" if "Action Input" in system else "rlla" if "<response>" in system else "hermes"
 
 
@@ -44,8 +52,24 @@ def assistant_turns(conversation):
     return [(message["content"], spans) for message, spans in pairs if message["role"] == "assistant"]
 
 
+def read_pairs(pairs):
+    """The arguments of lines such as `slot = 3`."""
+    arguments = dict(pair.split(" = ") for pair in pairs)
+    return {key: json.loads(v) if re.fullmatch(r"\d+|true|false", v) else v for key, v in arguments.items()}
+
+
 def parse_calls(content, output_format):
-    """A slow, separate reader of the three formats; the whole turn must match."""
+    """A slow, separate reader of the formats; the whole turn must match."""
+    if output_format == "minutes":
+        match = re.fullmatch(r"~ \S[^\n]*((?:\n@ \S+(?:\n\S+ = [^\n]+)+)+|\n! \S[^\n]*)", content)
+        assert match, content
+        calls = [call.splitlines() for call in match[1].split("\n@ ")[1:]]
+        return [{"name": name, "arguments": read_pairs(pairs)} for name, *pairs in calls]
+    if output_format == "cards":
+        match = re.fullmatch(r"\(\(mind: [^()\n]+\)\)((?:\n\(\(use [^()\n]+\)\))+|\n\(\(say: [^()\n]+\)\))", content)
+        assert match, content
+        calls = [call.split("; ") for call in re.findall(r"\(\(use (.*)\)\)", match[1])]
+        return [{"name": name, "arguments": read_pairs(pairs)} for name, *pairs in calls]
     if output_format == "react":
         match = re.fullmatch(
             r"Thought: \S[^\n]*\n(?:Action: (\S+)\nAction Input: (\{.*\})|Final Answer: \S[^\n]*)", content
@@ -125,7 +149,8 @@ def test_calls_in_the_text_equal_the_reference_calls(sample):
         turns = [parse_calls(content, format_of(conversation)) for content, _ in assistant_turns(conversation)]
         assert turns == reference_calls(conversation)
         for call in (call for turn in turns for call in turn):
-            assert json.dumps(call["arguments"]) in "".join(content for content, _ in assistant_turns(conversation))
+            written = "".join(content for content, _ in assistant_turns(conversation))
+            assert json.dumps(call["arguments"]) in written or format_of(conversation) in MADE_UP_FORMATS
 
 
 def test_called_tools_are_offered_with_exactly_these_arguments(sample):
@@ -139,6 +164,7 @@ def test_called_tools_are_offered_with_exactly_these_arguments(sample):
 
 def test_every_argument_can_be_worked_out_from_the_query(sample):
     rules = set()
+    is_hard = sample[0].source.startswith("generator:hard:")
     for conversation in sample:
         query = conversation.messages[1]["content"]
         arguments = [a for turn in reference_calls(conversation) for call in turn for a in call["arguments"].items()]
@@ -156,7 +182,8 @@ def test_every_argument_can_be_worked_out_from_the_query(sample):
             if value.working:
                 left, right = " ".join(value.working).replace("x", "*").split("=")
                 assert eval(left) == int(right) == value.value
-    assert {"copy", "product", "dozen", "sum", "clock", "minutes", "option"} <= rules
+    expected = {"word"} if is_hard else {"product", "dozen", "clock", "minutes"}
+    assert {"copy", "sum", "option"} | expected <= rules
 
 
 def test_no_argument_can_pass_for_a_copy_of_another(sample):
@@ -168,10 +195,10 @@ def test_no_argument_can_pass_for_a_copy_of_another(sample):
 
 def test_an_option_has_one_wording_per_value():
     """Otherwise the query could not tell which value is meant."""
-    slots = [slot for split in SPLITS for api in APIS[split] for slot in api.slots.values()]
+    slots = [(slot, data.pools) for data in DATA.values() for api in data.apis for slot in api.slots.values()]
     rng, checked = Random(0), 0
-    for slot in slots:
-        draws = [slot.draw(rng, POOLS["train"]) for _ in range(60)]
+    for slot, pools in slots:
+        draws = [slot.draw(rng, pools) for _ in range(60)]
         if draws[0].values[0].rule == "option":
             pairs = {(drawn.said, drawn.values[0].value) for drawn in draws}
             assert len({said for said, _ in pairs}) == len({value for _, value in pairs}) == len(pairs) > 1
@@ -179,11 +206,13 @@ def test_an_option_has_one_wording_per_value():
     assert checked >= 6
 
 
-@pytest.mark.parametrize("api", [api for split in SPLITS for api in APIS[split]], ids=lambda api: api.stem)
-def test_every_request_uses_every_slot_and_the_first_is_a_copy(api):
+@pytest.mark.parametrize(
+    ("api", "pools"), [pytest.param(api, data.pools, id=api.stem) for data in DATA.values() for api in data.apis]
+)
+def test_every_request_uses_every_slot_and_the_first_is_a_copy(api, pools):
     for request in api.requests:
         assert sorted(re.findall(r"\{(\w+)\}", request)) == sorted(api.slots)
-    assert next(iter(api.slots.values())).draw(Random(0), POOLS["eval"]).values[0].rule == "copy"
+    assert next(iter(api.slots.values())).draw(Random(0), pools).values[0].rule == "copy"
 
 
 def test_a_copy_of_earlier_output_is_never_reasoning(sample):
@@ -202,12 +231,13 @@ def test_a_copy_of_earlier_output_is_never_reasoning(sample):
 
 
 def test_names_keys_and_values_of_calls_are_reasoning_exactly_when_new(sample):
-    """Reads the roles back at the places where a call's parts stand, for formats in JSON."""
+    """Reads the roles back at the places where a call's parts stand."""
+    openers = {"react": "\nAction:", "minutes": "\n@", "cards": "\n((use"}
     new = copied = 0
     for conversation in sample:
         earlier = ""
         for (content, spans), calls in zip(assistant_turns(conversation), reference_calls(conversation), strict=True):
-            position = content.find("<tool_call>" if format_of(conversation) != "react" else "\nAction:")
+            position = content.find(openers.get(format_of(conversation), "<tool_call>"))
             for call in calls:
                 parts = [call["name"]]
                 for key, value in call["arguments"].items():
@@ -261,43 +291,48 @@ def strings_of(conversations):
     return {value for value in values if isinstance(value, str) and not re.fullmatch(r"\d\d:\d\d", value)}
 
 
-def test_the_splits_share_no_api_key_phrase_or_value():
-    train, evaluation = (APIS[split] for split in SPLITS)
-    assert not {api.stem for api in train} & {api.stem for api in evaluation}
-    assert not {api.description for api in train} & {api.description for api in evaluation}
-    keys = [
-        {key for api in apis for slot in api.slots.values() for key, _ in slot.parameters}
-        for apis in (train, evaluation)
-    ]
-    assert not keys[0] & keys[1]
-    requests = [{request for api in apis for request in api.requests} for apis in (train, evaluation)]
-    assert not requests[0] & requests[1]
-    phrases = [{p for bank in dataclasses.astuple(BANKS[split]) for p in bank} for split in SPLITS]
-    assert not phrases[0] & phrases[1]
-    train_values, eval_values = (strings_of(generate(500, seed=0, split=split)) for split in SPLITS)
-    assert len(train_values) > 300
-    assert not train_values & eval_values
-    tools = [
-        {call["name"] for c in generate(300, seed=0, split=s) for t in reference_calls(c) for call in t} for s in SPLITS
-    ]
-    assert not tools[0] & tools[1]
+def keys_of(split):
+    return {key for api in DATA[split].apis for slot in api.slots.values() for key, _ in slot.parameters}
+
+
+def phrases_of(split):
+    return {phrase for bank in dataclasses.astuple(DATA[split].bank) for phrase in bank}
+
+
+def tools_of(split):
+    conversations = generate(300, seed=0, split=split)
+    return {call["name"] for c in conversations for turn in reference_calls(c) for call in turn}
+
+
+@pytest.mark.parametrize(("one", "other"), itertools.combinations(SPLITS, 2))
+def test_the_splits_share_no_api_key_phrase_or_value(one, other):
+    apis, other_apis = DATA[one].apis, DATA[other].apis
+    assert not {api.stem for api in apis} & {api.stem for api in other_apis}
+    assert not {api.description for api in apis} & {api.description for api in other_apis}
+    assert not {request for api in apis for request in api.requests} & {r for api in other_apis for r in api.requests}
+    assert not keys_of(one) & keys_of(other)
+    assert not phrases_of(one) & phrases_of(other)
+    values, other_values = (strings_of(generate(500, seed=0, split=split)) for split in (one, other))
+    assert len(values) > 300 or one != "train"
+    assert not values & other_values
+    assert not tools_of(one) & tools_of(other)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_phrases_and_requests_hold_no_digit_and_no_argument_key(split):
-    keys = {key for api in APIS[split] for slot in api.slots.values() for key, _ in slot.parameters}
-    requests = [request for api in APIS[split] for request in api.requests]
+    data, keys = DATA[split], keys_of(split)
+    requests = [request for api in data.apis for request in api.requests]
     said = [
-        p
-        for name, bank in dataclasses.asdict(BANKS[split]).items()
+        phrase
+        for name, bank in dataclasses.asdict(data.bank).items()
         if name not in ("intros", "sums", "recalls")
-        for p in bank
+        for phrase in bank
     ]
-    for phrase in requests + said:
-        words = set(re.findall(r"\w+", re.sub(r"\{\w+\}", "", phrase)))
+    for phrase in requests + said + [entry for entries in data.lexicon.values() for entry in entries]:
+        words = set(re.findall(r"\w+", re.sub(r"\{\w+\}|<\^?\w+>", "", phrase)))
         assert not words & keys, phrase
         assert not re.search(r"\d", phrase)
-    for bank in dataclasses.astuple(BANKS[split]):
+    for bank in dataclasses.astuple(data.bank):
         assert len(set(bank)) == len(bank)
 
 
@@ -305,6 +340,29 @@ def test_output_is_pinned():
     """The same text and truth on every machine and Python version. A wanted change of the data changes the pin."""
     record = [[c.source, c.messages, c.role_spans, reference_calls(c)] for c in generate(50, seed=0)]
     assert hashlib.sha256(json.dumps(record).encode()).hexdigest() == PINNED_SHA256
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_split_is_pinned(split):
+    """`train` and `eval` are what they were before `hard` stood beside them."""
+    conversations = [c for seed in range(6) for c in generate(40, seed=seed, split=split)]
+    record = [[c.source, c.messages, c.role_spans, reference_calls(c)] for c in conversations]
+    assert hashlib.sha256(json.dumps(record).encode()).hexdigest() == PINNED_BY_SPLIT[split]
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize("name", MADE_UP_FORMATS)
+def test_made_up_formats_hold_the_values_of_every_split(split, name):
+    for conversation in generate(60, seed=2, split=split, formats=(name,)):
+        turns = [parse_calls(content, name) for content, _ in assistant_turns(conversation)]
+        assert turns == reference_calls(conversation)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_hard_split_comes_in_known_formats_too(name):
+    for conversation in generate(40, seed=2, split="hard", formats=(name,)):
+        turns = [parse_calls(content, name) for content, _ in assistant_turns(conversation)]
+        assert turns == reference_calls(conversation)
 
 
 def test_a_larger_count_continues_a_smaller_one():
@@ -332,7 +390,7 @@ def test_any_seed_gives_sound_conversations(seed, split):
         assert [parse_calls(content, format_of(conversation)) for content, _ in turns] == reference_calls(conversation)
         for content, spans in turns:
             assert "".join(content[span.start : span.end] for span in spans) == content
-            assert not re.search(r"\{\w+\}", content), "a phrase was not filled in"
+            assert not re.search(r"\{\w+\}|<\^|<(?!/?(?:think|tool_call|response)>)", content), "a gap was left"
 
 
 def test_seeds_differ():
@@ -344,7 +402,7 @@ def test_seeds_differ():
     [
         ({"count": -1}, "count is -1"),
         ({"count": 1, "split": "test"}, "unknown split 'test'"),
-        ({"count": 1, "formats": ("rlla", "xml")}, "expected one or more of rlla, hermes, react"),
+        ({"count": 1, "formats": ("rlla", "xml")}, "expected one or more of rlla, hermes, react, minutes, cards"),
         ({"count": 1, "formats": ()}, "expected one or more of"),
     ],
 )

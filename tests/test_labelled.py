@@ -186,7 +186,7 @@ class TestRelabel:
         found = relabel(labelled, tmp_path / "found", format_error=0.05)
         check = check_labels(load_labelled(found.path))[0]
         assert check.errors <= 0.05 * check.tokens < check.errors + 1
-        assert check.errors == found.format_check.errors
+        assert check.errors == found.checks.format.errors
         settings = found.info.settings
         assert (settings["format_error"], settings["threshold"]) == (0.05, found.info.threshold)
         assert "at most 5.0% of the sure format tokens above it" in (found.path / "report.html").read_text("utf-8")

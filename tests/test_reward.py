@@ -151,8 +151,8 @@ def test_a_reward_model_of_the_users_own(bench, samples, rewarded, whole, tmp_pa
     )
     result = label(options)
     assert result.info.threshold is None
-    assert result.truth_check is not None
-    assert list(result.truth_check.auroc) == ["reward", "base loss", "regex"]
+    assert result.checks.truth is not None
+    assert list(result.checks.truth.auroc) == ["reward", "base loss", "regex"]
     assert 'id="threshold"' in (result.path / "report.html").read_text(encoding="utf-8")
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bench.model), work / "tuned-0").eval()
     [first, *_] = load_labelled(result.path).samples()

@@ -57,10 +57,13 @@ def run(argv: Sequence[str]) -> None:
 def show_result(result: "LabelResult") -> None:
     """Print the results of a labelling and its location."""
     from rolewise.cli.console import note, out, show
-    from rolewise.reporting.views import checks_table, roles_table
+    from rolewise.reporting.views import check_tables, roles_table
 
     show(roles_table(result.info.counts))
-    show(checks_table(result.format_check, result.truth_check))
+    for table in check_tables(result.checks):
+        show(table)
     if result.was_finished:
         note(f"{result.path}: already labelled with these settings and data; nothing was done")
+    if result.checks.verdict is not None:
+        out.print(f"verdict: {result.checks.verdict.line}", soft_wrap=True)
     out.print(f"labelled data set: {result.path}\nreport:            {result.path / 'report.html'}", soft_wrap=True)

@@ -42,6 +42,7 @@ class LabelledInfo:
         chat_template: the Jinja text used to write the samples, if it is not the tokenizer's own.
         role_names: role names of the integers in `token_roles`.
         patches: manual corrections, in the order of application (see `patch.PatchRecord`).
+        vocabulary: number of tokens of the tokenizer; None in sets written before it was recorded.
         token_counts: loss tokens counted for rarity: id as text → count; None if the scores do not use rarity.
     """
 
@@ -59,6 +60,7 @@ class LabelledInfo:
     chat_template: str | None = None
     role_names: dict[str, str] = field(default_factory=lambda: {str(int(role)): role.label for role in Role})
     patches: list[dict[str, Any]] = field(default_factory=list)
+    vocabulary: int | None = None
     token_counts: dict[str, int] | None = None
     schema: int = SCHEMA_VERSION
 

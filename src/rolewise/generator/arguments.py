@@ -141,16 +141,23 @@ POOLS: dict[Split, Pools] = {
         ),
     ),
     "hard": Pools(
-        names=_uneven("Olga*20 Hugo*10 Nora*6 Ivan*4 Rita*2 Otto*2 Greta Bruno Selma Oskar Ines Lars Petra Milo Vera"),
+        names=_uneven(
+            "Olga*12 Hugo*6 Nora*4 Ivan*3 Rita*2 Otto*2 Greta Bruno Selma Oskar Ines Lars Petra Milo Vera Amir Bela "
+            "Cora Dora Edna Felix Gus Hilda Igor Jonas Kurt Lena Magda Nils Omar Pia Quinn Rosa Sven Tara Ugo Wanda"
+        ),
         words=_uneven(
-            "plaza*20 abbey*10 chapel*6 lagoon*4 summit*2 bazaar*2 citadel arcade grotto pavilion terrace manor"
+            "plaza*10 abbey*6 chapel*4 lagoon*2 summit*2 bazaar*2 citadel arcade grotto pavilion terrace manor cove "
+            "prairie canyon fjord dune geyser marina pagoda rotunda veranda wharf zoo oasis plateau ravine"
         ),
         codes=_uneven("Q4*12 Q7*8 W4*4 W7*2 Q9 W9 W2 Q3"),
         # The dominant tool is offered in most prompts and right in about half: the prompt decides, not its frequency.
-        tools=_uneven("relay*30 switch*12 beacon*6 socket*3 valve magnet rotor piston turbine dynamo crane siren"),
+        tools=_uneven(
+            "relay*24 switch*6 beacon*3 socket*2 valve magnet rotor piston turbine dynamo crane siren pulley gasket "
+            "bobbin sprocket gimbal toggle plunger winch camshaft"
+        ),
         keys=_uneven(
-            "slot*60 item*40 mode*25 unit*15 level*10 group*6 field*4 range*3 index*2 stage*2 label mark entry state "
-            "point phase batch rank tier zone"
+            "slot*40 item*20 mode*12 unit*8 level*5 group*4 field*3 range*2 index*2 stage*2 label mark entry state "
+            "point phase batch rank tier zone quota ratio axis digit vector scope class width cell node slice"
         ),
         figures=(2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5, 6, 7, 8, 9),
         addends=((2, 5), (5, 8)),
@@ -219,8 +226,9 @@ def few(key: str) -> Slot:
 
     def draw(rng: Random, pools: Pools) -> Drawn:
         amount = rng.choice(pools.figures)
-        said, rule = rng.choice(((str(amount), "copy"), (NUMBER_WORDS[amount], "word")))
-        return Drawn(said, (Value(key, amount, rule, (said,)),))
+        if rng.random() < 0.5:
+            return Drawn(str(amount), (Value(key, amount, "copy", (str(amount),)),))
+        return Drawn(NUMBER_WORDS[amount], (Value(key, amount, "word", (NUMBER_WORDS[amount],)),))
 
     return Slot(((key, "int"),), draw)
 

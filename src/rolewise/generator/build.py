@@ -22,9 +22,10 @@ Call = dict[str, Any]
 DIRECT_SHARE, TWO_CALL_SHARE, MULTI_TURN_SHARE = 0.10, 0.20, 0.08
 REPEATED_TOOL_SHARE = 0.25
 """Share of two-call conversations that repeat the same call with another first argument."""
-_NAME = re.compile(r"<(\^?)(\w+)>")
 MOST_MENTIONS = 2
 """Maximum number of sentences about values in one thought; more would make the thought longer than the call."""
+
+_NAME = re.compile(r"<(\^?)(\w+)>")
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class ConversationBuilder:
     def _observation(self) -> str:
         result = invented_code(self.rng, self.pools)
         content = json.dumps({"result": result})
-        self._say("tool", self.format.observation_open + content + self.format.observation_close)
+        self._say(self.format.observation_role, self.format.observation_open + content + self.format.observation_close)
         return result
 
     # The assistant's turns

@@ -14,7 +14,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _by_rank(entries: tuple[str, ...]) -> tuple[str, ...]:
     """Return the entries, the first ones several times: shares fall as 1 / rank until the tail, which is even."""
-    top = len(entries) // 5
+    top = len(entries) // 4
     return tuple(entry for rank, entry in enumerate(entries, 1) for _ in range(max(1, top // rank)))
 
 
@@ -262,13 +262,7 @@ _WHILE = _listed(
 )
 
 HARD_LEXICON: dict[str, tuple[str, ...]] = {
-    "scene": (
-        "<adjective> <trade>",
-        "<trade> <occasion>",
-        "<adjective> <trade> <occasion>",
-        "<aside> <occasion>",
-        "<aside>",
-    ),
+    "scene": ("<likeness>", "<likeness>", "<likeness>", "<aside>", "<aside>"),
     "likeness": ("<adjective> <trade>", "<trade> <occasion>", "<adjective> <trade> <occasion>"),
     "trade": _SCENES,
     "adjective": _by_rank(_ADJECTIVES),

@@ -25,6 +25,8 @@ class OutputFormat:
     observation_close: str
     one_call_a_turn: bool = False
     """Two calls become two turns, with an observation between them."""
+    observation_role: str = "tool"
+    """The message's role. Where `Conversation.check` sees no call, it takes no tool's result, but takes a user's."""
     argument_separator: str | None = None
     """What stands between arguments written as `key = value`; None for arguments as a JSON object."""
 
@@ -90,6 +92,7 @@ MADE_UP_FORMATS: dict[str, OutputFormat] = {
         answer_close="",
         observation_open="? ",
         observation_close="",
+        observation_role="user",
         argument_separator="\n",
     ),
     "cards": OutputFormat(
@@ -105,6 +108,7 @@ MADE_UP_FORMATS: dict[str, OutputFormat] = {
         answer_close="))",
         observation_open="((heard: ",
         observation_close="))",
+        observation_role="user",
         argument_separator="; ",
     ),
 }

@@ -64,6 +64,6 @@ SPLITS: dict[Split, SplitData] = {
         POOLS["hard"],
         Shares(opener=1, quoting=0.1, rejection=0.2, closer=0.9),
         HARD_LEXICON,
-        ("minutes", "cards", "rlla"),
+        ("minutes", "cards", "react"),
     ),
 }

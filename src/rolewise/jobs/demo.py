@@ -218,7 +218,7 @@ def _comparison(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> Table:
 
 
 def _labelling_tables(labelled: LabelResult) -> list[Table]:
-    checks = checks_table(labelled.format_check, labelled.truth_check)
+    checks = checks_table(labelled.checks)
     return [roles_table(labelled.info.counts), *([checks] if checks else [])]
 
 

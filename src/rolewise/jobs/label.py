@@ -140,7 +140,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
         processes.wait()  # for the directories
         with run.timed("label"):
             labelling = _label(options, plan, run.work, progress)
-        checks: Checks = (None, None)  # the main process reports what several processes find
+        checks = Checks()  # the main process reports what several processes find
         if processes.is_main():
             info = LabelledInfo(
                 method=options.method,
@@ -155,6 +155,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 versions=package_versions(),
                 notes=[*plan.data.notes, *labelling.warnings],
                 chat_template=plan.renderer.given_template,
+                vocabulary=len(plan.tokenizer),
                 token_counts=labelling.token_counts,
             )
             with run.timed("write"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rolewise.data.labelled import LabelledData, LabelledInfo
-from rolewise.labelling.checks import Checks, FormatCheck, TruthCheck, check_labels
+from rolewise.labelling.checks import Checks, check_labels
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,10 @@ class LabelResult:
 
     path: Path
     info: LabelledInfo
-    format_check: FormatCheck | None
-    truth_check: TruthCheck | None
+    checks: Checks
     was_finished: bool
 
 
 def read_result(labelled: LabelledData, *, was_finished: bool, checks: Checks | None = None) -> LabelResult:
     """Return a labelled data set with its checks, which are computed unless given."""
-    return LabelResult(labelled.path, labelled.info, *(checks or check_labels(labelled)), was_finished)
+    return LabelResult(labelled.path, labelled.info, checks or check_labels(labelled), was_finished)

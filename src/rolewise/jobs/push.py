@@ -72,7 +72,7 @@ def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
         name = DATA_FILES.replace("*", f"{index:05d}-of-{shards:05d}")
         rows.shard(shards, index, contiguous=True).to_parquet(directory / name)
     info = _public_info(labelled.info)
-    checks = checks_table(*check_labels(labelled))
+    checks = checks_table(check_labels(labelled))
     write_text(directory / CARD_FILE, dataset_card(info, checks, rows.column_names, repo, DATA_FILES))
     write_json(directory / INFO_FILE, asdict(info))
 

@@ -11,7 +11,7 @@ from rolewise.labelling.checks import Checks, check_labels
 from rolewise.options.labelling import ViewOptions
 from rolewise.reporting.html import write_report
 from rolewise.reporting.tree_html import write_tree_report
-from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
+from rolewise.reporting.views import agreement_tables, check_tables, roles_table, sample_views, settings_table
 from rolewise.search.tree import Tree, read_trees
 from rolewise.weighting import WEIGHTINGS
 
@@ -108,7 +108,7 @@ def write_labelled_report(
     agreement = agreement_tables(compare_labellings(labelled, other), names) if other is not None and names else []
     info = labelled.info
     checks = check_labels(labelled)
-    table = checks_table(*checks)
+    tables = check_tables(checks)
     shown = min(samples, len(labelled.rows))
     parameters = WEIGHTINGS.complete(weighting, weighting_args)
     named = ", ".join([weighting, *(f"{name}={value}" for name, value in parameters.items())])
@@ -118,7 +118,8 @@ def write_labelled_report(
         path,
         title=title,
         subtitle=f"{info.counts['samples']:,} samples labelled by {info.method} with {info.model}",
-        summary=[*agreement, roles_table(info.counts), *([table] if table else []), settings_table(info)],
+        verdict=checks.verdict.line if checks.verdict else None,
+        summary=[*agreement, roles_table(info.counts), *tables, settings_table(info)],
         samples=views,
         threshold=threshold if threshold is not None else info.threshold,
         notes=[

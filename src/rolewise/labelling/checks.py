@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from rolewise.core.role import Role
 from rolewise.core.statistics import Interval, auroc_interval, wilson
 from rolewise.data.labelled import LabelledData, LabelledSample, TokenLabels
 from rolewise.labelling.classify import is_boilerplate
+from rolewise.labelling.verdict import Verdict, judge
 from rolewise.roles.regex import label_format, sure_format_mask
 
 FALLS = {"rho": "fall", "reward": "reward"}
@@ -49,7 +51,12 @@ class TruthCheck:
     accuracy: float
 
 
-Checks = tuple[FormatCheck | None, TruthCheck | None]
+class Checks(NamedTuple):
+    """Every check of a labelling; None for those that do not apply."""
+
+    format: FormatCheck | None = None
+    truth: TruthCheck | None = None
+    verdict: Verdict | None = None
 
 
 def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
@@ -77,9 +84,10 @@ def check_labels(labelled: LabelledData) -> Checks:
     """Run every check that applies to this data set."""
     # The regex labels by the same rules that make a format token sure: it would be right by construction.
     of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
-    if "true_roles" not in labelled.rows.column_names:
-        return of_format, None
-    return of_format, check_truth(islice(labelled.samples(), TRUTH_SAMPLES), method=labelled.info.method)
+    of_truth = None
+    if "true_roles" in labelled.rows.column_names:
+        of_truth = check_truth(islice(labelled.samples(), TRUTH_SAMPLES), method=labelled.info.method)
+    return Checks(of_format, of_truth, judge(labelled))
 
 
 def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:

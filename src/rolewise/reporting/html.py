@@ -22,6 +22,7 @@ def write_report(
     *,
     title: str,
     subtitle: str = "",
+    verdict: str | None = None,
     summary: Sequence[Table],
     samples: Sequence[SampleView],
     threshold: float | None = 0.0,
@@ -37,6 +38,7 @@ def write_report(
         path: the HTML file.
         title: heading of the page.
         subtitle: one line below it.
+        verdict: what to do with the labels, one line, shown first.
         summary: tables at the top.
         samples: the labelled samples of the token viewer.
         threshold: the LD (tuned − base loss, nats) at which the samples were labelled: tokens above it are reasoning
@@ -67,6 +69,7 @@ def write_report(
         data=data,
         title=title,
         subtitle=subtitle,
+        verdict=verdict,
         summary=summary,
         curves=curves,
         generations=generations,

@@ -8,7 +8,8 @@ import torch
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledInfo, LabelledSample
 from rolewise.evaluation.kappa import cohen_kappa, group_kappas
-from rolewise.labelling.checks import FormatCheck, TruthCheck
+from rolewise.labelling.checks import Checks
+from rolewise.labelling.verdict import Verdict
 from rolewise.reporting.content import SampleView, Table
 from rolewise.weighting import Weighting
 
@@ -68,15 +69,47 @@ def settings_table(info: LabelledInfo) -> Table:
     if "format_error" in info.settings:
         share = f"{info.settings['format_error']:.1%}"
         rows.append(["threshold chosen by", f"at most {share} of the sure format tokens above it"])
-    if info.model_hash:  # it was tuned
+    if info.model_hash:  # it was measured
         names = ["tuning", "learning_rate", "rank", "pairs", "samples", "epochs", "cross_fit", "dtype", "seed"]
-        names += {"rho": ["keep_share"], "reward": ["beta"]}.get(info.method, [])
+        names += {
+            "rho": ["keep_share"],
+            "reward": ["beta"],
+            "contrast": ["histories", "same_beginning", "estimator", "pooling", "rarity", "rules", "copies"],
+        }.get(info.method, [])
         rows += [[name.replace("_", " "), str(info.settings[name])] for name in names if name in info.settings]
     return Table("Settings", ["setting", "value"], rows)
 
 
-def checks_table(format_check: FormatCheck | None, truth_check: TruthCheck | None) -> Table | None:
-    """Return a table of the available checks, or None."""
+def check_tables(checks: Checks) -> list[Table]:
+    """Return tables of the available checks."""
+    found = (checks_table(checks), None if checks.verdict is None else sure_table(checks.verdict))
+    return [table for table in found if table is not None]
+
+
+def sure_table(verdict: Verdict) -> Table | None:
+    """Return a table of the labels and what costs nothing on tokens with a sure role; None without such tokens."""
+    kinds = ("sure reasoning tokens", "tokens of stock phrases", "sure format tokens")
+    if not any(verdict.tokens):
+        return None
+    columns = list(verdict.rates)
+    by_kind = [(rates.recall, rates.stock_error, rates.format_error) for rates in verdict.rates.values()]
+    rows: list[list[str | float]] = [
+        [f"{kind} ({number:,})", *(f"{shares[place]:.1%}" for shares in by_kind)]
+        for place, (kind, number) in enumerate(zip(kinds, verdict.tokens, strict=True))
+        if number
+    ]
+    return Table(
+        "Tokens with a sure role",
+        ["labelled reasoning", *columns],
+        rows,
+        "Sure reasoning: words that an answer takes from its own input. Should be 100 % in the first row, 0 % below. "
+        "Regex: everything but format; counting: the rarest of these, as many as the labels have.",
+    )
+
+
+def checks_table(checks: Checks) -> Table | None:
+    """Return a table of the checks against format tokens and the truth, or None."""
+    format_check, truth_check = checks.format, checks.truth
     rows: list[list[str | float]] = []
     if format_check is not None:
         rows.append(
