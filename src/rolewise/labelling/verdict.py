@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from rolewise.core.role import Role
-from rolewise.core.statistics import Interval, auroc
+from rolewise.core.statistics import auroc
 from rolewise.data.labelled import LabelledData, LabelledSample
 from rolewise.labelling.contrast import rarity
 from rolewise.labelling.sure_tokens import sure_tokens
@@ -127,12 +127,12 @@ def _decide(
     labels, regex, counting = found["labels"], found["regex"], found["counting"]
     if guess is not None and guess[0] >= guess[1]:
         return "larger model or none", (
-            f"use another model: this one's mean loss of {guess[0]:.2f} nats is no better than guessing ({guess[1]:.2f})"
+            f"use another model: the mean loss of {guess[0]:.2f} nats is no better than guessing ({guess[1]:.2f})"
         )
     if numbers[0] < ENOUGH or numbers[1] + numbers[2] < ENOUGH:
         return "unknown", (
-            f"no verdict: only {numbers[0]} tokens are surely reasoning and {numbers[1] + numbers[2]} surely boilerplate; "
-            "give more conversations, or read a page of tokens"
+            f"no verdict: only {numbers[0]} tokens are surely reasoning, {numbers[1] + numbers[2]} surely boilerplate; give "
+            " more conversations, or read a page of tokens"
         )
     of = f"{labels.recall:.0%} of {numbers[0]:,} sure reasoning tokens are labelled reasoning"
     errors = [
@@ -153,7 +153,10 @@ def _decide(
     if labels.balanced >= GOOD and labels.balanced >= cheap + MARGIN:
         return "train", f"train: {facts}"
     if area is not None and area >= 0.9 and area >= cheap + MARGIN:
-        return "relabel", f"relabel with another threshold: the scores are good (AUROC {area:.2f}), the labels not: {facts}"
+        return (
+            "relabel",
+            f"relabel with another threshold: the scores are good (AUROC {area:.2f}), the labels not: {facts}",
+        )
     if regex.balanced >= GOOD and regex.balanced >= labels.balanced - MARGIN:
         return "regex", f"relabel with --method regex, which costs nothing and does as well: {facts}"
     if area is not None and area >= GOOD:
