@@ -44,7 +44,7 @@ def set_trap(point: str) -> None:
     from transformers import Trainer, TrainerState
 
     from rolewise.core.run_directory import RunDirectory
-    from rolewise.labelling import scoring
+    from rolewise.labelling import history_grid, scoring
 
     what, *more = point.split()
     step = next((int(word) for word in more if word.isdigit()), 0)
@@ -72,6 +72,7 @@ def set_trap(point: str) -> None:
         _wrap(Trainer, "save_model", _then_end(lambda _, path="", *__: Path(path).name in ends and where in path))
     elif what == "scored":
         _wrap(scoring, "write_arrays", _then_end(lambda *_: True))
+        _wrap(history_grid, "write_arrays", _then_end(lambda *_: True))
     elif what == "publishing":
         _wrap(RunDirectory, "publish", _end_before(lambda run, *_: where in str(run.output)))
     elif what in ("placed", "published"):

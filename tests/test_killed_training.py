@@ -28,6 +28,7 @@ QUICK = {
     "reinforce": ["taking 6"],
     "warmup": ["saved 2"],
     "label": ["saved 4 tuned-1"],
+    "label, contrast": ["scored"],
 }
 OF_ROLLOUTS = [
     *("taking 2", "saving 4", "half 4", "saved 4", "evaluating 4", "saving 8", "half 8", "saved 8", "evaluating 8"),
@@ -49,6 +50,7 @@ SLOW = {
         *("placed tuned-0", "saving 6 tuned-1", "saved 6 tuned-1", "result tuned-1", "placed tuned-1", "scored"),
         *("publishing", "published"),
     ],
+    "label, contrast": ["publishing", "published"],
 }
 TESTED = [pytest.param(command, point) for command, points in QUICK.items() for point in points] + [
     pytest.param(command, point, marks=pytest.mark.slow)
@@ -109,6 +111,10 @@ def arguments_of(
         given = ["label", "--method", "shad", "--model", bench.model, "--data", bench.data, "--output", "run"]
         return [*given, "--max-length", 1024, "--min-pairs", 12, "--batch-tokens", 512, "--keep-tuned"]
 
+    def contrast(_: Path) -> list[object]:
+        given = ["label", "--method", "contrast", "--model", bench.model, "--data", bench.data, "--output", "run"]
+        return [*given, "--max-length", 1024, "--batch-tokens", 512, "--rarity", 0.5]
+
     made: dict[str, Callable[[Path], list[object]]] = {
         "sft": sft,
         "grpo": grpo,
@@ -118,6 +124,7 @@ def arguments_of(
         "reinforce, grpo": lambda folder: reinforce(folder, "--rollouts-from", "grpo"),
         "warmup": warmup,
         "label": label,
+        "label, contrast": contrast,
     }
     given: dict[str, list[str]] = {}
 

@@ -111,6 +111,21 @@ def test_a_killed_labelling_ends_byte_for_byte_as_an_undisturbed_one(label_argum
     assert [name for name in first if first[name] != second[name]] == []
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_killed_contrast_ends_byte_for_byte_as_an_undisturbed_one(label_arguments, tmp_path, seed):
+    at = label_arguments.index("--min-pairs")
+    arguments = [*label_arguments[:at], "--batch-tokens", "256", "--method", "contrast"]
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    for each in (whole, folder):
+        each.mkdir()
+    run(arguments, whole)
+    hits = kill_at_random_moments(arguments, folder, "labelled", work_seconds_of(whole / "labelled") / 2, seed)
+    assert hits >= 1
+    run(arguments, folder)
+    assert [path.name for path in folder.iterdir()] == ["labelled"]
+    assert lasting_files_of(whole / "labelled") == lasting_files_of(folder / "labelled")
+
+
 def test_an_interrupt_is_one_line_and_the_work_stays(label_arguments, tmp_path):
     process = start_in_a_terminal(label_arguments, tmp_path)
     work = tmp_path / "labelled.partial" / "work"

@@ -23,6 +23,7 @@ from rolewise.options.table import UnknownOption
 COMMANDS = {
     "demo": "run the whole pipeline on a small real model: label, train with SFT and RFT, compare, report",
     "label": "label the tokens of conversations as reasoning or boilerplate",
+    "check": "judge the labels of a data set, and say what to do with them",
     "relabel": "relabel a labelled data set: another threshold on its stored losses, or corrections by hand",
     "transfer": "transfer labels to another model's tokens",
     "export": "export labelled data as weights for other trainers",

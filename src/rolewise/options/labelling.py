@@ -145,6 +145,11 @@ class ViewOptions(groups.Places, WeightingSettings, title="options"):
 
 
 @dataclass(kw_only=True)
+class CheckOptions(groups.Data, title="options"):
+    """Options of `rolewise check`."""
+
+
+@dataclass(kw_only=True)
 class DemoOptions(Options):
     """Options of `rolewise demo`."""
 
