@@ -6,7 +6,7 @@ keeps the engine busy with their next questions.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +130,26 @@ class Suite(ABC):
 
     def close(self) -> None:  # noqa: B027, most suites start nothing
         """Stop everything that the suite started."""
+
+
+def chosen_parts(name: str, what: str, known: Collection[str], default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the parts that a suite's name selects after a colon, as in `nexus:virustotal+toolllm`.
+
+    Args:
+        name: the suite's name, with or without parts.
+        what: what the suite calls a part, for the message.
+        known: the parts there are.
+        default: the parts of a name without any; None for all.
+
+    Raises:
+        InputError: for an unknown part.
+    """
+    suite, _, joined = name.partition(":")
+    parts = tuple(part for part in joined.split("+") if part)
+    for part in parts:
+        if part not in known:
+            raise errors.InputError(f"{suite} has no {what} {part!r}; choose from {', '.join(known)}")
+    return parts or tuple(known if default is None else default)
 
 
 def failing_in_one_line(what: str) -> AbstractContextManager[None]:
