@@ -75,7 +75,7 @@ class SuiteSettings:
         native_tools: True to pass tools through the chat template and read calls in the model's own format, False to
             write both into the prompt.
         samples: number of answers per question, for pass@k and maj@k.
-        judge: settings of a judge model on a server (see `stable_toolbench`), by option name.
+        judge: settings of a judge model on a server (see `stable_toolbench.judge`), by option name.
     """
 
     data: Path | None

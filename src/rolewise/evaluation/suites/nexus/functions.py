@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rolewise.core.limits import parse_json
+from rolewise.data.tools_in_prompts import function_schema
 
 _JSON_TYPES = {"str": "string", "int": "integer", "bool": "boolean", "list": "array", "dict": "object"}
 
@@ -78,11 +79,7 @@ class Function:
             for parameter in self.parameters
         }
         required = [parameter.name for parameter in self.parameters if parameter.is_required]
-        parameters = {"type": "object", "properties": properties, "required": required}
-        return {
-            "type": "function",
-            "function": {"name": self.name, "description": self.doc.strip(), "parameters": parameters},
-        }
+        return function_schema(self.name, self.doc.strip(), properties, required)
 
 
 def function_of_row(row: Mapping[str, Any]) -> Function:
