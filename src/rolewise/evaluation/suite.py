@@ -133,16 +133,12 @@ class Suite(ABC):
 
 
 def chosen_parts(name: str, what: str, known: Collection[str], default: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the parts that a suite's name selects after a colon, as in `nexus:virustotal+toolllm`.
+    """Return the parts that a suite's name selects after a colon, as in `nexus:toolllm+emailrep`.
 
-    Args:
-        name: the suite's name, with or without parts.
-        what: what the suite calls a part, for the message.
-        known: the parts there are.
-        default: the parts of a name without any; None for all.
+    Without any, these are the default's, or all known ones.
 
     Raises:
-        InputError: for an unknown part.
+        InputError: for an unknown part, with the suite's word for one (`what`).
     """
     suite, _, joined = name.partition(":")
     parts = tuple(part for part in joined.split("+") if part)

@@ -68,15 +68,14 @@ class Nexus(Suite):
     def play(self, example: Example) -> Play:
         """See `Suite`."""
         question: Question = example.data
+        messages = [{"role": "user", "content": question.prompt}]
+        schemas = None
         if self._native_tools:
             schemas = [function.schema() for function in question.functions]
-            messages = [{"role": "user", "content": question.prompt}]
-            answer = yield Ask(messages=messages, tools=schemas, max_new_tokens=_MAX_NEW_TOKENS)
         else:
             functions = "\n\n".join(function.source() for function in question.functions)
-            system = {"role": "system", "content": _SYSTEM.format(functions=functions)}
-            messages = [system, {"role": "user", "content": question.prompt}]
-            answer = yield Ask(messages=messages, max_new_tokens=_MAX_NEW_TOKENS)
+            messages.insert(0, {"role": "system", "content": _SYSTEM.format(functions=functions)})
+        answer = yield Ask(messages=messages, tools=schemas, max_new_tokens=_MAX_NEW_TOKENS)
         if answer.error is not None:
             return Verdict(0.0, answer.error)
         calls = parse_response(answer.text.strip("` \n"), None if self._native_tools else "python").calls

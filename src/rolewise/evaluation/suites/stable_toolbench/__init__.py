@@ -1,8 +1,6 @@
 """StableToolBench (arXiv 2403.07714): queries that the model solves with API calls, judged by a model.
 
-The loop is that of ToolBench's CoT@1 (`toolbench/inference/Algorithms/single_chain.py`): one chain of thoughts and
-calls, ended by the function `Finish`. The system prompt says the same in our own words, so a model trained on
-ToolBench's text sees another wording here. Untested on real answers: neither the cache nor a judge was available.
+Untested on real answers: neither the cache nor a judge was available. `chain` and `judge` say which rules they follow.
 
 StableToolBench's cache and documentation (hub data set `stabletoolbench/Cache`, unpacked) are expected in
 `eval_stabletoolbench/tool_response_cache` and `eval_stabletoolbench/tools` in the data folder.
@@ -19,13 +17,7 @@ from rolewise.evaluation.sources import find_file
 from rolewise.evaluation.suite import Play, Suite, SuiteSettings, chosen_parts
 from rolewise.evaluation.suites.stable_toolbench.apis import Api, ApiBackend
 from rolewise.evaluation.suites.stable_toolbench.chain import run_chain
-from rolewise.evaluation.suites.stable_toolbench.files import (
-    COMMIT,
-    DATA_FILES,
-    FOLDER,
-    read_queries,
-    write_converted_answers,
-)
+from rolewise.evaluation.suites.stable_toolbench.files import COMMIT, DATA_FILES, FOLDER, read_queries, write_answers
 from rolewise.evaluation.suites.stable_toolbench.judge import JUDGE_OPTIONS, VOTES, chats_of, judge_chain, pass_rates
 
 __all__ = ["DEFAULT_SUBSETS", "JUDGE_OPTIONS", "StableToolBench", "make"]
@@ -109,7 +101,7 @@ class StableToolBench(Suite):
 
     def write_official(self, results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:
         """Write answers in the form that `toolbench/tooleval/eval_pass_rate.py` reads (`--converted_answer_path`)."""
-        write_converted_answers(results, folder)
+        write_answers(results, folder)
 
     def close(self) -> None:
         """See `Suite`."""

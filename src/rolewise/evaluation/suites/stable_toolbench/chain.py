@@ -25,8 +25,8 @@ _MAX_OBSERVATION = 1024  # characters, the value of `--max_observation_length`
 
 FINISH = function_schema(
     "Finish",
-    "Ends the task. Call it with give_answer once you can answer the query, or with give_up_and_restart if you can't go "
-    "on. The user sees nothing but final_answer.",
+    "Ends the task. Call it with give_answer once you can answer the query, or with give_up_and_restart if you can't "
+    "go on. The user sees nothing but final_answer.",
     {
         "return_type": {"type": "string", "enum": ["give_answer", "give_up_and_restart"]},
         "final_answer": {"type": "string", "description": "The whole answer, for return_type give_answer."},
@@ -149,9 +149,8 @@ def _call_api(call: ParsedCall, written: str, chain: Chain, apis: list[Api], bac
     if api is None:
         chain.answered["unknown function"] += 1
         return _error(f"There is no function {call.name!r}.")
-    # Otherwise it is text, stored as an unnamed argument.
-    is_object = all(span.name_span for span in call.argument_spans)
-    if arguments is None or not is_object:
+    # Text that is no object is stored as an unnamed argument.
+    if arguments is None or not all(span.name_span for span in call.argument_spans):
         chain.answered["unreadable input"] += 1
         return _error("The input is no JSON object.")
     answer = backend.call(api, arguments)

@@ -55,8 +55,6 @@ DATA_FILES = {
     for subset, (sha256, lines_sha256) in _DIGESTS.items()
 }
 
-_METHOD = "CoT@1"
-
 
 def read_queries(path: Path) -> list[dict[str, Any]]:
     """Read the queries of a subset.
@@ -77,7 +75,7 @@ def read_queries(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def write_converted_answers(results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:
+def write_answers(results: Sequence[tuple[Example, Verdict]], folder: Path) -> None:
     """Write `SUBSET.json` as `convert_to_answer_format.py` does, for `eval_pass_rate.py` and `eval_preference.py`.
 
     Raises:
@@ -99,7 +97,7 @@ def _converted(example: Example, verdict: Verdict) -> dict[str, Any]:
         "query": example.data["query"],
         "available_tools": [schema["function"] for schema in (*apis, FINISH)],
         "answer": {
-            "method": _METHOD,
+            "method": "CoT@1",
             "total_steps": len(steps) + 2,
             "final_answer": "" if final_answer is None else json.dumps(finish, ensure_ascii=False),
             "answer_details": [_nested(steps)],

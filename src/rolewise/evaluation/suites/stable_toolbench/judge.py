@@ -31,6 +31,7 @@ VOTES = 3
 _TEMPERATURE = 0.2  # tooleval_gpt-3.5-turbo_default/config.yaml
 _ATTEMPTS = 3
 _SCORES: dict[Status, float] = {"solved": 1.0, "unsure": 0.5, "unsolved": 0.0}
+_UNSOLVED: tuple[Status, ...] = ("unsolved", "unsolved", "unsolved")  # without asking the judge
 _STATUS = re.compile(r"\b(solved|unsure|unsolved)\b", re.IGNORECASE)
 _LABELLED = re.compile(r"status\W{1,12}(solved|unsure|unsolved)\b", re.IGNORECASE)
 
@@ -125,7 +126,7 @@ def judge_answer(judge: Chat, query: str, final_answer: str, steps: Sequence[dic
         InputError, EngineError: if the judge can't be asked.
     """
     if not final_answer.strip():
-        return _unsolved("the final answer is empty")
+        return Judgement(_UNSOLVED, reason="the final answer is empty")
     first = _ANSWER_PROMPT.format(verdict_line=_VERDICT_LINE, query=query, answer=final_answer)
     votes, reason = _votes(judge, first, VOTES)
     sure: list[Status] = [vote for vote in votes if vote != "unsure"]
@@ -145,7 +146,7 @@ def judge_chain(judge: Chat, query: str, chain: Chain) -> Verdict:
         InputError, EngineError: if the judge can't be asked.
     """
     if chain.final_answer is None:
-        judgement = _unsolved(chain.end)
+        judgement = Judgement(_UNSOLVED, reason=chain.end)
     else:
         judgement = judge_answer(judge, query, chain.final_answer, chain.steps)
     detail = {
@@ -177,11 +178,6 @@ def read_status(text: str) -> Status | None:
     named = {word.lower() for word in _STATUS.findall(text)}
     word = labelled[-1].lower() if labelled else named.pop() if len(named) == 1 else None
     return next((status for status in _SCORES if status == word), None)
-
-
-def _unsolved(reason: str) -> Judgement:
-    """Return the judgement of an answer that is unsolved without asking a judge."""
-    return Judgement(("unsolved", "unsolved", "unsolved"), reason=reason)
 
 
 def _votes(judge: Chat, prompt: str, wanted: int) -> tuple[list[Status], str]:

@@ -37,7 +37,8 @@ def ability_scores(category: str, record: dict[str, Any], text: str, similarity:
     if category == "review_str":
         return {"review": review(text, reference["answer"])}
     if category.startswith("plan_"):
-        return {"plan": _plan(category, record, text, similarity)}
+        plan = plan_in_text(text, record["meta"]["API_list"]) if category == "plan_str" else plan_in_json(text)
+        return {"plan": 0.0 if similarity is None else plan_f1(plan, plan_in_json(reference), similarity)}
     return _step_scores(category, reference, text, similarity)
 
 
@@ -190,14 +191,6 @@ def plan_f1(
     count = max(_longest_rising(matched), 1)
     recall, precision = count / len(reference), count / len(predicted)
     return 2 * recall * precision / (recall + precision)
-
-
-def _plan(category: str, record: dict[str, Any], text: str, similarity: Similarity | None) -> float:
-    is_text = category == "plan_str"
-    plan = plan_in_text(text, record["meta"]["API_list"]) if is_text else plan_in_json(text)
-    if similarity is None:
-        return 0.0
-    return plan_f1(plan, plan_in_json(record["ground_truth"]), similarity)
 
 
 def _step_scores(category: str, reference: Any, text: str, similarity: Similarity | None) -> dict[str, float]:
