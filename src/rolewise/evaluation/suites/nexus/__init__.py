@@ -56,7 +56,6 @@ class Nexus(Suite):
         self._files = {table: find_file(file, settings) for table, file in DATA_FILES.items()}
 
     def examples(self) -> Sequence[Example]:
-        """See `Suite`."""
         count: Counter[str] = Counter()
         examples = []
         for task, question in read_questions({table: file.path for table, file in self._files.items()}):
@@ -66,7 +65,6 @@ class Nexus(Suite):
         return examples
 
     def play(self, example: Example) -> Play:
-        """See `Suite`."""
         question: Question = example.data
         messages = [{"role": "user", "content": question.prompt}]
         schemas = None
@@ -82,5 +80,4 @@ class Nexus(Suite):
         return judge_call(question, calls[0] if calls else None)
 
     def version(self) -> dict[str, Any]:
-        """See `Suite`."""
         return {"tables": {table: file.identity for table, file in self._files.items()}, "commit": COMMIT}

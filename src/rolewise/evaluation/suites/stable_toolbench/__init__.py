@@ -67,7 +67,6 @@ class StableToolBench(Suite):
         self._is_checked = False
 
     def examples(self) -> Sequence[Example]:
-        """See `Suite`."""
         return [
             Example(f"{subset}/{record['query_id']}", subset, record)
             for subset, file in self._files.items()
@@ -86,7 +85,6 @@ class StableToolBench(Suite):
         return judge_chain(self._judge, query, chain)
 
     def version(self) -> dict[str, Any]:
-        """See `Suite`."""
         return {
             "queries": {subset: file.identity for subset, file in self._files.items()},
             "commit": COMMIT,
@@ -104,6 +102,5 @@ class StableToolBench(Suite):
         write_answers(results, folder)
 
     def close(self) -> None:
-        """See `Suite`."""
         for chat in self._chats:
             chat.close()

@@ -71,7 +71,6 @@ class TEval(Suite):
         self._files = {part: find_file(DATA_FILES[part], settings) for part in played}
 
     def examples(self) -> Sequence[Example]:
-        """See `Suite`."""
         return [example for part, file in self._files.items() for example in read_examples(part, file.path)]
 
     def play(self, example: Example) -> Play:
@@ -81,7 +80,6 @@ class TEval(Suite):
         return Verdict(sum(scores.values()) / len(scores), answer.error or "", {"scores": scores})
 
     def version(self) -> dict[str, Any]:
-        """See `Suite`."""
         return {
             "files": {part: file.identity for part, file in self._files.items()},
             "commit": COMMIT,

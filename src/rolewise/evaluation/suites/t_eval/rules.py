@@ -32,8 +32,7 @@ def ability_scores(category: str, record: dict[str, Any], text: str, similarity:
     """Return the score of each ability that an example tests, except those that need a missing similarity."""
     reference = record["ground_truth"]
     if category.startswith("instruct_"):
-        response_format = category.removeprefix("instruct_")
-        return {"instruct": instruct(text, record["template"], reference, response_format)}
+        return {"instruct": instruct(text, record["template"], reference, category.removeprefix("instruct_"))}
     if category == "review_str":
         return {"review": review(text, reference["answer"])}
     if category.startswith("plan_"):
