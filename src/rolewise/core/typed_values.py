@@ -2,6 +2,7 @@
 
 import enum
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,10 @@ from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json
 
 _UNIONS = (types.UnionType, typing.Union)
-_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_NAMES: dict[Any, str] = {
+    **{bool: "true or false", int: "a whole number", float: "a number", str: "text"},
+    **{dict: "a mapping", list: "a list", tuple: "a list", object: "another value"},
+}
 TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 """Spelling of a truth value in a flag, in lower case → the value."""
 _NOTHING = ("none", "null")
@@ -27,7 +31,8 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     if origin is Literal:
         return (annotation,)
     kind = origin or annotation
-    return (type(None) if kind is None else kind if isinstance(kind, type) else object,)
+    is_class = isinstance(kind, type) and kind is not Any  # Any is a class since Python 3.11
+    return (type(None) if kind is None else kind if is_class else object,)
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -43,12 +48,15 @@ def read_value(annotation: Any, value: Any, *, several: bool = False) -> Any:
 
     Numbers written as text (YAML reads `1e-4`, without a point, as text) become numbers, whole numbers are accepted as
     decimals and as text, and a list becomes a tuple if the annotation asks for one. With `several`, for a text that may
-    name several things, a list becomes JSON text (see `split_list`). Nothing else is converted.
+    name several things, a list becomes JSON text (see `split_list`). Nothing else is converted, and NaN, which no
+    setting means, is refused.
 
     Raises:
         InputError: for a value of another type; its message ends a sentence, e.g. "is 'a'; expected a number".
     """
     kinds = alternatives(annotation)
+    if isinstance(value, float) and math.isnan(value):
+        raise InputError(f"is nan; expected {_expected(kinds)}")
     if value is None and type(None) in kinds:
         return None
     if value is None and object not in kinds:
@@ -69,9 +77,11 @@ def read_value(annotation: Any, value: Any, *, several: bool = False) -> Any:
             return value
     if float in kinds and isinstance(value, int | str) and not isinstance(value, bool):
         try:
-            return float(value)
-        except ValueError:
+            number = float(value)
+        except (ValueError, OverflowError):
             pass
+        else:
+            return read_value(annotation, number)
     if int in kinds and isinstance(value, float) and value.is_integer():
         return int(value)
     if str in kinds and isinstance(value, int | float) and not isinstance(value, bool):
@@ -100,9 +110,11 @@ def read_text(annotation: Any, text: str) -> Any:
     for kind in (int, float):
         if kind in kinds:
             try:
-                return kind(text)
+                number = kind(text)
             except ValueError:
                 pass
+            else:
+                return read_value(annotation, number)
     if dict in kinds and text.lstrip().startswith("{"):
         try:
             return parse_json(text)

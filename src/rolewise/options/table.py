@@ -203,11 +203,14 @@ class OptionTable:
         """Return the help text of an option; for a parameter with the parts that read it, for a part with all names."""
         option = self.described(name)
         if name in self.parts:
-            names = ", ".join(dict.fromkeys(own for component in self.parts[name] for own in component.own_names))
-            return f"{option.help.removesuffix('.')}: {names} or a plugin's."
+            return f"{option.help.removesuffix('.')}: {', '.join(self.names_of_parts(name))} or a plugin's."
         if name in self.fields or option.group:
             return option.help
         return f"{', '.join(self.readers[name])}: {option.help}"
+
+    def names_of_parts(self, name: str) -> list[str]:
+        """Return the names of Rolewise's own parts that an option can name; none if it names no part."""
+        return list(dict.fromkeys(own for component in self.parts.get(name, ()) for own in component.own_names))
 
     def _is_ours(self, name: str) -> bool:
         return declaring(self.owner_of[name], name).__module__.startswith("rolewise.")
