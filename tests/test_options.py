@@ -9,10 +9,11 @@ from collections import Counter
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from transformers.trainer_utils import IntervalStrategy
 
 from rolewise.cli.completion import _flags as flags_of
 from rolewise.cli.main import COMMANDS, main
@@ -222,8 +223,26 @@ class TestReader:
         assert read_text(kind, text) == value
 
     @pytest.mark.parametrize(
+        ("kind", "given", "value"),
+        [
+            (tuple[float, ...] | None, [1, "1e-4"], (1.0, 1e-4)),
+            (Annotated[tuple[int, ...], "Sizes."], [1, 2], (1, 2)),
+            (tuple[str, ...], "a", ("a",)),
+            (IntervalStrategy | str, False, "no"),  # as YAML reads `eval_strategy: no`
+            (Any, ["a"], ["a"]),
+        ],
+    )
+    def test_values_become_what_the_annotation_says(self, kind, given, value):
+        assert read_value(kind, given) == value
+
+    @pytest.mark.parametrize(
         ("kind", "value", "message"),
         [
+            (tuple[int, ...], [1, "a"], r"is \[1, 'a'\]; expected a whole number, or a list of them"),
+            (tuple[str, ...], {"a": 1}, "is {'a': 1}; expected a list"),
+            (IntervalStrategy | str, [1], r"\[1\] is not known; choose one of no, steps, epoch"),
+            (float, 10**400, "is 1000000.*; expected a number"),
+            (dict | str, [5], r"is \[5\]; expected a mapping or text"),
             (int, "many", "is 'many'; expected a whole number"),
             (int, True, "is True; expected a whole number"),
             (int, 1.5, "is 1.5; expected a whole number"),
@@ -260,12 +279,37 @@ class TestComponents:
             ("scale", "weighting_args is 'scale'; expected a mapping"),
             (5, "weighting_args is 5; expected a mapping"),
             ({1: 2}, "weighting_args names a parameter 1; a name is text"),
-            ({"scale": float("nan")}, "scale is nan; expected a number"),
-            ('{"scale": NaN}', "scale is nan; expected a number"),
+            ({"scale": float("nan")}, "scale is nan; expected another value"),
+            ('{"scale": NaN}', "scale is nan; expected another value"),
             ({"scale": 1, "name": float("nan")}, "name is nan; expected another value"),
         ):
             with pytest.raises(InputError, match=re.escape(message)):
                 parts.make("mine", arguments)
+
+
+VALUES = (None, True, False, -1, 0, 1, 2.5, 5.0, "a", "5", "1e-4", "no", [], ["a"], [1], ["a", 1], {}, {"a": 0.5})
+
+
+def types_of(value):
+    """The names that JSON Schema has for the type of a value."""
+    if isinstance(value, bool) or value is None:
+        return {"null" if value is None else "boolean"}
+    if isinstance(value, int | float):
+        return {"number", "integer"} if value == int(value) else {"number"}
+    return {{str: "string", list: "array", dict: "object"}[type(value)]}
+
+
+def is_valid(schema, value):
+    """The part of JSON Schema that config files need."""
+    kinds = schema.get("type", [])
+    return (
+        ("anyOf" not in schema or any(is_valid(part, value) for part in schema["anyOf"]))
+        and (not kinds or not types_of(value).isdisjoint([kinds] if isinstance(kinds, str) else kinds))
+        and ("enum" not in schema or any(value == own and type(value) is type(own) for own in schema["enum"]))
+        and ("minimum" not in schema or "number" not in types_of(value) or value >= schema["minimum"])
+        and ("pattern" not in schema or not isinstance(value, str) or bool(re.search(schema["pattern"], value)))
+        and (not isinstance(value, list) or all(is_valid(schema.get("items", {}), entry) for entry in value))
+    )
 
 
 class TestSchema:
@@ -285,11 +329,30 @@ class TestSchema:
             (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
             (Literal["a", "b"], {"enum": ["a", "b"]}),
             (list[str], {"type": "array"}),
+            (tuple[int, ...], {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}]}),
+            (IntervalStrategy | str, {"enum": ["no", "steps", "epoch", False]}),
             (object, {}),
         ],
     )
     def test_of_an_annotation(self, annotation, expected):
         assert schema(annotation) == expected
+
+    @pytest.mark.parametrize("command", [command for command in commands() if command != "experiment"])
+    def test_accepts_what_the_reader_accepts(self, command):
+        table, properties = command_of(command).table(), schema_of(command)["properties"]
+        differing = []
+        for name in table.names():
+            if name == "weighting_args":
+                continue  # as text it is JSON, which no schema tells from other text
+            for value in VALUES:
+                try:
+                    table.read(name, value)
+                    is_read = True
+                except InputError:
+                    is_read = False
+                if is_read != is_valid(properties[name], value):
+                    differing.append((name, value, is_read))
+        assert differing == []
 
     def test_of_what_reads_no_file(self, capsys):
         assert main(["schema", "completion"]) == 2

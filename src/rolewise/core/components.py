@@ -7,6 +7,7 @@ of a parameter carries its help text: `inv_tau: Annotated[float, "1/τ …"] = 0
 import contextlib
 import difflib
 import inspect
+import math
 import pkgutil
 import types
 import typing
@@ -122,6 +123,8 @@ class Components(Generic[T]):
                     value = read_value(parameter.annotation, value, several=parameter.several)
                 except InputError as error:
                     raise InputError(f"{parameter.name} {error}") from error
+            if name not in self._own and isinstance(value, float) and math.isnan(value):  # our own know their range
+                raise InputError(f"{parameter.name} is nan; expected another value")
             values[parameter.name] = value
         return values
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rolewise.core.components import Components
 from rolewise.core.errors import InputError
@@ -100,13 +100,14 @@ class OptionTable:
         """Convert a value from a YAML file to the option's type.
 
         Raises:
-            InputError: for a value of another type; the message starts with the name.
+            InputError: for a value of another type, or none of the option's choices; the message starts with the name.
         """
+        option = self.described(name)
         try:
-            option = self.described(name)
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
             raise InputError(f"{name} {error}") from error
+        option.check(read)
         components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
         return read if components is None else dict(components[0].mapping(read))
 
@@ -185,7 +186,9 @@ class OptionTable:
         properties = {}
         for name in self.names():
             option = self.described(name)
-            entry = {**schema(option.annotation, several=option.several), "description": self.help(name)}
+            allowed = Literal[option.choices] if option.choices else option.annotation
+            kind = allowed | None if type(None) in alternatives(option.annotation) else allowed
+            entry = {**schema(kind, several=option.several), "description": self.help(name)}
             if isinstance(option.default, str | int | float | bool):
                 entry["default"] = option.default
             if option.least is not None:
