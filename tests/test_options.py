@@ -240,6 +240,7 @@ class TestReader:
         [
             (tuple[int, ...], [1, "a"], r"is \[1, 'a'\]; expected a whole number, or a list of them"),
             (tuple[str, ...], {"a": 1}, "is {'a': 1}; expected a list"),
+            (tuple[str, ...], ["a", 1], r"is \['a', 1\]; expected text, or a list of them"),
             (IntervalStrategy | str, [1], r"\[1\] is not known; choose one of no, steps, epoch"),
             (float, 10**400, "is 1000000.*; expected a number"),
             (dict | str, [5], r"is \[5\]; expected a mapping or text"),

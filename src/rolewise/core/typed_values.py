@@ -82,11 +82,14 @@ def read_value(annotation: Any, value: Any, *, several: bool = False) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str) and {list, tuple} & set(kinds):
         if tuple not in kinds:
             return list(value)
+        item = _item(annotation)
         try:
-            return tuple(read_value(_item(annotation), entry) for entry in value)
-        except InputError as error:
-            expected = _expected(alternatives(_item(annotation)))
-            raise InputError(f"is {value!r}; expected {expected}, or a list of them") from error
+            entries = tuple(read_value(item, entry) for entry in value)
+        except InputError:
+            entries = None
+        if entries is None or (item is str and entries != tuple(value)):  # a number among texts is a slip
+            raise InputError(f"is {value!r}; expected {_expected(alternatives(item))}, or a list of them")
+        return entries
     for kind in kinds:
         if typing.get_origin(kind) is Literal:
             if value in typing.get_args(kind):
@@ -166,7 +169,7 @@ def schema(annotation: Any, *, several: bool = False) -> dict[str, Any]:
         elif issubclass(kind, Mapping):
             parts.append({"type": "object"})
         elif issubclass(kind, tuple):
-            item = schema(_item(annotation))
+            item = {"type": "string"} if _item(annotation) is str else schema(_item(annotation))
             parts += [{"type": "array", "items": item}, item]
         elif issubclass(kind, list):
             parts.append({"type": "array"})
