@@ -102,6 +102,15 @@ def mask_everything(row: dict[str, Any], number: int) -> dict[str, Any]:
     return {"labels": [-100] * len(row["labels"])} if number == 2 else {}
 
 
+@pytest.mark.usefixtures("registries")
+def test_view_shows_the_weights_of_a_plugin(first: Path, tmp_path: Path) -> None:
+    plugin = Path(__file__).parents[1] / "examples" / "extending" / "my_weighting.py"
+    page = tmp_path / "page.html"
+    options = ["--data", first, "--output", page, "--weighting", "turn-decay", "--plugin", plugin]
+    assert main(["view", *map(str, options)]) == 0
+    assert page.is_file()
+
+
 def test_labellings_of_other_tokens_are_refused(first: Path, tmp_path: Path, capsys: Any) -> None:
     cases = [
         (altered(first, tmp_path / "cut", drop_last_token), r"cut: row 3 \(.*\) differs in tokens from .*first; "),

@@ -20,12 +20,8 @@ Exit code: 0 if all is done, 1 if a run failed, 2 if nothing could be run.
 """
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line: `file`, `plan`, `output`.
-
-    Raises:
-        InputError: for an unknown option, or if there is no file.
-    """
+def build_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="rolewise experiment",
         usage="rolewise experiment FILE [options]",
@@ -40,7 +36,16 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--output", metavar="DIR", help="Output directory. Default: the file's own.")
     group.add_argument("--plan", action="store_true", help="Show the planned runs, then stop.")
     group.add_argument("-h", "--help", action="help", help="Show this help.")
-    options = parser.parse_args(list(argv))
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line: `file`, `plan`, `output`.
+
+    Raises:
+        InputError: for an unknown option, or if there is no file.
+    """
+    options = build_parser().parse_args(list(argv))
     if (options.file is None) == (options.config is None):
         raise InputError("give one experiment file, as FILE or as --config FILE")
     options.file = options.file or options.config

@@ -34,7 +34,7 @@ from rolewise.training.models import (
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
 from rolewise.training.settings import MAX_LENGTH
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
-from rolewise.weighting import Weighting, make_weighting
+from rolewise.weighting import make_weighting
 
 
 def fine_tune(
@@ -59,7 +59,7 @@ def fine_tune(
     check_training(training)
     load_plugins(split_list(options.plugin or ""))
     start_processes(options)
-    weighting = make_weighting(training.weighting, training.weighting_args)
+    make_weighting(training.weighting, training.weighting_args)  # reports what does not fit before anything is read
     data = data or load_training_data(options, training)
     if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
         raise InputError("eval_strategy needs evaluation data; give eval_data or eval_share")
@@ -75,7 +75,7 @@ def fine_tune(
         options=options,
         training=training,
         data=data,
-        make_trainer=lambda training: _trainer(options, training, weighting, data, progress),
+        make_trainer=lambda training: _trainer(options, training, data, progress),
         prompts=[(str(data.tokenizer.decode(ids)), ids) for ids in prompts],
         answer_tokens=options.generation_tokens,
         logged=("loss", "eval_loss"),
@@ -91,7 +91,6 @@ def fine_tune(
 def _trainer(
     options: SFTOptions,
     training: WeightedSFTConfig,
-    weighting: Weighting,
     data: TrainingData,
     progress: Progress,
 ) -> WeightedSFTTrainer:
@@ -119,7 +118,6 @@ def _trainer(
             train_dataset=data.train,
             eval_dataset=data.eval,
             processing_class=data.tokenizer,
-            weighting=weighting,
             peft_config=peft_config,
             callbacks=[bar, LogFirstAndLast()],
         )

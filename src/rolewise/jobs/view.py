@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rolewise.core.components import Arguments
 from rolewise.core.errors import InputError
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
 from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
 from rolewise.jobs.compare import compare_labellings
 from rolewise.labelling.checks import Checks, check_labels
@@ -37,6 +39,7 @@ def view(options: ViewOptions) -> Path:
         return _view_trees(trees, options)
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise InputError(f"threshold is {options.threshold}; it must be a finite number of nats")
+    load_plugins(split_list(options.plugin or ""))
     labelled = load_labelled(options.data)
     path = Path(options.output) if options.output else labelled.path / REPORT_FILE
     write_labelled_report(

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rolewise.core.components import Components
 from rolewise.core.errors import InputError
@@ -100,13 +100,14 @@ class OptionTable:
         """Convert a value from a YAML file to the option's type.
 
         Raises:
-            InputError: for a value of another type; the message starts with the name.
+            InputError: for a value of another type, or none of the option's choices; the message starts with the name.
         """
+        option = self.described(name)
         try:
-            option = self.described(name)
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
             raise InputError(f"{name} {error}") from error
+        option.check(read)
         components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
         return read if components is None else dict(components[0].mapping(read))
 
@@ -185,7 +186,9 @@ class OptionTable:
         properties = {}
         for name in self.names():
             option = self.described(name)
-            entry = {**schema(option.annotation, several=option.several), "description": self.help(name)}
+            allowed = Literal[option.choices] if option.choices else option.annotation
+            kind = allowed | None if type(None) in alternatives(option.annotation) else allowed
+            entry = {**schema(kind, several=option.several), "description": self.help(name)}
             if isinstance(option.default, str | int | float | bool):
                 entry["default"] = option.default
             if option.least is not None:
@@ -203,11 +206,14 @@ class OptionTable:
         """Return the help text of an option; for a parameter with the parts that read it, for a part with all names."""
         option = self.described(name)
         if name in self.parts:
-            names = ", ".join(dict.fromkeys(own for component in self.parts[name] for own in component.own_names))
-            return f"{option.help.removesuffix('.')}: {names} or a plugin's."
+            return f"{option.help.removesuffix('.')}: {', '.join(self.names_of_parts(name))} or a plugin's."
         if name in self.fields or option.group:
             return option.help
         return f"{', '.join(self.readers[name])}: {option.help}"
+
+    def names_of_parts(self, name: str) -> list[str]:
+        """Return the names of Rolewise's own parts that an option can name; none if it names no part."""
+        return list(dict.fromkeys(own for component in self.parts.get(name, ()) for own in component.own_names))
 
     def _is_ours(self, name: str) -> bool:
         return declaring(self.owner_of[name], name).__module__.startswith("rolewise.")

@@ -47,6 +47,7 @@ def make_rollout_weighting(args: WeightedGRPOConfig) -> RolloutWeighting | None:
     if args.roles not in ROLES:
         raise InputError(f"roles {args.roles!r} is not known; choose one of {', '.join(ROLES)}")
     if args.weighting == "none":
+        WEIGHTINGS.complete("none", args.weighting_args)  # refuses them: it has no parameters
         return None
     regions, roles = REGION_WEIGHTINGS.own_names, WEIGHTINGS.own_names
     known = regions if args.roles == "regions" else ROLE_WEIGHTINGS

@@ -10,7 +10,7 @@ from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import check_kind
+from rolewise.core.options import check_kind, refuse_arguments
 from rolewise.core.role import Role
 from rolewise.core.transformers_insides import settle_checkpointing
 from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
@@ -91,6 +91,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
             weighting = make_weighting(args.weighting, args.weighting_args)
+        else:
+            refuse_arguments(args)
         if not isinstance(weighting, Weighting) or getattr(weighting, "unit", None) not in ("sample", "token"):
             raise InputError(
                 f"weighting {weighting!r} is not a Weighting with the unit sample or token; pass an object of one"
