@@ -17,6 +17,7 @@ from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
+from rolewise.evaluation.runner import Runner
 from rolewise.jobs.eval_comparison import comparison_notes, comparison_table
 from rolewise.jobs.eval_notes import suite_notes
 from rolewise.jobs.evaluate import EvalResult, evaluate, read_eval, suite_settings
@@ -195,6 +196,8 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, ca
         (["--samples", "4"], "set a temperature above 0"),
         (["--samples", "4", "--temperature", "1"], "samples is 4, but short_answers takes one answer per question"),
         (["--limit", "0"], "limit is 0"),
+        (["--suite", ","], "suite is ',', which names no suite"),
+        (["--server", ","], "server is ',', which names none; give its URL"),
         (["--temperature", "nan"], "temperature is nan"),
         (["--temperature", "inf"], "temperature is inf"),
         (["--suite", "short_answers:long"], "short_answers takes nothing after its name"),
@@ -219,6 +222,20 @@ def test_what_can_not_be_done_is_refused_in_one_line(bench, tmp_path, monkeypatc
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1, captured.err
     assert not list(tmp_path.iterdir())
+
+
+def test_every_sampling_option_reaches_the_engine(bench, tmp_path, monkeypatch):
+    asked = []
+
+    class Asked(Runner):
+        def __init__(self, engine, prompter, sampling, *rest):
+            asked.append(sampling)
+            super().__init__(engine, prompter, sampling, *rest)
+
+    monkeypatch.setattr("rolewise.jobs.evaluate.Runner", Asked)
+    given = ["--temperature", "0.5", "--top-p", "0.6", "--top-k", "7", "--seed", "8", "--limit", "1"]
+    assert main(arguments(bench, tmp_path / "out", *given)) == 0
+    assert [(s.temperature, s.top_p, s.top_k, s.seed) for s in asked] == [(0.5, 0.6, 7, 8)]
 
 
 def test_a_model_without_a_template_wants_one(bench, tmp_path, capsys):

@@ -54,7 +54,9 @@ def read_value(annotation: Any, value: Any, *, several: bool = False) -> Any:
     if value is None and object not in kinds:
         raise InputError("has no value; give one, or leave the line out")
     members = [member.value for kind in kinds if is_enum(kind) for member in kind]
-    if members and isinstance(value, str) and value not in members:
+    if value is False and "no" in members:
+        return "no"  # as a bare `no` of YAML is read
+    if members and value not in members and not isinstance(value, enum.Enum):
         raise InputError(f"{value!r} is not known; choose one of {', '.join(map(str, members))}")
     if isinstance(value, Sequence) and not isinstance(value, str) and {list, tuple} & set(kinds):
         items = tuple in kinds and [kind for kind in typing.get_args(annotation) if kind is not Ellipsis]

@@ -88,6 +88,8 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
     """
     load_plugins(split_list(options.plugin or ""))
     names = split_list(options.suite)
+    if not names:
+        raise InputError(f"suite is {options.suite!r}, which names no suite; name one, e.g. gsm8k")
     if len(set(names)) < len(names):
         raise InputError(f"suite {options.suite!r} names a suite twice; name each once")
     tokenizer = open_tokenizer(options)
@@ -204,7 +206,9 @@ def _play(
     engine_facts: dict[str, Any] | None = None
     if any(len(logs[name].ids) < len(drawn[name]) for name in suites):
         with open_engine(options, tokenizer) as engine:
-            sampling = Sampling(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
+            sampling = Sampling(
+                temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
+            )
             runner = Runner(engine, prompter, sampling, options.max_new_tokens)
             if any(log.ids for log in logs.values()):
                 check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)

@@ -1,6 +1,5 @@
 """The reinforcement-learning job: trains a model or adapter on prompts with reference calls."""
 
-import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -94,8 +93,6 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
     """
     if (training.roles == "shad") != (options.shad_model is not None):
         raise InputError("roles shad and shad_model require each other: give both, or neither")
-    if not math.isfinite(options.threshold):
-        raise InputError(f"threshold is {options.threshold}; it must be a finite number of nats")
     rewards(options, training)
     check_grpo_trainer(training, options.eval_data)
 

@@ -84,6 +84,7 @@ def load_training_data(options: SFTOptions, training: WeightedSFTConfig) -> Trai
             data,
             eval=held_out.train,
             digest=digest([data.digest, held_out.digest]),
+            notes=list(dict.fromkeys([*data.notes, *held_out.notes])),
             rejected=[*data.rejected, *held_out.rejected],
         )
     elif options.eval_share:

@@ -4,7 +4,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import Dtype, Options, option, required
+from rolewise.core.options import Dtype, Options, option, required, split_list
 from rolewise.training.settings import MAX_LENGTH
 
 
@@ -150,6 +150,10 @@ class Server(Options, title="server"):
     concurrency: int = option(32, "Concurrent requests per server.", least=1)
 
     def validate(self) -> None:
+        if self.server is not None and not split_list(self.server):
+            raise InputError(
+                f"server is {self.server!r}, which names none; give its URL, e.g. http://localhost:8000/v1"
+            )
         if self.server is None:
             for name in ("served_model", "api_key"):
                 if getattr(self, name) is not None:
