@@ -19,7 +19,7 @@ from rolewise.cli.main import main
 from rolewise.core.errors import InputError
 from rolewise.evaluation.runner import Runner
 from rolewise.jobs.eval_comparison import comparison_notes, comparison_table
-from rolewise.jobs.eval_notes import suite_notes
+from rolewise.jobs.eval_report import suite_notes
 from rolewise.jobs.evaluate import EvalResult, evaluate, read_eval, suite_settings
 from rolewise.options.answers import EvalOptions
 

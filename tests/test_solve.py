@@ -9,7 +9,7 @@ from scripted_search import ScriptedModel, luck
 
 from rolewise.cli.main import main
 from rolewise.core.statistics import wilson
-from rolewise.jobs import search as search_job
+from rolewise.jobs import answering_run
 from rolewise.jobs import solve as job
 from rolewise.search.tree import Tree, read_trees
 
@@ -51,7 +51,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedModel]:
         models.append(ScriptedModel(tokenizer, STEPS))
         return models[-1]
 
-    monkeypatch.setattr(search_job, "open_engine", open_engine)
+    monkeypatch.setattr(answering_run, "open_engine", open_engine)
     return models
 
 
@@ -191,7 +191,7 @@ def test_a_single_question(scripted, steps_models, tmp_path, capsys):
 
 
 def test_no_answer_at_all_is_said(monkeypatch, steps_models, tmp_path, capsys):
-    monkeypatch.setattr(search_job, "open_engine", lambda options, tokenizer: ScriptedModel(tokenizer, ["Hm."]))
+    monkeypatch.setattr(answering_run, "open_engine", lambda options, tokenizer: ScriptedModel(tokenizer, ["Hm."]))
     given = ["solve", "--model", str(steps_models / "plain"), "--output", str(tmp_path / "one"), "--rollouts", "2"]
     assert main([*given, "--question", "Why?", "--max-depth", "2"]) == 0
     assert "answer: no answer" in " ".join(capsys.readouterr().out.split())

@@ -21,7 +21,8 @@ from rolewise.experiment_runner.config import Experiment
 from rolewise.experiment_runner.measuring import ALL_TOKENS, LOSSES_FILE
 from rolewise.experiment_runner.runs import Plan, Run, reference_row
 from rolewise.experiment_runner.steps import losses_place, suite_place, train_place
-from rolewise.jobs.evaluate import SUMMARY_FILE, read_eval
+from rolewise.jobs.answering_run import SUMMARY_FILE
+from rolewise.jobs.evaluate import read_eval
 from rolewise.jobs.training_run import LOG_FILE
 
 ROLES = (ALL_TOKENS, *(group.label for group in GROUPS))

@@ -14,9 +14,9 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.rollouts import optimizer_steps_per_rollout
 from rolewise.core.run_directory import RunDirectory
-from rolewise.jobs.grpo_data import PromptData, call_format, load_prompts
+from rolewise.jobs.grpo_data import call_format, load_prompts
 from rolewise.jobs.grpo_report import curves, regions_table, rewards_table
-from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
+from rolewise.jobs.policy import PromptData, check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
 from rolewise.jobs.training_run import (
     CHECKPOINTS,
     TrainingJob,
@@ -25,7 +25,6 @@ from rolewise.jobs.training_run import (
     run_training,
     start_processes,
     told_by_libraries,
-    without_printing,
 )
 from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.options.training import GRPOOptions
@@ -34,7 +33,6 @@ from rolewise.rewards.tool_calls import ToolCallRules
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import lora_config, model_fingerprint
 from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
-from rolewise.training.rollout_roles import RolloutRoles
 
 COMPLETIONS = "completions"
 
@@ -125,6 +123,15 @@ def _trainer(
     say: Callable[[str], None],
 ) -> WeightedGRPOTrainer:
     model = load_policy(options, data.tokenizer, data.stop_token_ids, in_4bit=options.load_in_4bit)
+    roles = None
+    if options.shad_model is not None:
+        roles = shad_rollout_roles(
+            options.model,
+            options.shad_model,
+            threshold=options.threshold,
+            device=str(training.device),
+            trust_remote_code=options.trust_remote_code,
+        )
     bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
     with told_by_libraries():
         trainer = WeightedGRPOTrainer(
@@ -136,24 +143,11 @@ def _trainer(
             data.tokenizer,
             peft_config=lora_config(options.rank) if options.lora else None,
             callbacks=[bar, LogFirstAndLast()],
-            roles=_sampled_roles(options, training),
+            roles=roles,
             rendered_prompts=True,
             say=say,
         )
-    without_printing(trainer)
     return trainer
-
-
-def _sampled_roles(options: GRPOOptions, training: WeightedGRPOConfig) -> RolloutRoles | None:
-    if options.shad_model is None:
-        return None
-    return shad_rollout_roles(
-        options.model,
-        options.shad_model,
-        threshold=options.threshold,
-        device=str(training.device),
-        trust_remote_code=options.trust_remote_code,
-    )
 
 
 def _keep_completions(run: RunDirectory) -> None:

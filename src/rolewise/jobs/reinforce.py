@@ -7,26 +7,28 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from rich.progress import Progress
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
+from rolewise.engines.base import Sampling
+from rolewise.jobs.engines import local_engine, open_engine
 from rolewise.jobs.path_judges import check_values, open_values, values_identity
 from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
 from rolewise.jobs.reinforce_data import QuestionData, load_questions
 from rolewise.jobs.reinforce_report import behaviours_table, curves, numbers_table
-from rolewise.jobs.reinforce_rollouts import make_rollouts, search_settings
 from rolewise.jobs.training_run import (
     TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
     told_by_libraries,
-    without_printing,
 )
 from rolewise.options.training import ReinforceOptions
-from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
+from rolewise.search.policies import TokenPolicy
+from rolewise.search.sampled_rollouts import CompletionRewards, OpenEngine, SampledRollouts
+from rolewise.search.settings import SearchSettings
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values
 from rolewise.training import processes
@@ -147,7 +149,7 @@ def _trainer(
     values = stack.enter_context(closing(open_values(options)))
     rollouts = None
     if options.rollouts_from != "grpo":
-        rollouts = stack.enter_context(closing(make_rollouts(options, training, data, values)))
+        rollouts = stack.enter_context(closing(_rollouts(options, training, data, values)))
     told.sources += [values, *([] if rollouts is None else [rollouts])]
     model = load_policy(options, data.tokenizer, data.stop_token_ids)
     ends = model.generation_config.eos_token_id
@@ -174,8 +176,56 @@ def _trainer(
             "weights that are sharded over processes can't be sampled from here; start without FSDP and DeepSpeed, or "
             "use rollouts from grpo with use_vllm"
         )
-    without_printing(trainer)
     return trainer
+
+
+def search_settings(options: ReinforceOptions, training: ReinforceConfig) -> SearchSettings:
+    """Return the settings of the search; sampling uses TRL's `temperature`, `top_p` and `top_k`.
+
+    Raises:
+        InputError: for a setting out of range.
+    """
+    return SearchSettings(
+        rollouts=options.rollouts,
+        max_depth=options.max_depth,
+        exploration=options.exploration,
+        step_tokens=options.step_tokens,
+        temperature=training.temperature,
+        top_p=training.top_p,
+        top_k=max(training.top_k, 0),  # in some versions, TRL uses -1 for all
+    )
+
+
+def _rollouts(
+    options: ReinforceOptions, training: ReinforceConfig, data: QuestionData, values: Values
+) -> TreeRollouts | SampledRollouts:
+    """Make rollouts by tree search or plain sampling, with an engine over the model in training or a server; the caller
+    closes them.
+
+    Raises:
+        InputError: for settings out of range.
+        EngineError: if the server can't be reached or used.
+    """
+    engine = _engine(options, data.tokenizer)
+    if options.rollouts_from == "tree":
+        policy = TokenPolicy(data.tokenizer, data.behaviours, options.chat_template)
+        settings = search_settings(options, training)
+        return TreeRollouts(engine, policy, values, settings, options.paths)
+    sampling = Sampling(
+        max_new_tokens=training.max_completion_length,
+        temperature=training.temperature,
+        top_p=training.top_p,
+        top_k=max(training.top_k, 0),
+        stop_token_ids=data.stop_token_ids,
+    )
+    return SampledRollouts(engine, values, sampling, data.functional)
+
+
+def _engine(options: ReinforceOptions, tokenizer: PreTrainedTokenizerBase) -> OpenEngine:
+    if options.server is not None:
+        server = open_engine(options, tokenizer)  # now, so that a missing server is reported before any work
+        return lambda model: server
+    return lambda model: local_engine(options, model, tokenizer)
 
 
 JOB = TrainingJob(

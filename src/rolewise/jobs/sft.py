@@ -4,7 +4,6 @@ import copy
 
 from datasets import Dataset
 from rich.progress import Progress
-from transformers import IntervalStrategy
 
 from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError
@@ -12,7 +11,7 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.jobs.sft_data import TrainingData, load_training_data
 from rolewise.jobs.sft_report import curves, roles_table
-from rolewise.jobs.trainer_settings import check_trainer
+from rolewise.jobs.trainer_settings import check_evaluation, check_trainer
 from rolewise.jobs.training_run import (
     TrainingJob,
     TrainingResult,
@@ -20,7 +19,6 @@ from rolewise.jobs.training_run import (
     run_training,
     start_processes,
     told_by_libraries,
-    without_printing,
 )
 from rolewise.options.training import SFTOptions
 from rolewise.training.functional_tokens import prepare_functional
@@ -61,12 +59,7 @@ def fine_tune(
     start_processes(options)
     weighting = make_weighting(training.weighting, training.weighting_args)
     data = data or load_training_data(options, training)
-    if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
-        raise InputError("eval_strategy needs evaluation data; give eval_data or eval_share")
-    if training.eval_strategy == IntervalStrategy.NO and data.eval is not None:
-        raise InputError(
-            "eval_strategy no never evaluates; leave eval_data and eval_share out, or choose another strategy"
-        )
+    check_evaluation(training, data.eval is not None, "eval_data", "eval_share")
     progress = progress or Progress(disable=True)
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
@@ -123,7 +116,6 @@ def _trainer(
             peft_config=peft_config,
             callbacks=[bar, LogFirstAndLast()],
         )
-    without_printing(trainer)
     return trainer
 
 

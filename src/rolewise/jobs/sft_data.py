@@ -13,6 +13,7 @@ from rolewise.core.files import digest
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.role import BOILERPLATE_ROLES, Role
+from rolewise.data.cut_answers import cut_note
 from rolewise.data.labelled import LabelledData, LabelledInfo, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
@@ -189,11 +190,7 @@ def _cut(
     rows, lost = cut_rows(rows, length)
     if not lost:
         return rows, [], []
-    note = (
-        f"{path}: max_length {length} cuts {len(lost):,} of {len(rows):,} samples: {sum(lost):,} tokens with loss are "
-        "lost, including the ends of these answers. Raise it, or skip such samples with --skip-cut."
-    )
-    return rows, [], [note]
+    return rows, [], [f"{path}: {cut_note(length, len(lost), len(rows), sum(lost))}"]
 
 
 def _check_scores(path: str, labelled: LabelledData, weighting: str) -> None:

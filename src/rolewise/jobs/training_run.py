@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, write_behaviours
 from rolewise.core.errors import InputError
-from rolewise.core.files import write_json, write_text
+from rolewise.core.files import read_json, write_json, write_json_lines
 from rolewise.core.options import split_list
 from rolewise.core.plugins import plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.readers import write_rejected
 from rolewise.jobs.card_contents import write_model_cards
 from rolewise.jobs.trainer_settings import written_settings
-from rolewise.jobs.training_report import REPORT_FILE, write_training_report
-from rolewise.reporting.content import Chart, Table
+from rolewise.reporting.content import REPORT_FILE, Chart, Table
+from rolewise.reporting.html import Generation, write_report
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.generation import generate_texts
@@ -150,12 +150,6 @@ def told_by_libraries() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def without_printing(trainer: Any) -> None:
-    """Remove the trainer's own lines and bars from the terminal."""
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-
-
 def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     checkpoint = last_checkpoint(run.work / CHECKPOINTS, processes.count())
     training = copy.copy(job.training)  # the caller's copy is not modified
@@ -164,6 +158,8 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     training.eval_on_start = job.data.eval is not None and checkpoint is None
     set_seed(training.seed)
     trainer = job.make_trainer(training)
+    for callback in (PrinterCallback, ProgressCallback):  # the trainer's own lines and bars in the terminal
+        trainer.remove_callback(callback)
     if processes.is_main() and not (run.work / GENERATIONS_FILE).exists():
         before = _answers(job, trainer.model, progress, "answers before")
         asked = [{"prompt": text, "before": b} for (text, _), b in zip(job.prompts, before, strict=True)]
@@ -180,26 +176,29 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
         return
     # Sorted, like a checkpoint's lines, or the order of a table's rows would reveal a kill.
     log = [dict(sorted(e.items())) for e in trainer.state.log_history if any(key in e for key in job.logged)]
-    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
+    write_json_lines(run.results / LOG_FILE, log)
     generations = _generations(job, trainer, run, progress)
     stops = trainer.model.generation_config
     del trainer
     gc.collect()
     if job.options.merge:
-        _merge(job.options, job.data.tokenizer, run.results, stops)
+        options = job.options
+        base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        write_merged(base, run.results, run.results / "merged", job.data.tokenizer, stops)
     if job.behaviours is not None:
         for directory in [run.results, *([run.results / "merged"] if job.options.merge else [])]:
             write_behaviours(job.behaviours, directory)
     write_rejected(job.data.rejected, run.results)
     job.finish(run)
     tables = job.job.tables(log)
-    write_training_report(
+    write_report(
         run.results / REPORT_FILE,
         title=run.output.name,
         subtitle=job.subtitle,
-        tables=tables,
-        curves=job.job.curves(log),
-        generations=generations,
+        summary=[table for table in tables if table is not None],
+        samples=[],
+        curves=list(job.job.curves(log)),
+        generations=[Generation(g["prompt"], [("before", g["before"]), ("after", g["after"])]) for g in generations],
         notes=job.notes(),
     )
     write_model_cards(run.results, job.command, job.options, job.training, job.data, tables)
@@ -212,7 +211,7 @@ def _generations(job: TrainingRun, trainer: Any, run: RunDirectory, progress: Pr
         after = ["(not generated: the weights are sharded over the processes)"] * len(job.prompts)
     else:
         after = _answers(job, trainer.model, progress, "answers after")
-    before = json.loads((run.work / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    before = read_json(run.work / GENERATIONS_FILE)
     generations = [{**entry, "after": text} for entry, text in zip(before, after, strict=True)]
     write_json(run.results / GENERATIONS_FILE, generations)
     return generations
@@ -225,11 +224,6 @@ def _answers(job: TrainingRun, model: Any, progress: Progress, description: str)
     texts = generate_texts(model, job.data.tokenizer, [ids for _, ids in job.prompts], job.answer_tokens)
     progress.update(task, total=1, completed=1)
     return texts
-
-
-def _merge(options: Any, tokenizer: PreTrainedTokenizerBase, results: Path, stops: Any) -> None:
-    base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    write_merged(base, results, results / "merged", tokenizer, stops)
 
 
 def _run_directory(job: TrainingRun) -> RunDirectory:
@@ -253,5 +247,5 @@ def _run_directory(job: TrainingRun) -> RunDirectory:
 
 def _read_result(path: Path, *, was_finished: bool) -> TrainingResult:
     log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    generations = json.loads((path / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    generations = read_json(path / GENERATIONS_FILE)
     return TrainingResult(path, log, generations, was_finished)

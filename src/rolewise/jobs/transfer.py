@@ -35,7 +35,7 @@ from rolewise.data.render import (
 )
 from rolewise.data.transfer import transfer
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.jobs.view import write_run_report
 from rolewise.options.labelling import TransferOptions
 from rolewise.training.models import load_tokenizer
 
@@ -100,8 +100,7 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
         )
         save_labelled(run.results, samples, labels, rows.excluded, info)
         write_rejected(rejected, run.results)
-        report = run.results / REPORT_FILE
-        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
+        checks = write_run_report(run)
     run.publish({"transferred": origin["info"], "rejected": len(rejected)})
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 

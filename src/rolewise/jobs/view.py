@@ -5,21 +5,20 @@ from pathlib import Path
 
 from rolewise.core.components import Arguments
 from rolewise.core.errors import InputError
+from rolewise.core.run_directory import RunDirectory
 from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
 from rolewise.jobs.compare import compare_labellings
 from rolewise.labelling.checks import Checks, check_labels
 from rolewise.options.labelling import ViewOptions
+from rolewise.reporting.content import REPORT_FILE
 from rolewise.reporting.html import write_report
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.reporting.views import agreement_tables, checks_table, roles_table, sample_views, settings_table
-from rolewise.search.tree import Tree, read_trees
+from rolewise.search.tree import TREES_FILE, Tree, read_trees
 from rolewise.weighting import WEIGHTINGS
 
-REPORT_FILE = "report.html"
 SAMPLES_IN_REPORT = 200
 """Number of samples on the page that labelling writes; `rolewise view` shows more."""
-TREES_FILE = "trees.jsonl"
-"""File that a search writes to its directory."""
 NODES_ON_PAGE = 200_000
 """Maximum number of nodes, over all trees; with texts some 100 MB, as much as a browser opens without delay."""
 
@@ -77,6 +76,11 @@ def _view_trees(trees_file: Path, options: ViewOptions) -> Path:
         subtitle=f"the first {shown}" if there_are_more else shown,
     )
     return path
+
+
+def write_run_report(run: RunDirectory) -> Checks:
+    """Write the page of the labelled data set among a run's results; return the checks."""
+    return write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
 
 
 def write_labelled_report(
