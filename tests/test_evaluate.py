@@ -316,15 +316,16 @@ ONES, TWOS = {"q1": 1.0, "q2": 0.0}, {"q2": 1.0, "q3": 0.0}
 
 
 def test_what_two_runs_differ_in_besides_the_model_is_said():
-    asked = {"native_tools": False, "temperature": 0.0, "top_p": 1.0, "samples": 1, "limit": 9, "model": "a"}
+    asked = {"native_tools": False, "temperature": 0.0, "top_k": 0, "samples": 1, "limit": 9, "model": "a"}
     judged = {"data": "d1", "math-verify": "0.8", "judge": {"kind": "server", "model": "x"}}
     a = run_of("a", math=(judged, ONES), bfcl=({"sha256": "1", "tools": "in it"}, ONES), settings=asked)
     judged = {"data": "d1", "math-verify": "0.9", "judge": {"kind": "server", "model": "y" * 70}, "rule": "r"}
-    asked = asked | {"native_tools": True, "temperature": 0.5, "limit": 5, "model": "b"}
+    asked = asked | {"native_tools": True, "temperature": 0.5, "top_k": 5, "limit": 5, "model": "b"}
     b = run_of("b", math=(judged, TWOS), bfcl=({"sha256": "2", "tools": "around"}, TWOS), settings=asked)
     assert comparison_notes(a, b) == [
         "native_tools is False in a and True in b",
         "temperature is 0.0 in a and 0.5 in b",
+        "top_k is 0 in a and 5 in b",
         "math: math-verify is 0.8 in a and 0.9 in b",
         f"math: judge model is x in a and {'y' * 60}… in b",
         "math: rule is None in a and r in b",

@@ -200,6 +200,15 @@ def test_no_answer_at_all_is_said(monkeypatch, steps_models, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0c"])
+def test_a_question_may_contain_any_line_separator(steps_models, tmp_path, capsys, sign):
+    given = ["solve", "--model", str(steps_models / "plain"), "--output", str(tmp_path / "one"), "--rollouts", "2"]
+    for _ in range(2):  # made, and read again
+        assert main([*given, "--question", f"What is{sign}3 plus 4?"]) == 0
+    assert "already solved" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("scripted")
 def test_a_decided_vote_ends_the_search(steps_models, questions, tmp_path, capsys):
     more = ("--trees", "--rollouts", 24)
     assert main(arguments(steps_models, questions, tmp_path / "all", *more)) == 0

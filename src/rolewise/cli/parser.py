@@ -76,17 +76,15 @@ def build_parser(table: OptionTable, description: str, epilog: str = "", default
         add_help=False,
         argument_default=argparse.SUPPRESS,
     )
-    groups: dict[str, Any] = {}
     placed = [(_group(table, name), name) for name in table.names()]
     titles = dict.fromkeys([*FIRST_GROUPS, *(title for title, _ in placed)])
     for title in titles:
         names = [name for group, name in placed if group == title]
-        if names:
-            groups[title] = parser.add_argument_group(title)
+        group = parser.add_argument_group(title)
         for name in names:
             part = name.removesuffix("_args")
             if part != name and part in table.parts:
-                groups[title].add_argument(
+                group.add_argument(
                     f"--{part}-arg",
                     dest=name,
                     action="append",
@@ -94,7 +92,7 @@ def build_parser(table: OptionTable, description: str, epilog: str = "", default
                     help=f"A parameter of a plugin's {part}. Repeatable.",
                 )
             else:
-                _add_flag(groups[title], table, name, defaults or {})
+                _add_flag(group, table, name, defaults or {})
     general = parser.add_argument_group("general")
     general.add_argument("--config", metavar="FILE", help="YAML file with any of these options; flags win.")
     general.add_argument("-h", "--help", action="help", help="Show this help.")

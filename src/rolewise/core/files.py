@@ -83,6 +83,12 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def read_json_lines(path: str | Path) -> list[Any]:
+    """Return the values of a JSON Lines file of ours; other line separators than \\n are part of a text."""
+    with Path(path).open(encoding="utf-8", newline="\n") as stream:
+        return [json.loads(line) for line in stream]
+
+
 def write_json_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as JSON Lines, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))

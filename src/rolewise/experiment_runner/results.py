@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import read_json_lines
 from rolewise.core.statistics import Interval, paired_interval
 from rolewise.evaluation.accuracy import Score, compare_runs
 from rolewise.evaluation.role_losses import GROUPS
@@ -156,8 +157,7 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
         log = output / train_place(run) / LOG_FILE
         if log.exists():
             with _whole(log):
-                lines = log.read_text(encoding="utf-8").splitlines()
-                results.logs[run.directory] = [json.loads(line) for line in lines]
+                results.logs[run.directory] = read_json_lines(log)
     for name in experiment.role_losses:
         titles_of = {role: f"{name}: loss, {role}" if name else f"loss, {role}" for role in ROLES}
         results.measures.extend(Measure(_loss_name(role, name), title, True) for role, title in titles_of.items())

@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import Progress
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import digest, write_json, write_json_lines
+from rolewise.core.files import digest, read_json_lines, write_json, write_json_lines
 from rolewise.core.limits import parse_json, read_yaml
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
@@ -149,7 +149,7 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
             name: [Score.from_json(line) for line in entry["scores"]] for name, entry in summary["suites"].items()
         }
         examples = {
-            name: {record["id"]: float(record["score"]) for record in _read_lines(_verdict_file(path, name))}
+            name: {record["id"]: float(record["score"]) for record in read_json_lines(_verdict_file(path, name))}
             for name in scores
         }
         titles = {name: entry["title"] for name, entry in summary["suites"].items()}
@@ -322,9 +322,3 @@ def _file_name(suite: str) -> str:
         return base
     kept = "".join(c if c.isalnum() or c in "_+-" else "_" for c in parts)
     return f"{base}-{kept}" if len(kept) <= 60 else f"{base}-{digest(suite)}"
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield parse_json(line)

@@ -25,14 +25,15 @@ from rolewise.jobs.training_run import (
     run_training,
     start_processes,
     told_by_libraries,
+    trainer_arguments,
 )
 from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.options.training import GRPOOptions
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
-from rolewise.training.models import lora_config, model_fingerprint
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.models import model_fingerprint
+from rolewise.training.progress import RichProgressCallback
 
 COMPLETIONS = "completions"
 
@@ -134,20 +135,14 @@ def _trainer(
         )
     bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
     with told_by_libraries():
-        trainer = WeightedGRPOTrainer(
+        return WeightedGRPOTrainer(
             model,
             rewards(options, training),
-            training,
-            data.train,
-            data.eval,
-            data.tokenizer,
-            peft_config=lora_config(options.rank) if options.lora else None,
-            callbacks=[bar, LogFirstAndLast()],
+            **trainer_arguments(options, training, data, bar),
             roles=roles,
             rendered_prompts=True,
             say=say,
         )
-    return trainer
 
 
 def _keep_completions(run: RunDirectory) -> None:

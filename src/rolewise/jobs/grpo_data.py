@@ -30,7 +30,17 @@ def load_prompts(options: GRPOOptions, training: WeightedGRPOConfig) -> PromptDa
     tool_format = options.tool_format or ("rlla" if call_format(training) == "rlla" else None)
     prompter = Prompter(tokenizer, options.chat_template, tool_format)
     paths = [path for path in (options.data, options.eval_data) if path]
-    read = [_read(path, options, call_format(training)) for path in paths]
+    read = [
+        read_tool_prompts(
+            path,
+            call_format=call_format(training),
+            format=options.format,
+            limit=options.limit,
+            skip_invalid=options.skip_invalid,
+            answers=options.answers,
+        )
+        for path in paths
+    ]
     notes: dict[str, None] = {}
     sets = [_rows(path, prompts, prompter, options, notes) for path, prompts in zip(paths, read, strict=True)]
     rejected = [entry for prompts in read for entry in prompts.rejected]
@@ -45,17 +55,6 @@ def load_prompts(options: GRPOOptions, training: WeightedGRPOConfig) -> PromptDa
         digest=contents,
         notes=list(notes),
         rejected=rejected,
-    )
-
-
-def _read(path: str, options: GRPOOptions, calls: str) -> ToolPrompts:
-    return read_tool_prompts(
-        path,
-        call_format=calls,
-        format=options.format,
-        limit=options.limit,
-        skip_invalid=options.skip_invalid,
-        answers=options.answers,
     )
 
 

@@ -7,12 +7,12 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 from rich.progress import Progress
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.engines.base import Sampling
+from rolewise.engines.base import Engine, Sampling
 from rolewise.jobs.engines import local_engine, open_engine
 from rolewise.jobs.path_judges import check_values, open_values, values_identity
 from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
@@ -24,16 +24,16 @@ from rolewise.jobs.training_run import (
     TrainingRun,
     run_training,
     told_by_libraries,
+    trainer_arguments,
 )
 from rolewise.options.training import ReinforceOptions
 from rolewise.search.policies import TokenPolicy
-from rolewise.search.sampled_rollouts import CompletionRewards, OpenEngine, SampledRollouts
+from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
 from rolewise.search.settings import SearchSettings
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values
 from rolewise.training import processes
-from rolewise.training.models import lora_config
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.progress import RichProgressCallback
 from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer, check_reinforce
 from rolewise.training.trl_grpo_adapter import GRPOSeams
 
@@ -155,14 +155,7 @@ def _trainer(
     ends = model.generation_config.eos_token_id
     behaviours = tuple(data.functional)
     bar = RichProgressCallback(progress, f"reinforce, {options.rollouts_from}", shown="reward")
-    common: dict[str, Any] = {
-        "args": training,
-        "train_dataset": data.train,
-        "eval_dataset": data.eval,
-        "processing_class": data.tokenizer,
-        "peft_config": lora_config(options.rank) if options.lora else None,
-        "callbacks": [bar, LogFirstAndLast(), told],
-    }
+    common = trainer_arguments(options, training, data, bar, told)
     with told_by_libraries():
         if rollouts is not None:
             trainer: GRPOSeams = ReinforceTrainer(model, rollouts, behaviours=behaviours, **common)
@@ -206,7 +199,12 @@ def _rollouts(
         InputError: for settings out of range.
         EngineError: if the server can't be reached or used.
     """
-    engine = _engine(options, data.tokenizer)
+    # A server is opened now, so that a missing one is reported before any work.
+    server = None if options.server is None else open_engine(options, data.tokenizer)
+
+    def engine(model: Any) -> Engine:
+        return server or local_engine(options, model, data.tokenizer)
+
     if options.rollouts_from == "tree":
         policy = TokenPolicy(data.tokenizer, data.behaviours, options.chat_template)
         settings = search_settings(options, training)
@@ -219,13 +217,6 @@ def _rollouts(
         stop_token_ids=data.stop_token_ids,
     )
     return SampledRollouts(engine, values, sampling, data.functional)
-
-
-def _engine(options: ReinforceOptions, tokenizer: PreTrainedTokenizerBase) -> OpenEngine:
-    if options.server is not None:
-        server = open_engine(options, tokenizer)  # now, so that a missing server is reported before any work
-        return lambda model: server
-    return lambda model: local_engine(options, model, tokenizer)
 
 
 JOB = TrainingJob(

@@ -19,17 +19,14 @@ from rolewise.jobs.training_run import (
     run_training,
     start_processes,
     told_by_libraries,
+    trainer_arguments,
 )
 from rolewise.options.training import SFTOptions
 from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import stop_at_turn_ends
 from rolewise.training.labelled_rows import token_counts
-from rolewise.training.models import (
-    load_tokenizer,
-    load_trainable,
-    lora_config,
-)
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.models import load_tokenizer, load_trainable
+from rolewise.training.progress import RichProgressCallback
 from rolewise.training.settings import MAX_LENGTH
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
 from rolewise.weighting import Weighting, make_weighting
@@ -98,25 +95,16 @@ def _trainer(
         in_4bit=options.load_in_4bit,
         trust_remote_code=options.trust_remote_code,
     )
-    peft_config = lora_config(options.rank) if options.lora else None
+    bar = RichProgressCallback(progress, f"train, {training.weighting}")
+    arguments = trainer_arguments(options, training, data, bar)
     if options.behaviours is not None:
         # The model's original tokenizer: the data's already has these tokens, so their rows would count as known.
         tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
-        model, _, peft_config = prepare_functional(model, tokenizer, find_behaviours(options.behaviours), peft_config)
+        behaviours = find_behaviours(options.behaviours)
+        model, _, arguments["peft_config"] = prepare_functional(model, tokenizer, behaviours, arguments["peft_config"])
     stop_at_turn_ends(model, data.tokenizer, data.train)
-    bar = RichProgressCallback(progress, f"train, {training.weighting}")
     with told_by_libraries():
-        trainer = WeightedSFTTrainer(
-            model=model,
-            args=training,
-            train_dataset=data.train,
-            eval_dataset=data.eval,
-            processing_class=data.tokenizer,
-            weighting=weighting,
-            peft_config=peft_config,
-            callbacks=[bar, LogFirstAndLast()],
-        )
-    return trainer
+        return WeightedSFTTrainer(model, weighting=weighting, **arguments)
 
 
 def check_training(training: WeightedSFTConfig) -> None:

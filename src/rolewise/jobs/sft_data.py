@@ -70,9 +70,12 @@ def load_training_data(options: SFTOptions, training: WeightedSFTConfig) -> Trai
     if ignored and all(map(is_labelled, paths)):
         raise InputError(f"{options.data}: is already labelled, so {ignored[0]} would change nothing; leave it out")
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
-    notes = [] if behaviours is None else _add_tokens(tokenizer, behaviours)
+    wanted = 0 if behaviours is None else len(behaviours.tokens)
+    reused = 0 if behaviours is None else wanted - len(add_to_tokenizer(tokenizer, behaviours))
     data = _rows(options.data, options, training, tokenizer, behaviours)
-    data = replace(data, notes=[*notes, *data.notes])
+    if reused:
+        note = f"{reused} of {wanted} functional tokens already exist in the model and are used unchanged."
+        data = replace(data, notes=[note, *data.notes])
     if options.eval_data:
         held_out = _rows(options.eval_data, options, training, tokenizer, behaviours)
         own = tokenizer.chat_template
@@ -108,13 +111,6 @@ def _split(data: TrainingData, share: float) -> TrainingData:
     # that for a data set on disk.
     train, evaluation = (data.train.select(part, keep_in_memory=True) for part in parts)
     return replace(data, train=train, eval=evaluation)
-
-
-def _add_tokens(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet) -> list[str]:
-    """Add functional tokens to the tokenizer; return notes for the user."""
-    wanted = len(behaviours.tokens)
-    reused = wanted - len(add_to_tokenizer(tokenizer, behaviours))
-    return [f"{reused} of {wanted} functional tokens already exist in the model and are used unchanged."] * bool(reused)
 
 
 def _rows(

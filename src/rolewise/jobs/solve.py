@@ -1,6 +1,5 @@
 """The job of `rolewise solve`: answers questions by tree search and voting."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from rolewise.core.files import read_json, write_json, write_json_lines
+from rolewise.core.files import read_json, read_json_lines, write_json, write_json_lines
 from rolewise.core.statistics import Interval
 from rolewise.data.readers import write_rejected
 from rolewise.jobs.answering_run import SUMMARY_FILE, AnsweringRun, SummarisedResult
@@ -156,7 +155,7 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
 def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finished: bool = True) -> SolveResult:
     """Read the result from a directory that `solve` wrote."""
     path = Path(path)
-    lines = (path / ANSWERS_FILE).read_text(encoding="utf-8").splitlines()
+    answers = read_json_lines(path / ANSWERS_FILE)
     curve_file = path / CURVE_FILE
     points = read_json(curve_file) if curve_file.exists() else []
     curve = [
@@ -167,5 +166,4 @@ def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finishe
         )
         for point in points
     ]
-    answers = [json.loads(line) for line in lines]
     return SolveResult.read(path, more_notes, was_finished=was_finished, answers=answers, curve=curve)

@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, write_behaviours
 from rolewise.core.errors import InputError
-from rolewise.core.files import read_json, write_json, write_json_lines
+from rolewise.core.files import read_json, read_json_lines, write_json, write_json_lines
 from rolewise.core.options import split_list
 from rolewise.core.plugins import plugin_digests
 from rolewise.core.run_directory import RunDirectory
@@ -27,7 +26,8 @@ from rolewise.reporting.html import Generation, write_report
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.generation import generate_texts
-from rolewise.training.models import load_model, model_fingerprint, write_merged
+from rolewise.training.models import load_model, lora_config, model_fingerprint, write_merged
+from rolewise.training.progress import LogFirstAndLast
 
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
@@ -150,6 +150,18 @@ def told_by_libraries() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
+def trainer_arguments(options: Any, training: Any, data: Any, *callbacks: TrainerCallback) -> dict[str, Any]:
+    """Return the arguments that every trainer takes: settings, data, adapter and callbacks."""
+    return {
+        "args": training,
+        "train_dataset": data.train,
+        "eval_dataset": data.eval,
+        "processing_class": data.tokenizer,
+        "peft_config": lora_config(options.rank) if options.lora else None,
+        "callbacks": [*callbacks, LogFirstAndLast()],
+    }
+
+
 def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     checkpoint = last_checkpoint(run.work / CHECKPOINTS, processes.count())
     training = copy.copy(job.training)  # the caller's copy is not modified
@@ -246,6 +258,4 @@ def _run_directory(job: TrainingRun) -> RunDirectory:
 
 
 def _read_result(path: Path, *, was_finished: bool) -> TrainingResult:
-    log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    generations = read_json(path / GENERATIONS_FILE)
-    return TrainingResult(path, log, generations, was_finished)
+    return TrainingResult(path, read_json_lines(path / LOG_FILE), read_json(path / GENERATIONS_FILE), was_finished)
