@@ -145,6 +145,11 @@ class TestReader:
         with pytest.raises(InputError, match=re.escape(message)):
             self.read(*argv)
 
+    def test_four_bits_are_for_one_process(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="load_in_4bit spreads the model over all available devices"):
+            SFTOptions(model="m", data="d", output="o", load_in_4bit=True)
+
     def test_a_default_that_a_file_spells_out_is_no_mistake(self, tmp_path):
         """Files of earlier versions list the parameters of every weighting."""
         path = tmp_path / "config.yaml"

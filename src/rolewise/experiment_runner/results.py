@@ -156,7 +156,7 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
                 notes[f"{result.titles[name]}: {scores[0].note}."] = None
         log = output / train_place(run) / LOG_FILE
         if log.exists():
-            with _whole(log):
+            with _undamaged(log):
                 results.logs[run.directory] = read_json_lines(log)
     for name in experiment.role_losses:
         titles_of = {role: f"{name}: loss, {role}" if name else f"loss, {role}" for role in ROLES}
@@ -182,7 +182,7 @@ def read_losses(path: Path, data: str = "") -> dict[str, Measurement]:
         InputError: for a file with other content.
     """
     found = {}
-    with _whole(path):
+    with _undamaged(path):
         by_sample = json.loads(path.read_text(encoding="utf-8"))
         for role in ROLES:
             examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
@@ -192,7 +192,7 @@ def read_losses(path: Path, data: str = "") -> dict[str, Measurement]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _undamaged(path: Path) -> Iterator[None]:
     """Report an unreadable file: files are written atomically, so it was damaged later and its step must be redone."""
     try:
         yield

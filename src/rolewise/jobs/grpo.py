@@ -23,14 +23,13 @@ from rolewise.jobs.training_run import (
     TrainingResult,
     TrainingRun,
     run_training,
-    start_processes,
-    told_by_libraries,
     trainer_arguments,
 )
 from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.options.training import GRPOOptions
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
+from rolewise.training import processes
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import model_fingerprint
 from rolewise.training.progress import RichProgressCallback
@@ -61,7 +60,7 @@ def train_grpo(
     """
     load_plugins(split_list(options.plugin or ""))
     check_grpo(options, training)
-    start_processes(options)
+    processes.start()
     data = data or load_prompts(options, training)
     check_fills_a_rollout(options.data, len(data.train), training)
     progress = progress or Progress(disable=True)
@@ -134,15 +133,14 @@ def _trainer(
             trust_remote_code=options.trust_remote_code,
         )
     bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
-    with told_by_libraries():
-        return WeightedGRPOTrainer(
-            model,
-            rewards(options, training),
-            **trainer_arguments(options, training, data, bar),
-            roles=roles,
-            rendered_prompts=True,
-            say=say,
-        )
+    return WeightedGRPOTrainer(
+        model,
+        rewards(options, training),
+        **trainer_arguments(options, training, data, bar),
+        roles=roles,
+        rendered_prompts=True,
+        say=say,
+    )
 
 
 def _keep_completions(run: RunDirectory) -> None:

@@ -23,7 +23,6 @@ from rolewise.jobs.training_run import (
     TrainingResult,
     TrainingRun,
     run_training,
-    told_by_libraries,
     trainer_arguments,
 )
 from rolewise.options.training import ReinforceOptions
@@ -156,14 +155,13 @@ def _trainer(
     behaviours = tuple(data.functional)
     bar = RichProgressCallback(progress, f"reinforce, {options.rollouts_from}", shown="reward")
     common = trainer_arguments(options, training, data, bar, told)
-    with told_by_libraries():
-        if rollouts is not None:
-            trainer: GRPOSeams = ReinforceTrainer(model, rollouts, behaviours=behaviours, **common)
-        else:
-            trainer = GRPOSeams(
-                model, CompletionRewards(values, data.tokenizer, ends, data.functional, behaviours), **common
-            )
-            trainer.rendered_prompts = True
+    if rollouts is not None:
+        trainer: GRPOSeams = ReinforceTrainer(model, rollouts, behaviours=behaviours, **common)
+    else:
+        trainer = GRPOSeams(
+            model, CompletionRewards(values, data.tokenizer, ends, data.functional, behaviours), **common
+        )
+        trainer.rendered_prompts = True
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and rollouts is not None:
         raise InputError(
             "weights that are sharded over processes can't be sampled from here; start without FSDP and DeepSpeed, or "

@@ -17,11 +17,10 @@ from rolewise.jobs.training_run import (
     TrainingResult,
     TrainingRun,
     run_training,
-    start_processes,
-    told_by_libraries,
     trainer_arguments,
 )
 from rolewise.options.training import SFTOptions
+from rolewise.training import processes
 from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import stop_at_turn_ends
 from rolewise.training.labelled_rows import token_counts
@@ -53,7 +52,7 @@ def fine_tune(
     """
     check_training(training)
     load_plugins(split_list(options.plugin or ""))
-    start_processes(options)
+    processes.start()
     weighting = make_weighting(training.weighting, training.weighting_args)
     data = data or load_training_data(options, training)
     check_evaluation(training, data.eval is not None, "eval_data", "eval_share")
@@ -103,8 +102,7 @@ def _trainer(
         behaviours = find_behaviours(options.behaviours)
         model, _, arguments["peft_config"] = prepare_functional(model, tokenizer, behaviours, arguments["peft_config"])
     stop_at_turn_ends(model, data.tokenizer, data.train)
-    with told_by_libraries():
-        return WeightedSFTTrainer(model, weighting=weighting, **arguments)
+    return WeightedSFTTrainer(model, weighting=weighting, **arguments)
 
 
 def check_training(training: WeightedSFTConfig) -> None:

@@ -2,8 +2,7 @@
 
 import copy
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,17 +109,6 @@ class TrainingRun:
     behaviours: BehaviourSet | None = None
 
 
-def start_processes(options: Any) -> None:
-    """Join the processes that were started together.
-
-    Raises:
-        InputError: for options that work only in a single process.
-    """
-    processes.start()
-    if options.load_in_4bit and processes.count() > 1:
-        raise InputError("load_in_4bit spreads the model over all available devices; start one process")
-
-
 def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
     """Train and write the result to the output, unless it exists; a killed run resumes from its last checkpoint.
 
@@ -135,19 +123,6 @@ def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
         _train(job, run, progress)
         processes.wait()  # for the results
     return _read_result(run.output, was_finished=False)
-
-
-@contextmanager
-def told_by_libraries() -> Iterator[None]:
-    """Convert TRL's and Transformers' errors about incompatible settings to our error.
-
-    Raises:
-        InputError: with the library's message.
-    """
-    try:
-        yield
-    except (ValueError, ImportError) as error:
-        raise InputError(str(error)) from error
 
 
 def trainer_arguments(options: Any, training: Any, data: Any, *callbacks: TrainerCallback) -> dict[str, Any]:
@@ -169,7 +144,10 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     # Once, at the very start: a resumed run already has that line.
     training.eval_on_start = job.data.eval is not None and checkpoint is None
     set_seed(training.seed)
-    trainer = job.make_trainer(training)
+    try:
+        trainer = job.make_trainer(training)
+    except (ValueError, ImportError) as error:  # by TRL and Transformers, for incompatible settings
+        raise InputError(str(error)) from error
     for callback in (PrinterCallback, ProgressCallback):  # the trainer's own lines and bars in the terminal
         trainer.remove_callback(callback)
     if processes.is_main() and not (run.work / GENERATIONS_FILE).exists():
