@@ -150,6 +150,11 @@ class TestReader:
         with pytest.raises(InputError, match=re.escape(message)):
             self.read(*argv)
 
+    def test_four_bits_are_for_one_process(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="load_in_4bit spreads the model over all available devices"):
+            SFTOptions(model="m", data="d", output="o", load_in_4bit=True)
+
     def test_a_default_that_a_file_spells_out_is_no_mistake(self, tmp_path):
         """Files of earlier versions list the parameters of every weighting."""
         path = tmp_path / "config.yaml"
@@ -198,6 +203,43 @@ class TestReader:
             path.write_text(text)
             with pytest.raises(InputError, match=r"config.yaml: weighting_args is .*; expected "):
                 self.read("--config", str(path))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("weighting_args: {inv_tauu: 3}", "weighting rft has no parameter 'inv_tauu'; did you mean inv_tau?"),
+            ("weighting_args: {inv_tau: fast}", "inv_tau is 'fast'; expected a number"),
+            ("weighting: alpha\nweighting_args: {alpha: 3}", "alpha"),
+        ],
+    )
+    def test_mistakes_in_arguments_name_the_file(self, tmp_path, text, message):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        with pytest.raises(InputError, match="config.yaml: " + re.escape(message)):
+            self.read("--config", str(path))
+
+    def test_a_flag_replaces_a_wrong_argument_of_the_file(self, tmp_path):
+        path = tmp_path / "config.yaml"
+        path.write_text("weighting_args: {inv_tau: fast}")
+        assert self.read("--config", str(path), "--inv-tau", "0.2")[SFTSettings] == {"weighting_args": {"inv_tau": 0.2}}
+        path.write_text("weighting_args: {mine: fast}")
+        assert self.read("--config", str(path), "--weighting", "mine")[SFTSettings] == {
+            "weighting": "mine",
+            "weighting_args": {"mine": "fast"},
+        }
+
+    def test_values_that_transformers_accepts_are_accepted(self, tmp_path):
+        """Transformers declares `fsdp` as a text, and YAML reads a bare `no` as false."""
+        path = tmp_path / "config.yaml"
+        path.write_text("fsdp: true\neval_strategy: no\ntf32: true\n")
+        table = command_of("sft").table()
+        read = parse(table, build_parser(table, ""), ["--config", str(path), "--tf32", "none", "--bf16", "none"])
+        assert read == {"fsdp": "true", "eval_strategy": "no", "tf32": None, "bf16": None}
+        assert parse(table, build_parser(table, ""), ["--tf32", "none", "--tf32", "true"]) == {"tf32": True}
+        with pytest.raises(InputError, match="--lora is 'none'; expected true or false"):
+            self.read("--lora", "none")
+        with pytest.raises(InputError, match="eval_strategy True is not known; choose one of no, steps, epoch"):
+            table.read("eval_strategy", True)
 
     def test_flags_win_over_the_file_also_in_a_part(self, tmp_path):
         path = tmp_path / "config.yaml"

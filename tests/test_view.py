@@ -19,9 +19,8 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import INFO_FILE, labelled_fingerprint, load_labelled
 from rolewise.evaluation.kappa import cohen_kappa, confusion_matrix, group_kappas
-from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.label import label
-from rolewise.jobs.view import view
+from rolewise.jobs.view import compare_labellings, view
 from rolewise.options.labelling import LabelOptions, ViewOptions
 
 

@@ -1,10 +1,7 @@
 """`rolewise experiment`."""
 
 import argparse
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rolewise.cli.parser import Parser
 from rolewise.core.errors import InputError
@@ -70,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         for line in missing_inputs(experiment):
             note(f"not there yet: {line}")
         return 0
-    with progress() as bars, _ended_in_order():
+    with progress() as bars:
         result = run_experiment(experiment, bars, plan)
     for table in result.tables:
         show(table)
@@ -78,13 +75,3 @@ def run(argv: Sequence[str]) -> int:
         note(f"{result.path}: already done with these settings and data; nothing was run")
     out.print(f"table:  {result.path / 'table.md'}\nreport: {result.path / 'report.html'}", soft_wrap=True)
     return 1 if result.failures else 0
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Have SIGTERM, which schedulers send, unwind this process, so that the command it waits for is ended too."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -56,11 +56,10 @@ def run(argv: Sequence[str]) -> None:
 
 def show_result(result: "LabelResult") -> None:
     """Print the results of a labelling and its location."""
-    from rolewise.cli.console import note, out, show
+    from rolewise.cli.console import note_if_finished, out, show
     from rolewise.reporting.views import checks_table, roles_table
 
     show(roles_table(result.info.counts))
     show(checks_table(result.format_check, result.truth_check))
-    if result.was_finished:
-        note(f"{result.path}: already labelled with these settings and data; nothing was done")
+    note_if_finished(result, "labelled with these settings and data")
     out.print(f"labelled data set: {result.path}\nreport:            {result.path / 'report.html'}", soft_wrap=True)

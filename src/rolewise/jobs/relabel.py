@@ -5,8 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
 from rolewise.core.run_directory import RunDirectory
@@ -21,7 +19,7 @@ from rolewise.data.labelled import (
 )
 from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.jobs.view import write_run_report
 from rolewise.labelling.calibration import threshold_by_format_error
 from rolewise.labelling.classify import LossLabels
 from rolewise.labelling.settings.shad import check_classification
@@ -86,7 +84,11 @@ def relabel(
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
     with run.opened(), run.timed("write"):
-        roles = _classified(labelled, choices) if has_losses else _stored(labelled)
+        if has_losses:
+            losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
+            roles = [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
+        else:
+            roles = [sample.roles_T.copy() for sample in labelled.samples()]
         apply_patches(roles, applied)
         info = replace(
             labelled.info,
@@ -100,8 +102,7 @@ def relabel(
         rows = rows.add_column("token_roles", roles, feature=labelled.rows.features["token_roles"])
         rows.select_columns(labelled.rows.column_names).save_to_disk(run.results)
         write_json(run.results / INFO_FILE, asdict(info))
-        report = run.results / REPORT_FILE
-        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
+        checks = write_run_report(run)
     run.publish({"relabelled": source})
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
@@ -133,12 +134,3 @@ def _as_options(choices: dict[str, Any], format_error: float | None) -> dict[str
     quantile = choices["format_quantile"]
     asked = {"threshold": choices["threshold"]} if format_error is None else {"format_error": format_error}
     return {**asked, "format_quantile": None if quantile is None else str(quantile)}
-
-
-def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:
-    losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
-    return [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
-
-
-def _stored(labelled: LabelledData) -> list[np.ndarray]:
-    return [sample.roles_T.copy() for sample in labelled.samples()]

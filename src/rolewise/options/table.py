@@ -96,17 +96,20 @@ class OptionTable:
         """Return the option of that name, or the parameter as described by the first part that reads it."""
         return self.fields[name] if name in self.fields else next(iter(self.readers[name].values()))
 
-    def read(self, name: str, value: Any) -> Any:
+    def read(self, name: str, value: Any, where: str = "") -> Any:
         """Convert a value from a YAML file to the option's type.
 
         Raises:
-            InputError: for a value of another type, or none of the option's choices; the message starts with the name.
+            InputError: for a value of another type, or none of the option's choices; the message starts with `where`,
+                by default the name.
         """
         option = self.described(name)
+        if name == "fsdp" and isinstance(value, bool):
+            value = str(value).lower()  # Transformers accepts a truth value there, but declares a text
         try:
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
-            raise InputError(f"{name} {error}") from error
+            raise InputError(f"{where or name} {error}") from error
         option.check(read)
         components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
         return read if components is None else dict(components[0].mapping(read))
@@ -152,6 +155,20 @@ class OptionTable:
             if arguments or f"{part}_args" in own:
                 own[f"{part}_args"] = arguments
         return by_owner
+
+    def check_arguments(self, values: Mapping[str, Any]) -> None:
+        """Check the arguments of Rolewise's own parts; a plugin's part is known only once the plugin is loaded.
+
+        Raises:
+            InputError: for an unknown argument or an invalid value.
+        """
+        for part, components in self.parts.items():
+            if part not in self.fields:
+                continue
+            chosen, arguments = values.get(part, self.fields[part].default), values.get(f"{part}_args")
+            component = next((c for c in components if chosen in c.own_names), None)
+            if arguments and component is not None:
+                component.make(chosen, arguments)
 
     def make(self, owner: type[T], values: Mapping[str, Any]) -> T:
         """Make an owner with its values.
