@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from typing import Any, Literal, TypeVar
 
 from rolewise.core.components import Components
@@ -73,6 +73,8 @@ class OptionTable:
             for name, option in _in_order(owner):
                 is_ours = declaring(owner, name).__module__.startswith("rolewise.")
                 if name not in self.fields and (is_ours or name not in left_out):
+                    if name == "fsdp" and not is_ours:  # Transformers also accepts a truth value, but declares a text
+                        option = replace(option, annotation=option.annotation | bool)
                     self.fields[name], self.owner_of[name] = option, owner
             self.parts |= parts_of(owner)
         self.parameters: dict[str, str] = {}
@@ -104,8 +106,6 @@ class OptionTable:
                 by default the name.
         """
         option = self.described(name)
-        if name == "fsdp" and isinstance(value, bool):
-            value = str(value).lower()  # Transformers accepts a truth value there, but declares a text
         try:
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
