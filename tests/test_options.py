@@ -229,12 +229,12 @@ class TestReader:
         }
 
     def test_values_that_transformers_accepts_are_accepted(self, tmp_path):
-        """Transformers declares `fsdp` as a text, and YAML reads a bare `no` as false."""
+        """Transformers declares `fsdp` as a text and accepts a truth value, and YAML reads a bare `no` as false."""
         path = tmp_path / "config.yaml"
         path.write_text("fsdp: true\neval_strategy: no\ntf32: true\n")
         table = command_of("sft").table()
         read = parse(table, build_parser(table, ""), ["--config", str(path), "--tf32", "none", "--bf16", "none"])
-        assert read == {"fsdp": "true", "eval_strategy": "no", "tf32": None, "bf16": None}
+        assert read == {"fsdp": True, "eval_strategy": "no", "tf32": None, "bf16": None}
         assert parse(table, build_parser(table, ""), ["--tf32", "none", "--tf32", "true"]) == {"tf32": True}
         with pytest.raises(InputError, match="--lora is 'none'; expected true or false"):
             self.read("--lora", "none")
