@@ -1,6 +1,7 @@
 """Answers that max_length cuts are counted and said, or left out, by every reading of conversations."""
 
 import json
+from pathlib import Path
 
 import pytest
 from workbench import Workbench
@@ -8,6 +9,9 @@ from workbench import Workbench
 from rolewise.core.errors import InputError
 from rolewise.data.prepare import prepare
 from rolewise.data.render import Renderer
+from rolewise.jobs.sft_data import load_training_data
+from rolewise.options.training import SFTOptions
+from rolewise.training.sft import WeightedSFTConfig
 
 pytest_plugins = ("workbench",)
 
@@ -47,6 +51,14 @@ def test_cut_answers_are_left_out_where_asked(bench: Workbench, data):
     assert len(found.samples) == found.conversations == 1
     assert [entry.source.rpartition(":")[2] for entry in found.rejected] == ["1", "3"]
     assert not [note for note in found.notes if "max_length" in note]
+
+
+def test_notes_on_data_for_evaluation_are_told_too(bench: Workbench, data, tmp_path):
+    short = tmp_path / "short.jsonl"
+    Path(data(SHORT, SHORT)).rename(short)
+    options = SFTOptions(model=str(bench.model), data=str(short), eval_data=data(LONG, SHORT), output="")
+    training = WeightedSFTConfig(output_dir="", weighting="none", max_length=40, use_cpu=True, report_to="none")
+    assert "max_length 40 cuts the answers of 1 of 2 samples" in " ".join(load_training_data(options, training).notes)
 
 
 def test_a_prompt_that_leaves_nothing_of_the_answer_is_refused_by_name(bench: Workbench, data):

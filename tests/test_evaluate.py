@@ -17,8 +17,9 @@ from workbench import lasting_files_of
 
 from rolewise.cli.main import main
 from rolewise.core.errors import InputError
+from rolewise.evaluation.runner import Runner
 from rolewise.jobs.eval_comparison import comparison_notes, comparison_table
-from rolewise.jobs.eval_notes import suite_notes
+from rolewise.jobs.eval_report import suite_notes
 from rolewise.jobs.evaluate import EvalResult, evaluate, read_eval, suite_settings
 from rolewise.options.answers import EvalOptions
 
@@ -195,6 +196,8 @@ def test_two_runs_are_compared_example_by_example(bench, evaluated, tmp_path, ca
         (["--samples", "4"], "set a temperature above 0"),
         (["--samples", "4", "--temperature", "1"], "samples is 4, but short_answers takes one answer per question"),
         (["--limit", "0"], "limit is 0"),
+        (["--suite", ","], "suite is ',', which names no suite"),
+        (["--server", ","], "server is ',', which names none; give its URL"),
         (["--temperature", "nan"], "temperature is nan"),
         (["--temperature", "inf"], "temperature is inf"),
         (["--suite", "short_answers:long"], "short_answers takes nothing after its name"),
@@ -219,6 +222,20 @@ def test_what_can_not_be_done_is_refused_in_one_line(bench, tmp_path, monkeypatc
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1, captured.err
     assert not list(tmp_path.iterdir())
+
+
+def test_every_sampling_option_reaches_the_engine(bench, tmp_path, monkeypatch):
+    asked = []
+
+    class Asked(Runner):
+        def __init__(self, engine, prompter, sampling, *rest):
+            asked.append(sampling)
+            super().__init__(engine, prompter, sampling, *rest)
+
+    monkeypatch.setattr("rolewise.jobs.evaluate.Runner", Asked)
+    given = ["--temperature", "0.5", "--top-p", "0.6", "--top-k", "7", "--seed", "8", "--limit", "1"]
+    assert main(arguments(bench, tmp_path / "out", *given)) == 0
+    assert [(s.temperature, s.top_p, s.top_k, s.seed) for s in asked] == [(0.5, 0.6, 7, 8)]
 
 
 def test_a_model_without_a_template_wants_one(bench, tmp_path, capsys):
@@ -299,15 +316,16 @@ ONES, TWOS = {"q1": 1.0, "q2": 0.0}, {"q2": 1.0, "q3": 0.0}
 
 
 def test_what_two_runs_differ_in_besides_the_model_is_said():
-    asked = {"native_tools": False, "temperature": 0.0, "top_p": 1.0, "samples": 1, "limit": 9, "model": "a"}
+    asked = {"native_tools": False, "temperature": 0.0, "top_k": 0, "samples": 1, "limit": 9, "model": "a"}
     judged = {"data": "d1", "math-verify": "0.8", "judge": {"kind": "server", "model": "x"}}
     a = run_of("a", math=(judged, ONES), bfcl=({"sha256": "1", "tools": "in it"}, ONES), settings=asked)
     judged = {"data": "d1", "math-verify": "0.9", "judge": {"kind": "server", "model": "y" * 70}, "rule": "r"}
-    asked = asked | {"native_tools": True, "temperature": 0.5, "limit": 5, "model": "b"}
+    asked = asked | {"native_tools": True, "temperature": 0.5, "top_k": 5, "limit": 5, "model": "b"}
     b = run_of("b", math=(judged, TWOS), bfcl=({"sha256": "2", "tools": "around"}, TWOS), settings=asked)
     assert comparison_notes(a, b) == [
         "native_tools is False in a and True in b",
         "temperature is 0.0 in a and 0.5 in b",
+        "top_k is 0 in a and 5 in b",
         "math: math-verify is 0.8 in a and 0.9 in b",
         f"math: judge model is x in a and {'y' * 60}… in b",
         "math: rule is None in a and r in b",

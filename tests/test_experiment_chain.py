@@ -68,8 +68,8 @@ def test_methods_go_on_from_one_fine_tuning_per_model_seed_and_setting(tmp_path:
         assert run.setting == run.after.setting != ""
         assert reference_row(planned, run, "sft") == run.after.row
     # That of shad-rft is no row, and yet trained once for each.
-    assert len(planned.only_gone_on_from) == 8
-    assert {base.training["weighting"] for base in planned.only_gone_on_from} == {"rft"}
+    assert len(planned.only_continued) == 8
+    assert {base.training["weighting"] for base in planned.only_continued} == {"rft"}
 
 
 def test_equal_fine_tunings_are_one_however_they_are_spelled(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_equal_fine_tunings_are_one_however_they_are_spelled(tmp_path: Path) -> 
     planned = plan(tmp_path, methods=["sft", {"name": "sft+rest", "inv_tau": 0.3}, own], seeds=[0])
     [tuned], [rest], [mine] = (row(planned, name) for name in ("sft", "sft+rest", "mine"))
     assert rest.after == mine.after == tuned
-    assert (mine.training["weighting"], planned.only_gone_on_from) == ("rest-entropy", [])
+    assert (mine.training["weighting"], planned.only_continued) == ("rest-entropy", [])
     alone = plan(tmp_path, methods=["sft+rest", "rest"], seeds=[0])
     assert [(run.after, run.labels, run.setting) for run in row(alone, "rest")] == [(None, None, "")]
     assert alone.runs[0].after.directory == tuned.directory, "so that sft, added later, is there already"

@@ -170,6 +170,11 @@ def test_what_tells_no_rows_apart_is_not_in_their_name(tmp_path: Path) -> None:
     assert settings == ["", "", "inv_tau=0.5, label.rank=4"]
 
 
+def test_an_option_that_is_gone_may_stand_in_a_section_without_a_value(tmp_path: Path) -> None:
+    planned = plan(tmp_path, methods=["grpo"], grpo={"granularity": None, "max_steps": 3})
+    assert [run.training for run in planned.runs] == [{"generations": 0, "weighting": "none", "max_steps": 3}]
+
+
 def test_the_plan_says_how_many_runs_there_are(tmp_path: Path) -> None:
     experiment = read(tmp_path, seeds=[0, 1, 2], measure={"suites": {"gsm8k": {"limit": 5}}})
     table = plan_table(experiment, plan_experiment(experiment))

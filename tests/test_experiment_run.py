@@ -442,6 +442,8 @@ def test_what_ends_the_runner_ends_what_it_waits_for(bench: Workbench, tmp_path:
     process.join(timeout=60)
     assert process.exitcode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
     assert "Traceback" not in said.read_text()
+    if number != signal.SIGKILL:
+        assert "; rerun the command to resume" in said.read_text()
     for _ in range(100):  # after SIGKILL the kernel sees to it, a moment later
         if not runs(int(started.read_text())):
             break

@@ -1,4 +1,4 @@
-"""Trainings killed at chosen points: the same command goes on, takes as many steps, and ends with the same bytes.
+"""Trainings killed at chosen points: the same command resumes, takes as many steps, and ends with the same bytes.
 
 Only seconds, and what is counted by the second, differ.
 """

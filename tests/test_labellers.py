@@ -66,6 +66,16 @@ def test_what_does_not_fit_is_refused(labels, message, samples):
         list(checked(labels(samples), samples, "mine"))
 
 
+def test_a_parameter_of_no_known_type_takes_any_value(registries):
+    def labeller(samples, context, *, kinds=None, least: "Undefined" = 1, share: "float" = 0.5):  # noqa: F821
+        return [(kinds, least, share)]
+
+    register_labeller("mine", labeller)
+    assert LABELLERS.make("mine", {"kinds": ["a"], "least": True})("s", "c") == [(["a"], True, 0.5)]
+    with pytest.raises(InputError, match=r"^share is 'much'; expected a number"):
+        LABELLERS.make("mine", {"share": "much"})
+
+
 def test_names(registries):
     def labeller(samples, context, *, window: Annotated[int, "Tokens to look back."] = 3):
         return [(samples, context, window)]

@@ -18,7 +18,7 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.readers import as_record, containers, read_conversations
 from rolewise.data.tools_in_prompts import with_tools_apart
 from rolewise.evaluation.sources import read_records
-from rolewise.evaluation.suites import t_eval
+from rolewise.evaluation.suites.t_eval import files as t_eval_files
 from rolewise.jobs.engines import adapter_base
 
 ARGUMENTS = {"row": [None, 2, None], "title": None, "size": 3}
@@ -141,14 +141,14 @@ def test_a_deep_value_in_a_column_of_text_is_that_rows_fault(tmp_path, column):
 
 def test_files_that_are_read_whole_have_a_size_that_they_may_have(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "MAX_SETTINGS_BYTES", 1000)
-    monkeypatch.setattr(t_eval, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(t_eval_files, "MAX_FILE_BYTES", 1000)
     monkeypatch.setattr("rolewise.evaluation.sources.MAX_FILE_BYTES", 1000)
     (tmp_path / "adapter_config.json").write_text('{"x": "' + "x" * 2000 + '"}', encoding="utf-8")
     path = tmp_path / "adapter_config.json"
     for read_file in (
         lambda: template_text(None, str(path)),
         lambda: template_text(None, "/dev/zero"),
-        lambda: t_eval._examples("plan", path),
+        lambda: t_eval_files.read_examples("plan", path),
         lambda: read_records(path),
         lambda: adapter_base(tmp_path),
         lambda: limits.read_yaml(path),

@@ -3,17 +3,19 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
-import sys
 from collections import Counter
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from transformers.trainer_utils import IntervalStrategy
 
+from rolewise.cli.completion import _flags as flags_of
 from rolewise.cli.main import COMMANDS, main
 from rolewise.cli.parser import build_parser, command_of, parse, read_config
 from rolewise.cli.schema import commands, schema_of
@@ -21,6 +23,9 @@ from rolewise.core.errors import InputError
 from rolewise.core.option_fields import declaring, fields_of
 from rolewise.core.options import Options, adapt, option, required
 from rolewise.core.typed_values import read_text, read_value, schema
+from rolewise.jobs.label_methods import settings_of
+from rolewise.labelling.labellers import register_labeller
+from rolewise.options.labelling import LabelOptions
 from rolewise.options.table import OptionTable
 from rolewise.options.training import SFTOptions
 from rolewise.training.settings import SFTSettings
@@ -145,6 +150,11 @@ class TestReader:
         with pytest.raises(InputError, match=re.escape(message)):
             self.read(*argv)
 
+    def test_four_bits_are_for_one_process(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match="load_in_4bit spreads the model over all available devices"):
+            SFTOptions(model="m", data="d", output="o", load_in_4bit=True)
+
     def test_a_default_that_a_file_spells_out_is_no_mistake(self, tmp_path):
         """Files of earlier versions list the parameters of every weighting."""
         path = tmp_path / "config.yaml"
@@ -189,10 +199,47 @@ class TestReader:
         path.write_text("""weighting_args: '{"inv_tau": 0.7}'\n""")
         read = self.read("--config", str(path), "--weighting-arg", "inv_tau=0.2")
         assert read[SFTSettings]["weighting_args"] == {"inv_tau": 0.2}
-        for text in ("weighting_args: 0.7", "weighting_args: fast", "weighting_args: {1: 2}"):
+        for text in ("weighting_args: 0.7", "weighting_args: fast", "weighting_args: [5]"):
             path.write_text(text)
             with pytest.raises(InputError, match=r"config.yaml: weighting_args is .*; expected "):
                 self.read("--config", str(path))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("weighting_args: {inv_tauu: 3}", "weighting rft has no parameter 'inv_tauu'; did you mean inv_tau?"),
+            ("weighting_args: {inv_tau: fast}", "inv_tau is 'fast'; expected a number"),
+            ("weighting: alpha\nweighting_args: {alpha: 3}", "alpha"),
+        ],
+    )
+    def test_mistakes_in_arguments_name_the_file(self, tmp_path, text, message):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        with pytest.raises(InputError, match="config.yaml: " + re.escape(message)):
+            self.read("--config", str(path))
+
+    def test_a_flag_replaces_a_wrong_argument_of_the_file(self, tmp_path):
+        path = tmp_path / "config.yaml"
+        path.write_text("weighting_args: {inv_tau: fast}")
+        assert self.read("--config", str(path), "--inv-tau", "0.2")[SFTSettings] == {"weighting_args": {"inv_tau": 0.2}}
+        path.write_text("weighting_args: {mine: fast}")
+        assert self.read("--config", str(path), "--weighting", "mine")[SFTSettings] == {
+            "weighting": "mine",
+            "weighting_args": {"mine": "fast"},
+        }
+
+    def test_values_that_transformers_accepts_are_accepted(self, tmp_path):
+        """Transformers declares `fsdp` as a text and accepts a truth value, and YAML reads a bare `no` as false."""
+        path = tmp_path / "config.yaml"
+        path.write_text("fsdp: true\neval_strategy: no\ntf32: true\n")
+        table = command_of("sft").table()
+        read = parse(table, build_parser(table, ""), ["--config", str(path), "--tf32", "none", "--bf16", "none"])
+        assert read == {"fsdp": True, "eval_strategy": "no", "tf32": None, "bf16": None}
+        assert parse(table, build_parser(table, ""), ["--tf32", "none", "--tf32", "true"]) == {"tf32": True}
+        with pytest.raises(InputError, match="--lora is 'none'; expected true or false"):
+            self.read("--lora", "none")
+        with pytest.raises(InputError, match="eval_strategy True is not known; choose one of no, steps, epoch"):
+            table.read("eval_strategy", True)
 
     def test_flags_win_over_the_file_also_in_a_part(self, tmp_path):
         path = tmp_path / "config.yaml"
@@ -218,8 +265,27 @@ class TestReader:
         assert read_text(kind, text) == value
 
     @pytest.mark.parametrize(
+        ("kind", "given", "value"),
+        [
+            (tuple[float, ...] | None, [1, "1e-4"], (1.0, 1e-4)),
+            (Annotated[tuple[int, ...], "Sizes."], [1, 2], (1, 2)),
+            (tuple[str, ...], "a", ("a",)),
+            (IntervalStrategy | str, False, "no"),  # as YAML reads `eval_strategy: no`
+            (Any, ["a"], ["a"]),
+        ],
+    )
+    def test_values_become_what_the_annotation_says(self, kind, given, value):
+        assert read_value(kind, given) == value
+
+    @pytest.mark.parametrize(
         ("kind", "value", "message"),
         [
+            (tuple[int, ...], [1, "a"], r"is \[1, 'a'\]; expected a whole number, or a list of them"),
+            (tuple[str, ...], {"a": 1}, "is {'a': 1}; expected a list"),
+            (tuple[str, ...], ["a", 1], r"is \['a', 1\]; expected text, or a list of them"),
+            (IntervalStrategy | str, [1], r"\[1\] is not known; choose one of no, steps, epoch"),
+            (float, 10**400, "is 1000000.*; expected a number"),
+            (dict | str, [5], r"is \[5\]; expected a mapping or text"),
             (int, "many", "is 'many'; expected a whole number"),
             (int, True, "is True; expected a whole number"),
             (int, 1.5, "is 1.5; expected a whole number"),
@@ -255,10 +321,38 @@ class TestComponents:
             ({"scal": 1}, "weighting mine has no parameter 'scal'; did you mean scale?"),
             ("scale", "weighting_args is 'scale'; expected a mapping"),
             (5, "weighting_args is 5; expected a mapping"),
-            ({1: 2}, "weighting_args is {1: 2}; expected a mapping"),
+            ({1: 2}, "weighting_args names a parameter 1; a name is text"),
+            ({"scale": float("nan")}, "scale is nan; expected another value"),
+            ('{"scale": NaN}', "scale is nan; expected another value"),
+            ({"scale": 1, "name": float("nan")}, "name is nan; expected another value"),
         ):
             with pytest.raises(InputError, match=re.escape(message)):
                 parts.make("mine", arguments)
+
+
+VALUES = (None, True, False, -1, 0, 1, 2.5, 5.0, "a", "5", "1e-4", "no", [], ["a"], [1], ["a", 1], {}, {"a": 0.5})
+
+
+def types_of(value):
+    """The names that JSON Schema has for the type of a value."""
+    if isinstance(value, bool) or value is None:
+        return {"null" if value is None else "boolean"}
+    if isinstance(value, int | float):
+        return {"number", "integer"} if value == int(value) else {"number"}
+    return {{str: "string", list: "array", dict: "object"}[type(value)]}
+
+
+def is_valid(schema, value):
+    """The part of JSON Schema that config files need."""
+    kinds = schema.get("type", [])
+    return (
+        ("anyOf" not in schema or any(is_valid(part, value) for part in schema["anyOf"]))
+        and (not kinds or not types_of(value).isdisjoint([kinds] if isinstance(kinds, str) else kinds))
+        and ("enum" not in schema or any(value == own and type(value) is type(own) for own in schema["enum"]))
+        and ("minimum" not in schema or "number" not in types_of(value) or value >= schema["minimum"])
+        and ("pattern" not in schema or not isinstance(value, str) or bool(re.search(schema["pattern"], value)))
+        and (not isinstance(value, list) or all(is_valid(schema.get("items", {}), entry) for entry in value))
+    )
 
 
 class TestSchema:
@@ -278,11 +372,30 @@ class TestSchema:
             (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
             (Literal["a", "b"], {"enum": ["a", "b"]}),
             (list[str], {"type": "array"}),
+            (tuple[int, ...], {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}]}),
+            (IntervalStrategy | str, {"enum": ["no", "steps", "epoch", False]}),
             (object, {}),
         ],
     )
     def test_of_an_annotation(self, annotation, expected):
         assert schema(annotation) == expected
+
+    @pytest.mark.parametrize("command", [command for command in commands() if command != "experiment"])
+    def test_accepts_what_the_reader_accepts(self, command):
+        table, properties = command_of(command).table(), schema_of(command)["properties"]
+        differing = []
+        for name in table.names():
+            if name == "weighting_args":
+                continue  # as text it is JSON, which no schema tells from other text
+            for value in VALUES:
+                try:
+                    table.read(name, value)
+                    is_read = True
+                except InputError:
+                    is_read = False
+                if is_read != is_valid(properties[name], value):
+                    differing.append((name, value, is_read))
+        assert differing == []
 
     def test_of_what_reads_no_file(self, capsys):
         assert main(["schema", "completion"]) == 2
@@ -311,23 +424,68 @@ class TestSchema:
         assert named > 20
 
 
-class TestCompletion:
-    def complete(self, *words):
-        script = subprocess.run(
-            [sys.executable, "-m", "rolewise.cli.main", "completion", "bash"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        ask = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _rolewise; echo ${{COMPREPLY[@]}}"
-        return subprocess.run(
-            ["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True
-        ).stdout.split()
+def script_of(shell, capsys):
+    assert main(["completion", shell]) == 0
+    return capsys.readouterr().out
 
-    def test_of_bash_offers_commands_options_and_choices(self):
-        assert self.complete("rolewise", "tr") == ["transfer"]
-        assert self.complete("rolewise", "sft", "--inv") == ["--inv-tau"]
-        assert self.complete("rolewise", "label", "--tuning", "''") == ["lora", "full"]
+
+COMPLETED = {
+    "rolewise tr": ["transfer"],
+    "rolewise sft --inv": ["--inv-tau"],
+    "rolewise sft --max-st": ["--max-steps"],
+    "rolewise grpo --num-train": ["--num-train-epochs"],
+    "rolewise warmup --help-": ["--help-all"],
+    "rolewise label --conf": ["--config"],
+    "rolewise experiment --pl": ["--plan"],
+    "rolewise view --plu": ["--plugin"],
+    "rolewise label --tuning ": ["full", "lora"],
+    "rolewise label --method s": ["shad"],
+    "rolewise sft --weighting sa": ["sample-mean"],
+    "rolewise sft --eval-strategy e": ["epoch"],
+    "rolewise schema wa": ["warmup"],
+    "rolewise completion ": ["bash", "fish", "zsh"],
+    "rolewise sft --data label --met": ["--metric-for-best-model"],
+}
+"""Line → what its last word is completed to."""
+
+
+class TestCompletion:
+    def test_of_bash(self, capsys):
+        lines = [script_of("bash", capsys)]
+        asked = [*COMPLETED, "rolewise label --method = s"]  # bash breaks --method=s so
+        for line in asked:
+            words = [f"'{word}'" for word in line.split(" ")]
+            place = f"COMP_WORDS=({' '.join(words)}) COMP_CWORD={len(words) - 1}"
+            lines.append(f"{place}; _rolewise; echo ${{COMPREPLY[@]}}")
+        told = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+        assert told.stderr == ""
+        found = {line: sorted(words.split()) for line, words in zip(asked, told.stdout.splitlines(), strict=True)}
+        assert found == COMPLETED | {"rolewise label --method = s": ["shad"]}
+
+    @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+    def test_of_fish(self, capsys, tmp_path):
+        script = tmp_path / "rolewise.fish"
+        script.write_text(script_of("fish", capsys), encoding="utf-8")
+        asks = "".join(f"; complete -C '{line}'; echo =" for line in COMPLETED)
+        fish = ["fish", "-N", "-c", f"source {script}{asks}"]
+        told = subprocess.run(fish, capture_output=True, text=True, check=True)
+        assert told.stderr == ""
+        blocks = told.stdout.split("=\n")[:-1]
+        found = [sorted(line.partition("\t")[0] for line in block.splitlines()) for block in blocks]
+        assert dict(zip(COMPLETED, found, strict=True)) == COMPLETED
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_offers_every_flag_of_a_command(self, command):
+        """As `--help-all` lists them, or `--help`."""
+        offered = flags_of(command)
+        assert "--help" in offered
+        for flag in offered.keys() - {"--help", "--help-all"}:
+            assert offered[flag][1], flag
+        found = command_of(command)
+        if found is not None:
+            parser = build_parser(found.table(), "")
+            known = {flag for flag in parser._option_string_actions if flag.startswith("--")}
+            assert offered.keys() - {"--help-all"} == known
 
     @pytest.mark.parametrize("shell", ["zsh", "fish"])
     def test_of_other_shells_names_every_command(self, shell, capsys):
@@ -354,3 +512,23 @@ def test_config_files_that_commands_leave_are_read_again(tmp_path):
     path.write_text(yaml.safe_dump(values))
     read = table.distributed(parse(table, build_parser(table, ""), ["--config", str(path)]))[table.owners[0]]
     assert read["method_args"] == {"min_pairs": 8, "cross_fit": False}
+
+
+@pytest.mark.usefixtures("registries")
+@pytest.mark.parametrize("arguments", [{"share": 0.5}, {"share": 0.5, "limit": 7, "cap": None, "kinds": ["a"]}])
+def test_a_plugin_labellers_settings_are_read_again(arguments, tmp_path):
+    """Also one that is called like an option of the command, one without a value and one of no type."""
+
+    def labeller(samples, context, *, share: float, limit: int = 3, cap: float = None, kinds=None):  # noqa: RUF013
+        raise AssertionError
+
+    register_labeller("mine", labeller)
+    options = LabelOptions(model="m", data="d", output="o", method="mine", method_args=arguments)
+    written = settings_of(options)
+    assert written["limit"] is None
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(written))
+    assert written.keys() <= schema_of("label")["properties"].keys()
+    again = command_of("label").read(["--config", str(path)])
+    assert again.limit is None
+    assert settings_of(again) == written

@@ -132,6 +132,7 @@ def test_options_that_name_several_things() -> None:
     assert split_list('["a,b.jsonl"]') == ["a,b.jsonl"]
     assert parse_sources("a=0.7,b=.3") == [Source("a", 0.7), Source("b", 0.3)]
     assert parse_sources("x=y.jsonl") == [Source("x=y.jsonl", None)]
+    assert parse_sources(",".join(["a" * 100] * 9)) == [Source("a" * 100, None)] * 9
     for bad in ("a=0.5,b", "a=0", " , "):
         with pytest.raises(InputError):
             parse_sources(bad)
@@ -244,6 +245,9 @@ def test_a_folder_whose_name_looks_like_a_share(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("year=2024").mkdir()
     assert parse_sources("year=2024") == [Source("year=2024", None)]
+    Path("a,b").mkdir()
+    assert parse_sources("a,b") == [Source("a,b", None)]
+    assert parse_sources("a,c") == [Source("a", None), Source("c", None)]
     assert parse_sources("year=0.5,b=0.5") == [Source("year", 0.5), Source("b", 0.5)]
 
 

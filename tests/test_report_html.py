@@ -1,4 +1,4 @@
-"""The report page as a file: what goes in comes out, nothing in it can run, and it appears whole or not at all."""
+"""The report page as a file: what goes in comes out, nothing in it can run, and it is written atomically."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Killed at any moment, the same command goes on and ends as if nothing had happened."""
+"""Killed at any moment, the same command resumes and ends as if nothing had happened."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Run directories: results appear whole, a killed run goes on, and nothing of others is touched."""
+"""Run directories: results are written atomically, a killed run resumes, and nothing of others is touched."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from rolewise.evaluation import answer_checks
 from rolewise.evaluation.answer_checks import CallChecker, FunctionChecker, Question, make_checker, register_checker
 from rolewise.evaluation.rejection_sampling import question_of
 from rolewise.generator import generate
-from rolewise.jobs import sample as job
+from rolewise.jobs import answering_run
 from rolewise.jobs.sample import sample
 from rolewise.options.answers import SampleOptions
 
@@ -91,7 +91,7 @@ def scripted(
 
     def use(answer: Callable[[str, int], str]) -> ScriptedEngine:
         engine = ScriptedEngine(bench.tokenizer(), answer)
-        monkeypatch.setattr(job, "open_engine", lambda options, tokenizer: engine)
+        monkeypatch.setattr(answering_run, "open_engine", lambda options, tokenizer: engine)
         return engine
 
     return use

@@ -112,6 +112,7 @@ def test_what_does_not_go_with_shads_roles_is_one_line(bench: Workbench, tuned: 
         (*shad, "--weighting", "rest-official"): "choose one of none, rest, rft, alpha, or other roles",
         (*shad, "--region-weights", "think=1"): "'think' is not a role; choose from context, plain, reasoning",
         (*shad, "--threshold", "inf"): "threshold is inf",
+        ("--threshold", "0.5"): "threshold needs roles shad and shad_model",
         ("--roles", "shad", "--shad-model", str(tmp_path / "none")): "no model found",
     }
     for more, message in cases.items():

@@ -19,7 +19,10 @@ from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT
 from rolewise.core.statistics import wilson
 from rolewise.data.chat_template import CHATML
+from rolewise.jobs import answering_run
 from rolewise.jobs import search as job
+from rolewise.jobs.answering_run import AnsweringRun
+from rolewise.options.answers import SearchOptions
 from rolewise.search.tree import Question, Tree, read_trees
 
 RECORDS = [
@@ -48,7 +51,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedModel]:
         models.append(ScriptedModel(tokenizer))
         return models[-1]
 
-    monkeypatch.setattr(job, "open_engine", open_engine)
+    monkeypatch.setattr(answering_run, "open_engine", open_engine)
     return models
 
 
@@ -201,10 +204,12 @@ def test_right_by_the_first_rollout_by_the_majority_and_by_any() -> None:
 
 
 def test_notes_of_earlier_starts_stay(tmp_path: Path) -> None:
-    file = tmp_path / "notes.json"
-    for said_now in (["a"], ["b"], []):
-        job._Notes(file, lambda said_now=said_now: said_now).keep()
-    assert json.loads(file.read_text(encoding="utf-8")) == ["a", "b"]
+    options = SearchOptions(model="m", data="d", output=str(tmp_path / "run"), server="http://127.0.0.1:9/v1")
+    for told in (["a: 1", "a: 2"], ["b"], []):
+        run = AnsweringRun(options, options.output, "search", {}, {})
+        for note in told:  # of one start, the last counts
+            run.keep_notes([note])
+    assert run.notes() == ["a: 2", "b"]
 
 
 @pytest.mark.usefixtures("scripted")

@@ -11,6 +11,9 @@ from rolewise.core.options import Dtype
 from rolewise.jobs.trainer_settings import written_settings
 from rolewise.options.training import SFTOptions
 from rolewise.training import models
+from rolewise.training.grpo_config import WeightedGRPOConfig
+from rolewise.training.reinforce import ReinforceConfig
+from rolewise.training.sft import WeightedSFTConfig
 
 PLACES = ["--model", "m", "--data", "d", "--output", "o"]
 
@@ -46,6 +49,14 @@ def test_what_a_flag_sets_iswritten_settings():
     assert written["report_to"] == ["tensorboard"]
     assert "eos_token" not in written  # not set: the tokenizer's
     assert "output_dir" not in written
+
+
+@pytest.mark.parametrize("config", [WeightedSFTConfig, WeightedGRPOConfig, ReinforceConfig])
+def test_reporters_and_truth_values_may_be_written_as_text(config):
+    quiet = {"output_dir": "", "use_cpu": True, "bf16": False}
+    assert config(**quiet, report_to="tensorboard,mlflow").report_to == ["tensorboard", "mlflow"]
+    assert config(**quiet, report_to="tensorboard").report_to == ["tensorboard"]
+    assert config(**quiet, report_to="none", fsdp="false").fsdp is False
 
 
 def test_choices_on_the_command_line_are_those_of_the_library():

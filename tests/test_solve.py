@@ -9,7 +9,7 @@ from scripted_search import ScriptedModel, luck
 
 from rolewise.cli.main import main
 from rolewise.core.statistics import wilson
-from rolewise.jobs import search as search_job
+from rolewise.jobs import answering_run
 from rolewise.jobs import solve as job
 from rolewise.search.tree import Tree, read_trees
 
@@ -51,7 +51,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedModel]:
         models.append(ScriptedModel(tokenizer, STEPS))
         return models[-1]
 
-    monkeypatch.setattr(search_job, "open_engine", open_engine)
+    monkeypatch.setattr(answering_run, "open_engine", open_engine)
     return models
 
 
@@ -191,12 +191,21 @@ def test_a_single_question(scripted, steps_models, tmp_path, capsys):
 
 
 def test_no_answer_at_all_is_said(monkeypatch, steps_models, tmp_path, capsys):
-    monkeypatch.setattr(search_job, "open_engine", lambda options, tokenizer: ScriptedModel(tokenizer, ["Hm."]))
+    monkeypatch.setattr(answering_run, "open_engine", lambda options, tokenizer: ScriptedModel(tokenizer, ["Hm."]))
     given = ["solve", "--model", str(steps_models / "plain"), "--output", str(tmp_path / "one"), "--rollouts", "2"]
     assert main([*given, "--question", "Why?", "--max-depth", "2"]) == 0
     assert "answer: no answer" in " ".join(capsys.readouterr().out.split())
     [answer] = answers_of(tmp_path / "one")
     assert (answer["answer"], answer["votes"], answer["solution"]) == (None, 0, [])
+
+
+@pytest.mark.usefixtures("scripted")
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\x0c"])
+def test_a_question_may_contain_any_line_separator(steps_models, tmp_path, capsys, sign):
+    given = ["solve", "--model", str(steps_models / "plain"), "--output", str(tmp_path / "one"), "--rollouts", "2"]
+    for _ in range(2):  # made, and read again
+        assert main([*given, "--question", f"What is{sign}3 plus 4?"]) == 0
+    assert "already solved" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("scripted")

@@ -15,9 +15,9 @@ from rolewise.evaluation.runner import Runner
 from rolewise.evaluation.suite import Answer, SuiteSettings
 from rolewise.evaluation.suites import make_suite
 from rolewise.evaluation.suites.stable_toolbench import DEFAULT_SUBSETS, StableToolBench
-from rolewise.evaluation.suites.toolbench_apis import Api, standard_category, standard_name
-from rolewise.evaluation.suites.toolbench_chain import MAX_TURNS
-from rolewise.evaluation.suites.toolbench_judge import Judgement, judge_answer, read_status
+from rolewise.evaluation.suites.stable_toolbench.apis import Api, standard_category, standard_name
+from rolewise.evaluation.suites.stable_toolbench.chain import MAX_TURNS
+from rolewise.evaluation.suites.stable_toolbench.judge import Judgement, judge_answer, read_status
 
 API = {
     "category_name": "Video, Images",

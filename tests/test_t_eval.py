@@ -16,8 +16,7 @@ from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.runner import Runner
 from rolewise.evaluation.suite import SuiteSettings
 from rolewise.evaluation.suites import make_suite, t_eval
-from rolewise.evaluation.suites import t_eval_rules as rules
-from rolewise.evaluation.suites.t_eval import PARTS, TEval
+from rolewise.evaluation.suites.t_eval import PARTS, TEval, rules
 
 JSON_TEMPLATE = {"thought": "goal", "action": "name", "args": "params"}
 TEXT_TEMPLATE = {

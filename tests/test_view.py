@@ -19,9 +19,8 @@ from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import INFO_FILE, labelled_fingerprint, load_labelled
 from rolewise.evaluation.kappa import cohen_kappa, confusion_matrix, group_kappas
-from rolewise.jobs.compare import compare_labellings
 from rolewise.jobs.label import label
-from rolewise.jobs.view import view
+from rolewise.jobs.view import compare_labellings, view
 from rolewise.options.labelling import LabelOptions, ViewOptions
 
 
@@ -100,6 +99,15 @@ def drop_last_token(row: dict[str, Any], number: int) -> dict[str, Any]:
 
 def mask_everything(row: dict[str, Any], number: int) -> dict[str, Any]:
     return {"labels": [-100] * len(row["labels"])} if number == 2 else {}
+
+
+@pytest.mark.usefixtures("registries")
+def test_view_shows_the_weights_of_a_plugin(first: Path, tmp_path: Path) -> None:
+    plugin = Path(__file__).parents[1] / "examples" / "extending" / "my_weighting.py"
+    page = tmp_path / "page.html"
+    options = ["--data", first, "--output", page, "--weighting", "turn-decay", "--plugin", plugin]
+    assert main(["view", *map(str, options)]) == 0
+    assert page.is_file()
 
 
 def test_labellings_of_other_tokens_are_refused(first: Path, tmp_path: Path, capsys: Any) -> None:

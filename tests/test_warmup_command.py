@@ -15,7 +15,7 @@ from workbench import lasting_files_of
 from rolewise import InputError, WarmupOptions, make_warmup_data
 from rolewise.cli.main import main
 from rolewise.core.behaviour import RFTT, behaviours_of, find_behaviours
-from rolewise.jobs import warmup as job
+from rolewise.jobs import answering_run
 from rolewise.jobs.label import plan_labelling
 from rolewise.jobs.questions import read_questions
 from rolewise.jobs.reinforce_data import load_questions
@@ -70,7 +70,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedModel]:
         models.append(ScriptedModel(tokenizer, ("The sum is wrong.", "It adds 2, not 1.", ""), concurrency=1))
         return models[-1]
 
-    monkeypatch.setattr(job, "open_engine", open_engine)
+    monkeypatch.setattr(answering_run, "open_engine", open_engine)
     return models
 
 

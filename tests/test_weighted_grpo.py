@@ -16,6 +16,7 @@ from rolewise.core.region import Region
 from rolewise.core.role import Role
 from rolewise.training.gradient_variance import GradientVariance
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
+from rolewise.training.grpo_config import make_rollout_weighting
 from rolewise.training.models import lora_config
 from rolewise.training.rollout_roles import ROLLOUTS_LOOKED_AT, RolloutRoles, call_regions
 from rolewise.training.trl_grpo_adapter import loss_mask
@@ -347,6 +348,14 @@ def test_all_equal_rewards_and_empty_completions_make_no_nan(
     assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
     trainer.log(logs := {})
     assert all(value is None or value == value for value in logs.values())
+
+
+def test_parameters_that_nothing_reads_are_refused(chatml_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    args = {"ramp": "cosine"}
+    with pytest.raises(InputError, match="leave one of them out"):
+        make_trainer(chatml_tokenizer, tmp_path, roles=None, weighting=ResT(), weighting_args=args)
+    with pytest.raises(InputError, match="weighting none has no parameter 'ramp'"):
+        make_rollout_weighting(WeightedGRPOConfig(output_dir=str(tmp_path), weighting="none", weighting_args=args))
 
 
 def test_responses_without_any_weight_get_no_gradient(

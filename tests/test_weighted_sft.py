@@ -547,6 +547,11 @@ def test_what_is_no_weighting_is_refused(tokenizer, arguments) -> None:
         assert "is not a Weighting with the unit" in refusal(tokenizer, arguments(), data(tokenizer), weighting=wrong)
 
 
+def test_parameters_beside_a_weighting_that_has_its_own_are_refused(tokenizer, arguments) -> None:
+    args = arguments(weighting_args={"inv_tau": 3})
+    assert "leave one of them out" in refusal(tokenizer, args, data(tokenizer), weighting=RFT(2.0))
+
+
 def test_labelled_evaluation_data_beside_plain_training_data_is_refused(tokenizer, arguments) -> None:
     texts = Dataset.from_dict({"text": ["one text", "another"]})
     message = refusal(tokenizer, arguments(weighting="none"), texts, eval_dataset=data(tokenizer))

@@ -225,3 +225,13 @@ def test_a_plugins_weighting_that_cant_be_made_is_one_line(registries) -> None:
     register_weighting("broken", broken)
     with pytest.raises(InputError, match=r"^weighting broken can't be made \(RuntimeError: no such table\)"):
         make_weighting("broken")
+
+
+def test_a_value_that_a_plugins_weighting_refuses_is_named(registries) -> None:
+    def boost(factor: float):
+        raise ValueError("factor must be positive")
+
+    register_weighting("boost", boost)
+    message = r"^weighting boost can't be made with factor=-2.0 \(ValueError: factor must be .*; give another value, or"
+    with pytest.raises(InputError, match=message):
+        make_weighting("boost", {"factor": -2})

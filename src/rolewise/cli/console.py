@@ -1,4 +1,4 @@
-"""Output of the commands: notes and tables to standard output, progress to standard error."""
+"""Output of the commands: tables to standard output, notes and progress to standard error."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import transformers
 from rich.console import Console
@@ -27,6 +27,8 @@ from rolewise.core.errors import RolewiseError
 from rolewise.core.launch import is_first
 from rolewise.core.limits import one_line, printable
 from rolewise.reporting.html import Table
+
+Result = TypeVar("Result")
 
 # Only one of several processes prints; torchrun numbers them.
 QUIET = not is_first()
@@ -110,6 +112,19 @@ def notes(texts: Iterable[str]) -> None:
     """Print the notes of a result."""
     for text in texts:
         note(f"note: {text}")
+
+
+def work(job: Callable[[Any, Progress], Result], options: Any) -> Result:
+    """Do a command's job with a progress display, and return its result."""
+    quieten_libraries()
+    with progress() as bars:
+        return job(options, bars)
+
+
+def note_if_finished(result: Any, done: str) -> None:
+    """Print a note if the result was there already; `done` says how it was made."""
+    if result.was_finished:
+        note(f"{result.path}: already {done}; nothing was done")
 
 
 def show(table: Table | None) -> None:

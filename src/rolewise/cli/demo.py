@@ -24,12 +24,10 @@ def run(argv: Sequence[str]) -> None:
     """Parse, run, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import out, progress, quieten_libraries, show
+    from rolewise.cli.console import out, show, work
     from rolewise.jobs.demo import demo
 
-    quieten_libraries()
-    with progress() as bars:
-        result = demo(options, bars)
+    result = work(demo, options)
     for table in result.tables:
         show(table)
     out.print(f"report: {result.path}", soft_wrap=True)

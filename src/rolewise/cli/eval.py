@@ -25,24 +25,21 @@ def run(argv: Sequence[str]) -> None:
     """Parse, evaluate, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note_if_finished, notes, out, show, work
     from rolewise.core.options import split_list
     from rolewise.jobs.eval_comparison import check_comparable, comparison_notes, comparison_table
     from rolewise.jobs.eval_report import scores_table
     from rolewise.jobs.evaluate import evaluate, read_eval
 
-    quieten_libraries()
     other = read_eval(options.against) if options.against else None
     if other is not None:
         check_comparable(other, split_list(options.suite))
-    with progress() as bars:
-        result = evaluate(options, bars)
+    result = work(evaluate, options)
     notes(result.notes)
     for name, scores in result.scores.items():
         show(scores_table(result.titles[name], scores, untested=name in result.untested))
     if other is not None:
         notes(comparison_notes(other, result))
         show(comparison_table(other, result))
-    if result.was_finished:
-        note(f"{result.path}: already evaluated with these settings; nothing was done")
+    note_if_finished(result, "evaluated with these settings")
     out.print(f"results: {result.path}\nreport:  {result.path / 'report.html'}", soft_wrap=True)

@@ -1,10 +1,7 @@
 """`rolewise experiment`."""
 
 import argparse
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rolewise.cli.parser import Parser
 from rolewise.core.errors import InputError
@@ -20,12 +17,8 @@ Exit code: 0 if all is done, 1 if a run failed, 2 if nothing could be run.
 """
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line: `file`, `plan`, `output`.
-
-    Raises:
-        InputError: for an unknown option, or if there is no file.
-    """
+def build_parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="rolewise experiment",
         usage="rolewise experiment FILE [options]",
@@ -40,7 +33,16 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     group.add_argument("--output", metavar="DIR", help="Output directory. Default: the file's own.")
     group.add_argument("--plan", action="store_true", help="Show the planned runs, then stop.")
     group.add_argument("-h", "--help", action="help", help="Show this help.")
-    options = parser.parse_args(list(argv))
+    return parser
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line: `file`, `plan`, `output`.
+
+    Raises:
+        InputError: for an unknown option, or if there is no file.
+    """
+    options = build_parser().parse_args(list(argv))
     if (options.file is None) == (options.config is None):
         raise InputError("give one experiment file, as FILE or as --config FILE")
     options.file = options.file or options.config
@@ -65,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
         for line in missing_inputs(experiment):
             note(f"not there yet: {line}")
         return 0
-    with progress() as bars, _ended_in_order():
+    with progress() as bars:
         result = run_experiment(experiment, bars, plan)
     for table in result.tables:
         show(table)
@@ -73,13 +75,3 @@ def run(argv: Sequence[str]) -> int:
         note(f"{result.path}: already done with these settings and data; nothing was run")
     out.print(f"table:  {result.path / 'table.md'}\nreport: {result.path / 'report.html'}", soft_wrap=True)
     return 1 if result.failures else 0
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Have SIGTERM, which schedulers send, unwind this process, so that the command it waits for is ended too."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

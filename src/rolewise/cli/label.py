@@ -56,14 +56,13 @@ def run(argv: Sequence[str]) -> None:
 
 def show_result(result: "LabelResult") -> None:
     """Print the results of a labelling and its location."""
-    from rolewise.cli.console import note, out, show
+    from rolewise.cli.console import note_if_finished, out, show
     from rolewise.reporting.views import check_tables, roles_table
 
     show(roles_table(result.info.counts))
     for table in check_tables(result.checks):
         show(table)
-    if result.was_finished:
-        note(f"{result.path}: already labelled with these settings and data; nothing was done")
+    note_if_finished(result, "labelled with these settings and data")
     if result.checks.verdict is not None:
         out.print(f"verdict: {result.checks.verdict.line}", soft_wrap=True)
     out.print(f"labelled data set: {result.path}\nreport:            {result.path / 'report.html'}", soft_wrap=True)

@@ -15,7 +15,7 @@ from types import FrameType
 
 from rolewise import __version__
 from rolewise.cli.parser import command_of
-from rolewise.core.errors import GOES_ON, RolewiseError
+from rolewise.core.errors import RESUMES, RolewiseError
 from rolewise.core.launch import check_alone, check_launcher, end_together, is_first, launched
 from rolewise.core.limits import one_line
 from rolewise.options.table import UnknownOption
@@ -113,9 +113,9 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         if IS_MAIN_PROCESS:
-            keeps = command in OF_COMMANDS or GOES_ON in getattr(error, "__notes__", ())
-            goes_on = f"; {GOES_ON}" if keeps else ""
-            print(f"\nrolewise {command}: {what}{goes_on}", file=sys.stderr)
+            keeps = command in OF_COMMANDS or RESUMES in getattr(error, "__notes__", ())
+            resumes = f"; {RESUMES}" if keeps else ""
+            print(f"\nrolewise {command}: {what}{resumes}", file=sys.stderr)
         return code
     except Exception as error:
         if _is_out_of_space(error):

@@ -76,17 +76,15 @@ def build_parser(table: OptionTable, description: str, epilog: str = "", default
         add_help=False,
         argument_default=argparse.SUPPRESS,
     )
-    groups: dict[str, Any] = {}
     placed = [(_group(table, name), name) for name in table.names()]
     titles = dict.fromkeys([*FIRST_GROUPS, *(title for title, _ in placed)])
     for title in titles:
         names = [name for group, name in placed if group == title]
-        if names:
-            groups[title] = parser.add_argument_group(title)
+        group = parser.add_argument_group(title)
         for name in names:
             part = name.removesuffix("_args")
             if part != name and part in table.parts:
-                groups[title].add_argument(
+                group.add_argument(
                     f"--{part}-arg",
                     dest=name,
                     action="append",
@@ -94,7 +92,7 @@ def build_parser(table: OptionTable, description: str, epilog: str = "", default
                     help=f"A parameter of a plugin's {part}. Repeatable.",
                 )
             else:
-                _add_flag(groups[title], table, name, defaults or {})
+                _add_flag(group, table, name, defaults or {})
     general = parser.add_argument_group("general")
     general.add_argument("--config", metavar="FILE", help="YAML file with any of these options; flags win.")
     general.add_argument("-h", "--help", action="help", help="Show this help.")
@@ -112,7 +110,8 @@ def parse(table: OptionTable, parser: Parser, argv: Sequence[str]) -> dict[str, 
     Raises:
         InputError: for an unknown option (with the nearest match), or an invalid value.
     """
-    given, rest = parser.parse_known_args(_normal(table, argv))
+    normal, unset = _normal(table, argv)
+    given, rest = parser.parse_known_args(normal)
     for argument in rest:
         if not argument.startswith("--"):
             raise InputError(f"{argument!r} is not an option; see --help")
@@ -124,6 +123,11 @@ def parse(table: OptionTable, parser: Parser, argv: Sequence[str]) -> dict[str, 
     for name in texts.keys() & table.parameters.keys():
         arguments = values.get(f"{table.parameters[name]}_args") or {}
         arguments.pop(name, None)  # the command line's value replaces the file's
+    if config is not None:
+        try:
+            table.check_arguments({**values, **{part: texts[part] for part in table.parts if part in texts}})
+        except InputError as error:
+            raise InputError(f"{config}: {error}") from error
     for name, text in texts.items():
         part = name.removesuffix("_args")
         if part != name and part in table.parts:
@@ -132,7 +136,7 @@ def parse(table: OptionTable, parser: Parser, argv: Sequence[str]) -> dict[str, 
             values[name] = table.read(name, text)
         else:
             values[name] = text if isinstance(text, bool) else table.read_flag(name, text)
-    return values
+    return values | dict.fromkeys(unset)
 
 
 def read_config(table: OptionTable, path: str) -> dict[str, Any]:
@@ -190,11 +194,16 @@ def _metavar(option: OptionField) -> str:
     return "X" if float in kinds else "N" if int in kinds else "TEXT"
 
 
-def _normal(table: OptionTable, argv: Sequence[str]) -> list[str]:
+def _normal(table: OptionTable, argv: Sequence[str]) -> tuple[list[str], set[str]]:
     """Normalize the spelling of a command line: `--max_length=3` becomes `--max-length=3`, negative numbers are joined
-    to their flags, and Boolean flags, which may carry a value as in Transformers (`--bf16 true`), lose it."""
+    to their flags, and Boolean flags, which may carry a value as in Transformers (`--bf16 true`), lose it.
+
+    Returns:
+        The arguments, and the names of Boolean options that are set to none.
+    """
     arguments = list(argv)
     normal: list[str] = []
+    unset: set[str] = set()
     while arguments:
         argument = arguments.pop(0)
         if not argument.startswith("--"):
@@ -206,6 +215,10 @@ def _normal(table: OptionTable, argv: Sequence[str]) -> list[str]:
         if name in table and is_flag(table.described(name).annotation):
             if not equals and arguments and not arguments[0].startswith("-"):
                 equals, value = "=", arguments.pop(0)
+            unset.discard(name)
+            if equals and value.lower() == "none" and type(None) in alternatives(table.described(name).annotation):
+                unset.add(name)
+                continue
             if equals and value.lower() not in TRUTH:
                 raise InputError(f"{flag} is {value!r}; expected true or false")
             normal.append(f"--no-{flag[2:]}" if equals and not TRUTH[value.lower()] else flag)
@@ -213,7 +226,7 @@ def _normal(table: OptionTable, argv: Sequence[str]) -> list[str]:
             normal.append(f"{flag}={arguments.pop(0)}")
         else:
             normal.append(flag + equals + value)
-    return normal
+    return normal, unset
 
 
 def _is_negative(argument: str) -> bool:

@@ -24,16 +24,13 @@ def run(argv: Sequence[str]) -> None:
     """Parse, sample, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
+    from rolewise.cli.console import note, note_if_finished, notes, out, show, work
     from rolewise.jobs.sample import sample, summary_table
 
-    quieten_libraries()
-    with progress() as bars:
-        result = sample(options, bars)
+    result = work(sample, options)
     notes(result.notes)
     show(summary_table(result.summary))
     if not result.summary.kept:
         note("note: no answer is right, so there is nothing to train on; take more samples or a stronger model")
-    if result.was_finished:
-        note(f"{result.path}: already sampled with these settings and data; nothing was done")
+    note_if_finished(result, "sampled with these settings and data")
     out.print(f"conversations: {result.conversations}", soft_wrap=True)

@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> None:
         print(f"usage: rolewise schema COMMAND\n\n{DESCRIPTION}", end="")
         return
     if len(argv) != 1 or argv[0] not in COMMANDS:
-        raise InputError(f"name one command, e.g. rolewise schema sft; choose from {', '.join(COMMANDS)}")
+        raise InputError(f"name one command, e.g. rolewise schema sft; choose from {', '.join(commands())}")
     print(json.dumps(schema_of(argv[0]), indent=1, ensure_ascii=False))
 
 

@@ -25,15 +25,14 @@ def run(argv: Sequence[str]) -> None:
     """Parse, search, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
-    from rolewise.jobs.search import REPORT_FILE, TREES_FILE, search_trees, summary_table
+    from rolewise.cli.console import note_if_finished, notes, out, show, work
+    from rolewise.jobs.search import search_trees, summary_table
+    from rolewise.reporting.content import REPORT_FILE
+    from rolewise.search.tree import TREES_FILE
 
-    quieten_libraries()
-    with progress() as bars:
-        result = search_trees(options, bars)
+    result = work(search_trees, options)
     show(summary_table(result.summary))
     notes(result.notes)
-    if result.was_finished:
-        note(f"{result.path}: already searched with these settings and questions; nothing was done")
+    note_if_finished(result, "searched with these settings and questions")
     out.print(f"trees:  {result.path / TREES_FILE}", soft_wrap=True)
     out.print(f"report: {result.path / REPORT_FILE}", soft_wrap=True)

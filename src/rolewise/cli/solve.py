@@ -24,19 +24,17 @@ def run(argv: Sequence[str]) -> None:
     """Parse, solve, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import note, notes, out, progress, quieten_libraries, show
-    from rolewise.jobs.search import REPORT_FILE, summary_table
+    from rolewise.cli.console import note_if_finished, notes, out, show, work
+    from rolewise.jobs.search import summary_table
     from rolewise.jobs.solve import ANSWERS_FILE, curve_table, solve
+    from rolewise.reporting.content import REPORT_FILE
 
-    quieten_libraries()
-    with progress() as bars:
-        result = solve(options, bars)
+    result = work(solve, options)
     show(summary_table(result.summary, note=""))
     if result.curve:
         show(curve_table(result.curve))
     notes(result.notes)
-    if result.was_finished:
-        note(f"{result.path}: already solved with these settings and questions; nothing was done")
+    note_if_finished(result, "solved with these settings and questions")
     if options.question is not None:
         [answer] = result.answers
         said = "no answer" if answer["answer"] is None else f"{answer['answer']} ({answer['share']:.0%} of the votes)"

@@ -102,7 +102,7 @@ class TrainingCommand(Command[Any]):
 
 def finish(job: "TrainingJob", options: Any, training: Any) -> None:
     """Train with these options, and print the results."""
-    from rolewise.cli.console import note, notes, out, progress, show
+    from rolewise.cli.console import note, note_if_finished, notes, out, progress, show
 
     job.check(options, training)
     data = job.load(options, training)
@@ -111,8 +111,7 @@ def finish(job: "TrainingJob", options: Any, training: Any) -> None:
         result = job.train(options, training, bars, data, lambda text: note(f"note: {text}"))
     for table in job.tables(result.log):
         show(table)
-    if result.was_finished:
-        note(f"{result.path}: already trained with these settings and data; nothing was done")
+    note_if_finished(result, "trained with these settings and data")
     out.print(f"model:  {result.path}\nreport: {result.path / 'report.html'}", soft_wrap=True)
 
 

@@ -23,11 +23,9 @@ def run(argv: Sequence[str]) -> None:
     """Parse, transfer, print."""
     options = COMMAND.read(argv)
 
-    from rolewise.cli.console import notes, progress, quieten_libraries
+    from rolewise.cli.console import notes, work
     from rolewise.jobs.transfer import transfer_labels
 
-    quieten_libraries()
-    with progress() as bars:
-        result = transfer_labels(options, bars)
+    result = work(transfer_labels, options)
     notes(result.info.notes)
     show_result(result)

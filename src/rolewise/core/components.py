@@ -4,9 +4,12 @@ A part's factory is a class or a function. A part's parameters and defaults are 
 of a parameter carries its help text: `inv_tau: Annotated[float, "1/τ …"] = 0.3`.
 """
 
+import contextlib
 import difflib
 import inspect
+import math
 import pkgutil
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, is_dataclass
@@ -14,7 +17,7 @@ from importlib import import_module
 from typing import Any, Generic, TypeVar
 
 from rolewise.core.errors import InputError
-from rolewise.core.limits import parse_json
+from rolewise.core.limits import one_line, parse_json
 from rolewise.core.option_fields import OptionField, fields_of
 from rolewise.core.typed_values import choices, read_value
 
@@ -112,17 +115,17 @@ class Components(Generic[T]):
                 raise InputError(self._unknown(name, argument, list(known)))
         values = {}
         for parameter in known.values():
-            if parameter.name in arguments:
+            value = arguments.get(parameter.name, parameter.default)
+            if value is MISSING:
+                raise InputError(f"{self.kind} {name} needs {parameter.name}")
+            if parameter.name in arguments and not (value is None and parameter.default is None):
                 try:
-                    values[parameter.name] = read_value(
-                        parameter.annotation, arguments[parameter.name], several=parameter.several
-                    )
+                    value = read_value(parameter.annotation, value, several=parameter.several)
                 except InputError as error:
                     raise InputError(f"{parameter.name} {error}") from error
-            elif parameter.default is MISSING:
-                raise InputError(f"{self.kind} {name} needs {parameter.name}")
-            else:
-                values[parameter.name] = parameter.default
+            if name not in self._own and isinstance(value, float) and math.isnan(value):  # our own know their range
+                raise InputError(f"{parameter.name} is nan; expected another value")
+            values[parameter.name] = value
         return values
 
     def make(self, name: str, arguments: Arguments = None) -> T:
@@ -140,9 +143,11 @@ class Components(Generic[T]):
         except InputError:
             raise
         except Exception as error:  # a plugin is arbitrary code and can fail in any way
-            reason = " ".join(str(error).split())
+            given = one_line(", ".join(f"{key}={value!r}" for key, value in values.items()))
+            made = f"made with {given}" if given else "made"
             raise InputError(
-                f"{self.kind} {name} can't be made ({type(error).__name__}: {reason}); fix its plugin"
+                f"{self.kind} {name} can't be {made} ({type(error).__name__}: {one_line(error)}); "
+                f"{'give another value, or ' * bool(given)}fix its plugin"
             ) from error
 
     def _find(self, name: str) -> Callable[..., T]:
@@ -168,8 +173,11 @@ class Components(Generic[T]):
                 value = None
         elif arguments is None:
             value = {}
-        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise InputError(f'{self.kind}_args is {arguments!r}; expected a mapping, e.g. {{"inv_tau": 0.5}}')
+        if not isinstance(value, Mapping):
+            raise InputError(f"{self.kind}_args is {arguments!r}; expected a mapping of parameters to values")
+        for name in value:
+            if not isinstance(name, str):
+                raise InputError(f"{self.kind}_args names a parameter {name!r}; a name is text, see --{self.kind}-arg")
         return value
 
     def _unknown(self, name: str, argument: str, known: list[str]) -> str:
@@ -188,7 +196,7 @@ def _parameters(make: Callable[..., Any]) -> dict[str, OptionField]:
         signature = inspect.signature(make)
     except (TypeError, ValueError):  # a built-in without a signature has no known parameters
         return {}
-    hints = _hints(make)
+    hints = hints_of(make)
     parameters = {}
     for parameter in signature.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -202,9 +210,12 @@ def _parameters(make: Callable[..., Any]) -> dict[str, OptionField]:
     return parameters
 
 
-def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function's or a class's parameters, by name, without those of undefined names."""
     function = make.__init__ if inspect.isclass(make) else make
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # a plugin's annotation with an undefined name
-        return {}
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: annotation})
+        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):  # a plugin may hold anything
+            hints |= typing.get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
+    return hints

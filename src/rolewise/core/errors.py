@@ -32,5 +32,5 @@ def failing_in_one_line(what: str, advice: str) -> Iterator[None]:
         raise RolewiseError(f"{what} failed: {type(error).__name__}: {reason} ({place}); {advice}") from error
 
 
-GOES_ON = "rerun the command to resume"
+RESUMES = "rerun the command to resume"
 """Note on an exception after which finished work is kept for the next run."""

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on success it becomes `path` in one step, on failure it is removed.
+
+    Raises:
+        InputError: naming the folder, if the file system refuses, for instance because it already exists.
+    """
+    final = Path(path)
+    temporary = final.with_name(f"{final.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # left over from a kill
+        temporary.mkdir(parents=True)
+        yield temporary
+        open_to_umask(temporary)
+        temporary.rename(final)
+    except OSError as error:
+        raise unwritable(final, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def unwritable(path: Path, error: OSError) -> InputError:
     """Return the error for a file that can't be written."""
     return InputError(f"{path}: cannot write: {error.strerror or error}; free space or choose another place and rerun")
@@ -54,6 +76,22 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the value in a JSON file of ours."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_json_lines(path: str | Path) -> list[Any]:
+    """Return the values of a JSON Lines file of ours; other line separators than \\n are part of a text."""
+    with Path(path).open(encoding="utf-8", newline="\n") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def write_json_lines(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON Lines, atomically."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:

@@ -123,3 +123,16 @@ def check_kind(args: Any, kind: type, ours: type) -> None:
     """
     if not isinstance(args, kind):
         raise InputError(f"args is of type {type(args).__name__}; pass a {ours.__name__}, which has all of its fields")
+
+
+def refuse_arguments(args: Any) -> None:
+    """Refuse a part's arguments in the settings of a trainer that is given the part itself.
+
+    Raises:
+        InputError: if there are any.
+    """
+    if getattr(args, "weighting_args", None):
+        raise InputError(
+            f"weighting_args is {args.weighting_args!r}, but weighting is an object, which has its parameters already; "
+            "leave one of them out"
+        )

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from rolewise.core.errors import GOES_ON, InputError
+from rolewise.core.errors import RESUMES, InputError
 from rolewise.core.files import digest, open_to_umask, unwritable, write_json, write_text
 from rolewise.core.versions import package_versions
 
@@ -134,7 +134,7 @@ class RunDirectory:
     def opened(self, not_worth_keeping: Sequence[str] = ()) -> Iterator[None]:
         """Open the directory; if the block fails before there is work worth keeping, remove everything.
 
-        If work is kept, the exception gets the note `GOES_ON`.
+        If work is kept, the exception gets the note `RESUMES`.
 
         Args:
             not_worth_keeping: names of working files that are quickly made again.
@@ -155,7 +155,7 @@ class RunDirectory:
             if not any(path.stat().st_size for path in kept):
                 shutil.rmtree(self.partial, ignore_errors=True)
             else:
-                error.add_note(GOES_ON)
+                error.add_note(RESUMES)
             raise
 
     @contextmanager

@@ -20,6 +20,9 @@ from dataclasses import fields
 from functools import cache as cached
 from typing import TYPE_CHECKING, Any
 
+from rolewise.core.options import split_list
+from rolewise.core.typed_values import TRUTH
+
 if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache
@@ -101,11 +104,21 @@ def checkpointing(is_on: bool) -> dict[str, bool]:
     return {next(new if new in known else old for old, new in CHECKPOINTING_NAMES.items()): is_on}
 
 
-def settle_checkpointing(training: Any) -> None:
-    """Copy a trainer's settings, before they are checked, from the old names to the new ones.
+def settle_fields(training: Any) -> None:
+    """Bring a trainer's settings, before they are checked, into the form that every version reads.
 
-    Both names then mean the same in every version, and TRL's default, which uses the old name, causes no warning.
+    Settings with an old and a new name mean the same under both, and TRL's default, which uses the old name, causes no
+    warning. `report_to` may name several reporters (`a,b`), and `fsdp` may be a truth value written as text.
     """
+    import torch
+
+    # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
+    if training.bf16 is None and not torch.accelerator.is_available():
+        training.bf16 = False
+    if isinstance(training.report_to, str) and "," in training.report_to:
+        training.report_to = split_list(training.report_to)
+    if isinstance(training.fsdp, str):
+        training.fsdp = TRUTH.get(training.fsdp.lower(), training.fsdp)
     for old, new in CHECKPOINTING_NAMES.items():
         if hasattr(training, new) and getattr(training, new) is None:
             setattr(training, new, getattr(training, old))

@@ -11,7 +11,12 @@ from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json
 
 _UNIONS = (types.UnionType, typing.Union)
-_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_NAMES: dict[Any, str] = {
+    **{bool: "true or false", int: "a whole number", float: "a number", str: "text"},
+    **{dict: "a mapping", list: "a list", tuple: "a list"},
+}
+_TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 """Spelling of a truth value in a flag, in lower case → the value."""
 _NOTHING = ("none", "null")
@@ -19,15 +24,30 @@ _NOTHING = ("none", "null")
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
     """Return what an annotation allows: classes, `Literal`s and None's type; generic classes without arguments."""
+    return tuple(_class_of(part) for part in _parts(annotation))
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return alternatives(typing.get_args(annotation)[0])
+        return _parts(typing.get_args(annotation)[0])
     if origin in _UNIONS:
-        return tuple(kind for part in typing.get_args(annotation) for kind in alternatives(part))
+        return tuple(part for alternative in typing.get_args(annotation) for part in _parts(alternative))
+    return (annotation,)
+
+
+def _class_of(part: Any) -> Any:
+    origin = typing.get_origin(part)
     if origin is Literal:
-        return (annotation,)
-    kind = origin or annotation
-    return (type(None) if kind is None else kind if isinstance(kind, type) else object,)
+        return part
+    kind = origin or part
+    is_class = isinstance(kind, type) and kind is not Any  # Any is a class since Python 3.11
+    return type(None) if kind is None else kind if is_class else object
+
+
+def _item(annotation: Any) -> Any:
+    """Return the annotation of a tuple's items."""
+    return next((args[0] for part in _parts(annotation) if (args := typing.get_args(part))), object)
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
@@ -54,32 +74,43 @@ def read_value(annotation: Any, value: Any, *, several: bool = False) -> Any:
     if value is None and object not in kinds:
         raise InputError("has no value; give one, or leave the line out")
     members = [member.value for kind in kinds if is_enum(kind) for member in kind]
-    if members and isinstance(value, str) and value not in members:
+    if members:
+        value = "no" if value is False else value  # YAML reads `no` as false
+        if value in members or isinstance(value, enum.Enum):
+            return value
         raise InputError(f"{value!r} is not known; choose one of {', '.join(map(str, members))}")
     if isinstance(value, Sequence) and not isinstance(value, str) and {list, tuple} & set(kinds):
-        items = tuple in kinds and [kind for kind in typing.get_args(annotation) if kind is not Ellipsis]
-        if items and not all(isinstance(entry, items[0]) for entry in value):
-            raise InputError(f"is {value!r}; expected {_NAMES.get(items[0], 'values')}, or a list of them")
-        return tuple(value) if tuple in kinds else list(value)
+        if tuple not in kinds:
+            return list(value)
+        item = _item(annotation)
+        try:
+            entries = tuple(read_value(item, entry) for entry in value)
+        except InputError:
+            entries = None
+        if entries is None or (item is str and entries != tuple(value)):  # a number among texts is a slip
+            raise InputError(f"is {value!r}; expected {_expected(alternatives(item))}, or a list of them")
+        return entries
     for kind in kinds:
         if typing.get_origin(kind) is Literal:
             if value in typing.get_args(kind):
                 return value
-        elif kind is object or issubclass(kind, enum.Enum) or _fits(kind, value):
+        elif kind is object or _fits(kind, value):
             return value
     if float in kinds and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     if int in kinds and isinstance(value, float) and value.is_integer():
         return int(value)
     if str in kinds and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if several and str in kinds and isinstance(value, list | dict):
+        if not all(isinstance(entry, str) for entry in value):
+            raise InputError(f"is {value!r}; expected text, or a list of texts")
         return json.dumps(value)  # an option that may name several things; see `split_list`
-    if tuple in kinds and isinstance(value, str):
-        return (value,)
+    if tuple in kinds and not isinstance(value, Mapping):
+        return read_value(annotation, [value])
     allowed = choices(annotation)
     if allowed and isinstance(value, str):
         raise InputError(f"{value!r} is not known; choose one of {', '.join(allowed)}")
@@ -120,26 +151,34 @@ def read_untyped(text: str) -> Any:
 
 
 def schema(annotation: Any, *, several: bool = False) -> dict[str, Any]:
-    """Return an annotation's JSON Schema; `{}` allows anything. With `several`, a text may also be a list of texts."""
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-    parts: list[dict[str, Any]] = []
-    for kind in alternatives(annotation):
+    """Return the JSON Schema of what `read_value` accepts for an annotation; `{}` allows anything."""
+    kinds = alternatives(annotation)
+    members = [member.value for kind in kinds if is_enum(kind) for member in kind]
+    if members:
+        kinds = tuple(kind for kind in kinds if kind is type(None))  # a text beside an enumeration is one of its values
+    parts: list[dict[str, Any]] = [{"enum": [*members, *([False] if "no" in members else [])]}] if members else []
+    for kind in kinds:
+        if kind is object:
+            return {}
         if typing.get_origin(kind) is Literal:
             parts.append({"enum": list(typing.get_args(kind))})
-        elif kind in names:
-            parts.append({"type": names[kind]})
-        elif issubclass(kind, enum.Enum):
-            parts.append({"enum": [member.value for member in kind]})
+        elif kind is str:
+            parts.append({"type": ["string", "number"]})
+        elif kind in _TYPES:
+            parts.append({"type": _TYPES[kind]})
         elif issubclass(kind, Mapping):
             parts.append({"type": "object"})
-        elif issubclass(kind, list | tuple):
+        elif issubclass(kind, tuple):
+            item = {"type": "string"} if _item(annotation) is str else schema(_item(annotation))
+            parts += [{"type": "array", "items": item}, item]
+        elif issubclass(kind, list):
             parts.append({"type": "array"})
-        else:
-            return {}
+    if float in kinds and str not in kinds:
+        parts.append({"type": "string", "pattern": _NUMBER})
     if several:
         parts += [{"type": "array", "items": {"type": "string"}}, {"type": "object"}]
     unique = [part for number, part in enumerate(parts) if part not in parts[:number]]
-    return unique[0] if len(unique) == 1 else {"anyOf": unique}
+    return unique[0] if len(unique) == 1 else {"anyOf": unique} if unique else {}
 
 
 def is_enum(kind: Any) -> bool:

@@ -24,11 +24,16 @@ class CutAnswers:
         gone = f"{self._gone:,} more samples lost their whole answer and are left out" if self._gone else ""
         if not self._cut:
             return f"max_length {max_length}: {gone}; raise it to keep them." if gone else None
-        return (
-            f"max_length {max_length} cuts the answers of {self._cut:,} of {self._samples:,} samples: {self._tokens:,} "
-            f"tokens with loss are lost, including the ends of these answers{'; ' + gone if gone else ''}. Raise it, "
-            "or leave out such samples with --skip-cut."
-        )
+        return cut_note(max_length, self._cut, self._samples, self._tokens, gone)
+
+
+def cut_note(max_length: int | None, cut: int, samples: int, tokens: int, gone: str = "") -> str:
+    """Return a line for the user on cut answers; `gone` tells of samples with nothing left."""
+    return (
+        f"max_length {max_length} cuts the answers of {cut:,} of {samples:,} samples: {tokens:,} tokens with loss are "
+        f"lost, including the ends of these answers{'; ' + gone if gone else ''}. Raise it, or leave out such samples "
+        "with --skip-cut."
+    )
 
 
 def cut_reason(max_length: int | None, lost: int) -> str:

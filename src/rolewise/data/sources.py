@@ -29,9 +29,9 @@ def parse_sources(text: str) -> list[Source]:
         InputError: if there is no source, or only some have a share above 0.
     """
     sources = []
-    for item in split_list(text):
-        # A folder may have a name like `year=2024`.
-        match = None if Path(item).exists() else _SHARE.fullmatch(item)
+    for item in [text] if _exists(text) else split_list(text):
+        # A folder may have a name like `a,b` or `year=2024`.
+        match = None if _exists(item) else _SHARE.fullmatch(item)
         sources.append(Source(match.group(1), float(match.group(2))) if match else Source(item, None))
     if not sources:
         raise InputError(f"{text!r} names no data; give a file, a folder or a data set")
@@ -39,6 +39,13 @@ def parse_sources(text: str) -> list[Source]:
     if len(shared) not in (0, len(sources)) or any(source.share == 0 for source in sources):
         raise InputError(f"{text}: give every source a share above 0 (file.jsonl=0.5), or none")
     return sources
+
+
+def _exists(name: str) -> bool:
+    try:
+        return bool(name) and Path(name).exists()
+    except OSError:  # too long for a file's name
+        return False
 
 
 class SourceMix:

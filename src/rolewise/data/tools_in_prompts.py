@@ -109,7 +109,9 @@ def _seal_tools(text: str, source: str) -> list[dict[str, Any]]:
     try:
         entries = ast.literal_eval(text)
         return [
-            _schema(entry["api_name"], entry.get("api_description", ""), entry["parameters"], entry.get("required", []))
+            function_schema(
+                entry["api_name"], entry.get("api_description", ""), entry["parameters"], entry.get("required", [])
+            )
             for entry in entries
         ]
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError, KeyError, AttributeError) as error:
@@ -122,10 +124,11 @@ def _open_function(match: dict[str, str]) -> dict[str, Any]:
         for found in _OPEN_FUNCTIONS_PARAMETER.finditer(match["parameters"])
     }
     required = [name.strip() for name in match["required"].split(",") if name.strip() in parameters]
-    return _schema(match["name"], match["description"].strip(), parameters, required)
+    return function_schema(match["name"], match["description"].strip(), parameters, required)
 
 
-def _schema(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+def function_schema(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    """Return a function's schema in OpenAI's format."""
     parameters = {"type": "object", "properties": properties, "required": required}
     return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
@@ -140,7 +143,7 @@ def _toolace_tools(text: str, source: str) -> list[dict[str, Any]]:
 
 def _toolace_tool(entry: dict[str, Any]) -> dict[str, Any]:
     parameters = entry.get("parameters") or {}
-    return _schema(
+    return function_schema(
         entry["name"],
         entry.get("description", ""),
         parameters.get("properties", {}),

@@ -6,7 +6,7 @@ keeps the engine busy with their next questions.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +75,7 @@ class SuiteSettings:
         native_tools: True to pass tools through the chat template and read calls in the model's own format, False to
             write both into the prompt.
         samples: number of answers per question, for pass@k and maj@k.
-        judge: settings of a judge model on a server (see `stable_toolbench`), by option name.
+        judge: settings of a judge model on a server (see `stable_toolbench.judge`), by option name.
     """
 
     data: Path | None
@@ -130,6 +130,22 @@ class Suite(ABC):
 
     def close(self) -> None:  # noqa: B027, most suites start nothing
         """Stop everything that the suite started."""
+
+
+def chosen_parts(name: str, what: str, known: Collection[str], default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the parts that a suite's name selects after a colon, as in `nexus:toolllm+emailrep`.
+
+    Without any, these are the default's, or all known ones.
+
+    Raises:
+        InputError: for an unknown part, with the suite's word for one (`what`).
+    """
+    suite, _, joined = name.partition(":")
+    parts = tuple(part for part in joined.split("+") if part)
+    for part in parts:
+        if part not in known:
+            raise errors.InputError(f"{suite} has no {what} {part!r}; choose from {', '.join(known)}")
+    return parts or tuple(known if default is None else default)
 
 
 def failing_in_one_line(what: str) -> AbstractContextManager[None]:

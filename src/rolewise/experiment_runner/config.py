@@ -17,7 +17,7 @@ from rolewise.experiment_runner.option_values import StepOptions, mapping, text,
 from rolewise.jobs.methods import JOINED, METHODS, REINFORCEMENTS, Method, find_method
 from rolewise.options.answers import EvalOptions, SampleOptions
 from rolewise.options.labelling import LabelOptions
-from rolewise.options.table import OptionTable
+from rolewise.options.table import RENAMED, OptionTable
 from rolewise.options.training import WITHOUT_EFFECT, GRPOOptions, SFTOptions
 from rolewise.training.grpo_config import WeightedGRPOConfig
 from rolewise.training.sft import WeightedSFTConfig
@@ -285,7 +285,11 @@ def _own_method(
 
 
 def _lists(where: str, kinds: StepOptions, value: Any) -> dict[str, list[Any]]:
-    return {name: kinds.alternatives(f"{where}.{name}", name, entry) for name, entry in mapping(where, value).items()}
+    return {
+        name: kinds.alternatives(f"{where}.{name}", name, entry)
+        for name, entry in mapping(where, value).items()
+        if name not in RENAMED or entry is not None  # config.yaml of an earlier version lists every option
+    }
 
 
 def _shared_label(value: Any) -> dict[str, list[Any]]:

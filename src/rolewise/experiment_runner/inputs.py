@@ -35,11 +35,8 @@ def missing_inputs(experiment: Experiment) -> list[str]:
     named = {"data.train": experiment.data["data"], "data.general": experiment.data.get("general")}
     named |= {_where_losses(name): sources for name, sources in experiment.role_losses.items()}
     named |= {f"measure.suites.{name}": conversations_of(name) for name in experiment.suites}
-    for where, sources in named.items():
-        for source in parse_sources(sources) if sources else ():
-            if not _may_be_there(source.location):
-                lines.append(f"{where}: {source.location}: no such file or folder")
-    for where, texts in _other_sources(experiment):
+    given = [*((where, [sources]) for where, sources in named.items()), *_other_sources(experiment)]
+    for where, texts in given:
         for source in (source for text in texts if text for source in parse_sources(text)):
             if not _may_be_there(source.location):
                 lines.append(f"{where}: {source.location}: no such file or folder")

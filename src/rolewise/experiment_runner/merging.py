@@ -1,12 +1,10 @@
 """Merge a fine-tuning's adapter with its base into one model, for the runs that continue from it."""
 
-import shutil
 from pathlib import Path
 
 from rolewise.core.behaviour import taught_behaviours, write_behaviours
 from rolewise.core.errors import InputError
-from rolewise.core.files import open_to_umask
-from rolewise.experiment_runner.stages import partial
+from rolewise.core.files import atomic_folder
 from rolewise.jobs.engines import adapter_base, open_tokenizer
 from rolewise.options.answers import EvalOptions
 from rolewise.training.models import load_model, write_merged
@@ -30,11 +28,8 @@ def merge(adapter: str, output: str, *, dtype: str, trust_remote_code: bool = Fa
     options = EvalOptions(model=adapter, suite="", output="", trust_remote_code=trust_remote_code)
     tokenizer = open_tokenizer(options)
     behaviours = taught_behaviours(adapter)
-    working = partial(Path(output))
-    shutil.rmtree(working, ignore_errors=True)
     model = load_model(base, dtype=dtype, trust_remote_code=trust_remote_code)
-    write_merged(model, Path(adapter), working, tokenizer)
-    if behaviours is not None:
-        write_behaviours(behaviours, working)
-    open_to_umask(working)
-    working.rename(output)
+    with atomic_folder(output) as folder:
+        write_merged(model, Path(adapter), folder, tokenizer)
+        if behaviours is not None:
+            write_behaviours(behaviours, folder)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from rolewise.core.errors import InputError
-from rolewise.core.typed_values import alternatives, read_value
+from rolewise.core.typed_values import alternatives
 from rolewise.options.table import RENAMED, OptionTable
 
 
@@ -40,11 +40,7 @@ class StepOptions:
             raise InputError(f"{where} {RENAMED[name]}")
         if name not in self.table:
             raise InputError(f"{where}: {unknown(f'option of {self.command}', name, self.table.names())}")
-        try:
-            option = self.table.described(name)
-            return read_value(option.annotation, value, several=option.several)
-        except InputError as error:
-            raise InputError(f"{where} {error}") from error
+        return self.table.read(name, value, where)
 
     def alternatives(self, where: str, name: str, value: Any) -> list[Any]:
         """Return the values of a list, or the single value; for an option that takes lists, a list is a single value.

@@ -56,7 +56,7 @@ def plan_experiment(experiment: Experiment) -> Plan:
     for run in found:
         if run.after is not None:
             fine_tunings.setdefault(_identity(run.after), run.after)
-    plan = Plan([_going_on_from(run, fine_tunings) for run in rows.values()])
+    plan = Plan([_continued(run, fine_tunings) for run in rows.values()])
     _refuse_shared_places(plan)
     for run in plan.runs:
         reference_row(plan, run, experiment.compare_with)
@@ -81,7 +81,7 @@ def plan_table(experiment: Experiment, plan: Plan) -> Table:
         for (model, _, setting), runs in rows.items()
     ]
     trained, labelled = sum(run.seed is not None for run in plan.runs), len(plan.labellings)
-    others = len(plan.only_gone_on_from)
+    others = len(plan.only_continued)
     note = f"{trained} run{'s' * (trained != 1)}, {labelled} labelled data set{'s' * (labelled != 1)}; "
     if others:
         note += f"{others} fine-tuning{'s' * (others != 1)} more, which runs continue from; "
@@ -246,13 +246,13 @@ def _part(entry: MethodEntry, part: str) -> Any:
     return fine_tuning_of(method) if joined and part == "sft" else method
 
 
-def _going_on_from(run: Run, fine_tunings: Mapping[str, Run]) -> Run:
+def _continued(run: Run, fine_tunings: Mapping[str, Run]) -> Run:
     return run if run.after is None else replace(run, after=fine_tunings[_identity(run.after)])
 
 
 def _refuse_shared_places(plan: Plan) -> None:
     for what, directories in (
-        ("runs", [run.directory for run in (*plan.runs, *plan.only_gone_on_from)]),
+        ("runs", [run.directory for run in (*plan.runs, *plan.only_continued)]),
         ("labellings", [labelling.directory for labelling in plan.labellings]),
     ):
         same = {d for d in directories if directories.count(d) > 1}

@@ -15,10 +15,10 @@ from rolewise.experiment_runner.plots import draw_curves, draw_sweep
 from rolewise.experiment_runner.results import Cell, Measure, Results, Row
 from rolewise.experiment_runner.runs import Plan, Run
 from rolewise.experiment_runner.series import loss_panels, reward_panels, sweep_panels
-from rolewise.reporting.content import Table
+from rolewise.reporting.content import REPORT_FILE, Table
 from rolewise.reporting.html import write_report
 
-TABLE_FILE, CSV_FILE, REPORT_FILE, RESULTS_FILE = "table.md", "table.csv", "report.html", "results.json"
+TABLE_FILE, CSV_FILE, RESULTS_FILE = "table.md", "table.csv", "results.json"
 LOSS_PLOT, REWARD_PLOT, SWEEP_PLOT = "loss_by_role.svg", "reward.svg", "score_over_inv_tau.svg"
 NOTHING = "–"
 _OVER_EXAMPLES = "†"

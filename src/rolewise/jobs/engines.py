@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -12,9 +12,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
 from rolewise.core.limits import parse_json, read_text
-from rolewise.core.options import Dtype, split_list
+from rolewise.core.options import split_list
 from rolewise.engines.base import Engine
 from rolewise.engines.transformers_engine import TransformersEngine
+from rolewise.options.groups import AskedModel
+from rolewise.options.training import ReinforceOptions
 from rolewise.training.functional_tokens import make_room
 from rolewise.training.models import default_device, load_model, load_tokenizer, model_fingerprint
 
@@ -22,17 +24,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
-class EngineOptions(Protocol):
-    """The options shared by commands that query a model; `EvalOptions` documents them."""
-
-    model: str
-    server: str | None
-    served_model: str | None
-    api_key: str | None
-    concurrency: int
-    dtype: Dtype
-    batch_size: int | None
-    trust_remote_code: bool
+EngineOptions = AskedModel | ReinforceOptions
+"""Options of a command that queries a model."""
 
 
 def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> Engine:
@@ -52,14 +45,18 @@ def open_engine(options: EngineOptions, tokenizer: PreTrainedTokenizerBase) -> E
             api_key=read_key(options.api_key),
             concurrency=options.concurrency,
         )
-    model = open_model(options)
+    return local_engine(options, open_model(options), tokenizer)
+
+
+def local_engine(options: EngineOptions, model: Any, tokenizer: PreTrainedTokenizerBase) -> Engine:
+    """Return the engine over a model in this process."""
     batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
     return TransformersEngine(model, tokenizer, **batch_size)
 
 
 def engine_fingerprint(options: EngineOptions) -> str:
     """Return what identifies the answering model: the hash of its weights, or an adapter's and its base's. A server's
-    model is not included: it is known only after asking the server (see `jobs.served`).
+    model is not included: it is known only after asking the server (see `jobs.answering_run`).
 
     Raises:
         InputError: if there is no such model.

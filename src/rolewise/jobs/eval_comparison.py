@@ -14,7 +14,7 @@ _TASKS = ("data", "queries", "files", "tables")
 """Entries of a suite's version that identify its tasks."""
 _IMPLIED = ("sha256", "tools")
 """Entries implied by others: a checker's digest by its version, the place of the tools by `native_tools`."""
-_ASKED = ("native_tools", "tool_format", "chat_template", "max_new_tokens", "temperature", "top_p", "samples")
+_ASKED = ("native_tools", "tool_format", "chat_template", "max_new_tokens", "temperature", "top_p", "top_k", "samples")
 """Settings that change the model's prompts or its answers."""
 _SHOWN_CHARACTERS = 60
 

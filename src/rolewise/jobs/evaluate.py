@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,13 +11,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from rolewise import __version__
 from rolewise.core.errors import InputError
-from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.files import digest, read_json_lines, write_json, write_json_lines
 from rolewise.core.limits import parse_json, read_yaml
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
-from rolewise.core.run_directory import CONFIG_FILE, RunDirectory
+from rolewise.core.run_directory import CONFIG_FILE
 from rolewise.data.render import tokenizer_fingerprint
 from rolewise.engines.base import Sampling
 from rolewise.evaluation.accuracy import Score
@@ -27,25 +26,17 @@ from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.runner import Runner, draw
 from rolewise.evaluation.suite import Suite, SuiteSettings, failing_in_one_line
 from rolewise.evaluation.suites import make_suite
-from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.eval_notes import suite_notes
-from rolewise.jobs.eval_report import write_eval_report
-from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.jobs.answering_run import ELSEWHERE, ENGINE_FILE, SUMMARY_FILE, AnsweringRun
+from rolewise.jobs.engines import open_tokenizer
+from rolewise.jobs.eval_report import suite_notes, write_eval_report
 from rolewise.options.answers import EvalOptions
+from rolewise.reporting.content import REPORT_FILE
 
-SUMMARY_FILE = "summary.json"
-REPORT_FILE = "report.html"
 ANSWERS_FOLDER = "answers"
 VERDICTS_FOLDER = "verdicts"
 OFFICIAL_FOLDER = "official"
-ENGINE_FILE = "engine.json"
-NOTES_FILE = "notes.json"
-ELSEWHERE = {
-    *("model", "output", "against", "server", "served_model", "api_key", "concurrency"),
-    *("data_dir", "cache_dir", "batch_size", "plugin", "judge"),
-}
-"""Options for locations, the compared run and speed: they do not affect the answers. For `served_model`, the served
-model itself is checked."""
+_ELSEWHERE = ELSEWHERE | {"against", "data_dir", "cache_dir", "judge"}
+"""Options that do not affect the answers; a judge's own model counts apart."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +79,8 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
     """
     load_plugins(split_list(options.plugin or ""))
     names = split_list(options.suite)
+    if not names:
+        raise InputError(f"suite is {options.suite!r}, which names no suite; name one, e.g. gsm8k")
     if len(set(names)) < len(names):
         raise InputError(f"suite {options.suite!r} names a suite twice; name each once")
     tokenizer = open_tokenizer(options)
@@ -102,10 +95,10 @@ def evaluate(options: EvalOptions, progress: Progress | None = None) -> EvalResu
         drawn = {name: draw(_examples(name, suite), options.limit, options.seed) for name, suite in suites.items()}
         run = _run_directory(options, suites, tokenizer_fingerprint(tokenizer))
         if run.finished():
-            notes = check_finished(options, run.output)
+            notes = run.notes_on_finished()
             result = read_eval(run.output, was_finished=True)
             return replace(result, notes=[*result.notes, *notes])
-        with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+        with run.opened():
             _play(options, suites, drawn, prompter, tokenizer, run, progress or Progress(disable=True))
     return read_eval(run.output, was_finished=False)
 
@@ -156,7 +149,7 @@ def read_eval(path: str | Path, *, was_finished: bool = True) -> EvalResult:
             name: [Score.from_json(line) for line in entry["scores"]] for name, entry in summary["suites"].items()
         }
         examples = {
-            name: {record["id"]: float(record["score"]) for record in _read_lines(_verdict_file(path, name))}
+            name: {record["id"]: float(record["score"]) for record in read_json_lines(_verdict_file(path, name))}
             for name in scores
         }
         titles = {name: entry["title"] for name, entry in summary["suites"].items()}
@@ -197,29 +190,24 @@ def _play(
     drawn: Mapping[str, list[Example]],
     prompter: Prompter,
     tokenizer: Any,
-    run: RunDirectory,
+    run: AnsweringRun,
     progress: Progress,
 ) -> None:
     logs = {name: PlayedLog(run.work / f"{number}.jsonl") for number, name in enumerate(suites)}
-    engine_facts: dict[str, Any] | None = None
     if any(len(logs[name].ids) < len(drawn[name]) for name in suites):
-        with open_engine(options, tokenizer) as engine:
-            sampling = Sampling(temperature=options.temperature, top_p=options.top_p, seed=options.seed)
+        resumes = any(log.ids for log in logs.values())
+        with run.engine(tokenizer, resumes=resumes) as engine:
+            sampling = Sampling(
+                temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
+            )
             runner = Runner(engine, prompter, sampling, options.max_new_tokens)
-            if any(log.ids for log in logs.values()):
-                check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)
-            write_json(run.work / ENGINE_FILE, engine.describe())
             for name, suite in suites.items():
                 with run.timed(name), logs[name] as log:
                     _play_suite(name, suite, drawn[name], runner, log, progress)
-                # Includes the notes of earlier starts, since they depend on the questions asked.
-                engine_facts = engine.describe()
-                notes = [*_kept(run.work / NOTES_FILE, []), *prompter.notes, *engine.notes]
-                write_json(run.work / NOTES_FILE, list(dict.fromkeys(notes)))
-                write_json(run.work / ENGINE_FILE, engine_facts)
-    facts = engine_facts or _kept(run.work / ENGINE_FILE, {})
-    _write_results(suites, drawn, logs, _kept(run.work / NOTES_FILE, []), run)
-    run.publish({"model": options.model, "engine": facts})
+                run.keep_notes([*prompter.notes, *engine.notes])
+                write_json(run.work / ENGINE_FILE, engine.describe())
+    _write_results(suites, drawn, logs, run)
+    run.publish()
 
 
 def _play_suite(
@@ -241,10 +229,9 @@ def _write_results(
     suites: Mapping[str, Suite],
     drawn: Mapping[str, list[Example]],
     logs: Mapping[str, PlayedLog],
-    notes: list[str],
-    run: RunDirectory,
+    run: AnsweringRun,
 ) -> None:
-    summary: dict[str, Any] = {"suites": {}, "notes": list(notes)}
+    summary: dict[str, Any] = {"suites": {}, "notes": run.notes()}
     shown: dict[str, list[dict[str, Any]]] = {}
     for name, suite in suites.items():
         # In the suite's order, not in the order of completion, so that equal runs give equal files.
@@ -256,8 +243,8 @@ def _write_results(
         ]
         answers = ({"id": r["id"], "category": r["category"], "asked": r["asked"]} for r in records)
         verdicts = ({key: r[key] for key in ("id", "category", "score", "reason", "detail")} for r in records)
-        _write_lines(run.results / ANSWERS_FOLDER / f"{_file_name(name)}.jsonl", answers)
-        _write_lines(_verdict_file(run.results, name), verdicts)
+        write_json_lines(run.results / ANSWERS_FOLDER / f"{_file_name(name)}.jsonl", answers)
+        write_json_lines(_verdict_file(run.results, name), verdicts)
         official = _owned(run.results / OFFICIAL_FOLDER / _file_name(name))
         with official as folder, failing_in_one_line(f"suite {name}: its official files"):
             suite.write_official(results, folder)
@@ -289,24 +276,18 @@ def _owned(folder: Path) -> Iterator[Path]:
             path.rmdir()
 
 
-def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> RunDirectory:
+def _run_directory(options: EvalOptions, suites: Mapping[str, Suite], tokenizer: str) -> AnsweringRun:
     settings = asdict(options) | {"suite": ",".join(suites)}  # in one form, regardless of how the list was written
     # The address and key of judge and simulator do not affect their replies.
     judge = {key: value for key, value in _mapping(options.judge).items() if not key.endswith(("url", "key"))}
     identity = {
-        "model": engine_fingerprint(options),
         "tokenizer": tokenizer,
-        "settings": {key: value for key, value in settings.items() if key not in ELSEWHERE},
+        "settings": {key: value for key, value in settings.items() if key not in _ELSEWHERE},
         "judge": judge,
         "suites": {name: _version(name, suite) for name, suite in suites.items()},
         "plugins": plugin_digests(split_list(options.plugin or "")),
-        "version": __version__,
     }
-    return RunDirectory(options.output, "eval", settings, identity)
-
-
-def _kept(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
+    return AnsweringRun(options, options.output, "eval", settings, identity)
 
 
 def _mapping(text: str | None) -> dict[str, str]:
@@ -341,13 +322,3 @@ def _file_name(suite: str) -> str:
         return base
     kept = "".join(c if c.isalnum() or c in "_+-" else "_" for c in parts)
     return f"{base}-{kept}" if len(kept) <= 60 else f"{base}-{digest(suite)}"
-
-
-def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as stream:
-        for line in stream:
-            yield parse_json(line)

@@ -78,10 +78,10 @@ def export(options: ExportOptions) -> ExportResult:
     path = Path(options.output)
     if path.exists():
         raise InputError(f"{path}: already exists; choose another output or remove it")
-    form = _FORMATS[options.to]
-    rows = (form.row(weighted) for weighted in _weighted(labelled, weighting, options.weighting))
+    row, write = _FORMATS[options.to]
+    rows = (row(weighted) for weighted in _weighted(labelled, weighting, options.weighting))
     with atomic_path(path) as temporary:
-        form.write(rows, temporary)
+        write(rows, temporary)
     return ExportResult(path, len(labelled.rows), _notes(options))
 
 
@@ -241,14 +241,10 @@ def _write_json_lines(rows: Iterator[Row], path: Path) -> None:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-class _Format(NamedTuple):
-    row: Callable[[_Weighted], Row]
-    write: Callable[[Iterator[Row], Path], None]
-
-
-_FORMATS = {
-    "parquet": _Format(_full_row, _write_parquet),
-    "trl": _Format(_trl_row, _write_parquet),
-    "axolotl": _Format(_axolotl_row, _write_json_lines),
-    "ms-swift": _Format(_ms_swift_row, _write_json_lines),
+_FORMATS: dict[str, tuple[Callable[[_Weighted], Row], Callable[[Iterator[Row], Path], None]]] = {
+    "parquet": (_full_row, _write_parquet),
+    "trl": (_trl_row, _write_parquet),
+    "axolotl": (_axolotl_row, _write_json_lines),
+    "ms-swift": (_ms_swift_row, _write_json_lines),
 }
+"""Target format → function from a sample to its row, and the writer of rows."""

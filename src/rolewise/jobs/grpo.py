@@ -1,6 +1,5 @@
 """The reinforcement-learning job: trains a model or adapter on prompts with reference calls."""
 
-import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -15,27 +14,25 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.rollouts import optimizer_steps_per_rollout
 from rolewise.core.run_directory import RunDirectory
-from rolewise.jobs.grpo_data import PromptData, call_format, load_prompts
+from rolewise.jobs.grpo_data import call_format, load_prompts
 from rolewise.jobs.grpo_report import curves, regions_table, rewards_table
-from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
+from rolewise.jobs.policy import PromptData, check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
 from rolewise.jobs.training_run import (
     CHECKPOINTS,
     TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
-    start_processes,
-    told_by_libraries,
-    without_printing,
+    trainer_arguments,
 )
 from rolewise.labelling.sampled_roles import shad_rollout_roles
 from rolewise.options.training import GRPOOptions
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
+from rolewise.training import processes
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
-from rolewise.training.models import lora_config, model_fingerprint
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
-from rolewise.training.rollout_roles import RolloutRoles
+from rolewise.training.models import model_fingerprint
+from rolewise.training.progress import RichProgressCallback
 
 COMPLETIONS = "completions"
 
@@ -63,7 +60,7 @@ def train_grpo(
     """
     load_plugins(split_list(options.plugin or ""))
     check_grpo(options, training)
-    start_processes(options)
+    processes.start()
     data = data or load_prompts(options, training)
     check_fills_a_rollout(options.data, len(data.train), training)
     progress = progress or Progress(disable=True)
@@ -94,8 +91,6 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
     """
     if (training.roles == "shad") != (options.shad_model is not None):
         raise InputError("roles shad and shad_model require each other: give both, or neither")
-    if not math.isfinite(options.threshold):
-        raise InputError(f"threshold is {options.threshold}; it must be a finite number of nats")
     rewards(options, training)
     check_grpo_trainer(training, options.eval_data)
 
@@ -128,34 +123,23 @@ def _trainer(
     say: Callable[[str], None],
 ) -> WeightedGRPOTrainer:
     model = load_policy(options, data.tokenizer, data.stop_token_ids, in_4bit=options.load_in_4bit)
-    bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
-    with told_by_libraries():
-        trainer = WeightedGRPOTrainer(
-            model,
-            rewards(options, training),
-            training,
-            data.train,
-            data.eval,
-            data.tokenizer,
-            peft_config=lora_config(options.rank) if options.lora else None,
-            callbacks=[bar, LogFirstAndLast()],
-            roles=_sampled_roles(options, training),
-            rendered_prompts=True,
-            say=say,
+    roles = None
+    if options.shad_model is not None:
+        roles = shad_rollout_roles(
+            options.model,
+            options.shad_model,
+            threshold=options.threshold,
+            device=str(training.device),
+            trust_remote_code=options.trust_remote_code,
         )
-    without_printing(trainer)
-    return trainer
-
-
-def _sampled_roles(options: GRPOOptions, training: WeightedGRPOConfig) -> RolloutRoles | None:
-    if options.shad_model is None:
-        return None
-    return shad_rollout_roles(
-        options.model,
-        options.shad_model,
-        threshold=options.threshold,
-        device=str(training.device),
-        trust_remote_code=options.trust_remote_code,
+    bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
+    return WeightedGRPOTrainer(
+        model,
+        rewards(options, training),
+        **trainer_arguments(options, training, data, bar),
+        roles=roles,
+        rendered_prompts=True,
+        say=say,
     )
 
 

@@ -1,44 +1,17 @@
 """Data of `rolewise grpo`: prompts rendered with the policy's chat template, and their references."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.data.readers import Rejected, describe_rejects
+from rolewise.data.readers import describe_rejects
 from rolewise.data.tool_prompts import ToolPrompts, read_tool_prompts
 from rolewise.evaluation.prompting import Prompter
+from rolewise.jobs.policy import PromptData, prompt_tokenizer
 from rolewise.options.training import GRPOOptions
 from rolewise.training.grpo_config import WeightedGRPOConfig
-from rolewise.training.models import load_tokenizer
-
-
-@dataclass(frozen=True)
-class PromptData:
-    """Prompts for training and for evaluation.
-
-    Attributes:
-        tokenizer: the model's tokenizer.
-        train: columns `prompt` (the template's whole output), `reference` (see `read_reference`) and `source`.
-        eval: the same, or None.
-        stop_token_ids: tokens that end a turn in this template.
-        digest: digest of train and eval.
-        notes: notes for the user.
-        rejected: skipped records.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    train: Dataset
-    eval: Dataset | None
-    stop_token_ids: tuple[int, ...]
-    digest: str
-    notes: list[str]
-    rejected: list[Rejected]
 
 
 def call_format(training: WeightedGRPOConfig) -> str:
@@ -47,40 +20,41 @@ def call_format(training: WeightedGRPOConfig) -> str:
 
 
 def load_prompts(options: GRPOOptions, training: WeightedGRPOConfig) -> PromptData:
-    """Read and render the prompts.
+    """Read and render the prompts; their columns are `prompt`, `reference` (see `read_reference`) and `source`.
 
     Raises:
         InputError: for unusable data, or if no prompt is short enough.
     """
     load_plugins(split_list(options.plugin or ""))
-    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = prompt_tokenizer(options)
     tool_format = options.tool_format or ("rlla" if call_format(training) == "rlla" else None)
     prompter = Prompter(tokenizer, options.chat_template, tool_format)
-    read = [_read(path, options, call_format(training)) for path in (options.data, options.eval_data) if path]
+    paths = [path for path in (options.data, options.eval_data) if path]
+    read = [
+        read_tool_prompts(
+            path,
+            call_format=call_format(training),
+            format=options.format,
+            limit=options.limit,
+            skip_invalid=options.skip_invalid,
+            answers=options.answers,
+        )
+        for path in paths
+    ]
     notes: dict[str, None] = {}
-    sets = [_rows(path, prompts, prompter, options, notes) for path, prompts in zip(_paths(options), read, strict=True)]
+    sets = [_rows(path, prompts, prompter, options, notes) for path, prompts in zip(paths, read, strict=True)]
     rejected = [entry for prompts in read for entry in prompts.rejected]
     notes |= dict.fromkeys([*(note for prompts in read for note in prompts.notes), *prompter.notes])
     notes |= dict.fromkeys(describe_rejects(rejected))
     contents = digest([[rows["prompt"][:], rows["reference"][:]] for rows in sets])
-    held_out = sets[1] if len(sets) > 1 else None
-    return PromptData(tokenizer, sets[0], held_out, prompter.stop_token_ids, contents, list(notes), rejected)
-
-
-def _paths(options: GRPOOptions) -> Iterable[str]:
-    return [path for path in (options.data, options.eval_data) if path]
-
-
-def _read(path: str, options: GRPOOptions, calls: str) -> ToolPrompts:
-    return read_tool_prompts(
-        path,
-        call_format=calls,
-        format=options.format,
-        limit=options.limit,
-        skip_invalid=options.skip_invalid,
-        answers=options.answers,
+    return PromptData(
+        tokenizer=tokenizer,
+        train=sets[0],
+        eval=sets[1] if len(sets) > 1 else None,
+        stop_token_ids=prompter.stop_token_ids,
+        digest=contents,
+        notes=list(notes),
+        rejected=rejected,
     )
 
 

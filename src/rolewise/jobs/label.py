@@ -23,7 +23,7 @@ from rolewise.data.readers import Rejected, write_rejected
 from rolewise.data.render import RenderedSample, Renderer, tokenizer_fingerprint
 from rolewise.jobs.label_methods import Measured, make_labeller, plan_measuring, settings_of
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.jobs.view import write_run_report
 from rolewise.labelling.checks import Checks, unfit_model
 from rolewise.labelling.contrast import ContrastLabels
 from rolewise.labelling.cost import estimate_cost
@@ -163,8 +163,7 @@ def label(options: LabelOptions, progress: Progress | None = None, plan: LabelPl
                 write_rejected(plan.rejected, run.results)
                 for tuned in sorted(run.work.glob("tuned-?")) if options.keep_tuned else []:
                     shutil.copytree(tuned, run.results / tuned.name)
-                report = run.results / REPORT_FILE
-                checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
+                checks = write_run_report(run)
             run.publish({"data_sha256": plan.data.sha256, "rejected": len(plan.rejected)})
         processes.wait()  # for the results
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)

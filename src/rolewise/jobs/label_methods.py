@@ -42,11 +42,14 @@ class Measured:
 def settings_of(options: LabelOptions) -> dict[str, Any]:
     """Return all config-file settings of a labelling: the command's options and the settings of the method.
 
+    Those of Rolewise's own methods are options themselves; those of a plugin's stay in `method_args`.
+
     Raises:
         InputError: for an unknown method, or settings that do not fit it.
     """
     own = {name: value for name, value in asdict(options).items() if name not in ("plan", "method_args")}
-    return {**own, **LABELLERS.complete(options.method, options.method_args)}
+    settings = LABELLERS.complete(options.method, options.method_args)
+    return {**own, **(settings if options.method in LABELLERS.own_names else {"method_args": settings})}
 
 
 def make_labeller(options: LabelOptions) -> Any:

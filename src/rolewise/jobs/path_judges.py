@@ -1,27 +1,16 @@
 """Judges of the paths of a search or of reinforcement learning, from a command's options."""
 
-from typing import Protocol
-
 from rolewise.core.errors import InputError
-from rolewise.core.options import Dtype
 from rolewise.jobs.engines import read_key
+from rolewise.options.answers import SearchOptions
+from rolewise.options.training import ReinforceOptions
 from rolewise.rewards.process_reward_models import open_process_reward
 from rolewise.search.value_registry import MATH, make_values
 from rolewise.search.values import Values
 from rolewise.training.models import model_fingerprint
 
-
-class ValueOptions(Protocol):
-    """The options shared by commands that judge paths; `SearchOptions` documents them."""
-
-    value: str
-    wrong_with_answer: float
-    numeric: bool
-    process_reward: str | None
-    process_reward_format: str | None
-    process_reward_key: str | None
-    dtype: Dtype
-    trust_remote_code: bool
+ValueOptions = SearchOptions | ReinforceOptions
+"""Options of a command that judges paths."""
 
 
 def open_values(options: ValueOptions, *, blind: bool = False) -> Values:

@@ -1,15 +1,19 @@
 """Code shared by the jobs in which the model in training samples its responses: `rolewise grpo` and `reinforce`."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from transformers import IntervalStrategy, PreTrainedTokenizerBase
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.data.chat_template import template_text
-from rolewise.jobs.trainer_settings import check_trainer
-from rolewise.training.models import load_trainable
+from rolewise.data.readers import Rejected
+from rolewise.jobs.trainer_settings import check_evaluation, check_trainer
+from rolewise.options import groups
+from rolewise.training.models import load_tokenizer, load_trainable
 
 TRAINERS_CHOICES = {
     "loss_type": ("dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
@@ -21,6 +25,41 @@ TRAINERS_CHOICES = {
 """Choices of TRL options that TRL checks only after sampling the first responses, or never."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PromptData:
+    """Prompts for training and for evaluation.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        train: a column `prompt` (the template's whole output), and those of the command.
+        eval: the same, or None.
+        stop_token_ids: tokens that end a turn in this template.
+        digest: digest of train and eval.
+        notes: notes for the user.
+        rejected: skipped records.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    eval: Dataset | None
+    stop_token_ids: tuple[int, ...]
+    digest: str
+    notes: list[str]
+    rejected: list[Rejected]
+
+
+def prompt_tokenizer(options: groups.Training) -> PreTrainedTokenizerBase:
+    """Load the model's tokenizer, with a padding token.
+
+    Raises:
+        InputError: if there is none.
+    """
+    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def check_grpo_trainer(training: GRPOConfig, eval_data: str | None) -> None:
     """Check the fields of TRL's `GRPOConfig`, and that evaluation data fits the evaluation strategy.
 
@@ -28,11 +67,7 @@ def check_grpo_trainer(training: GRPOConfig, eval_data: str | None) -> None:
         InputError: naming the option.
     """
     check_trainer(training)
-    measures = training.eval_strategy != IntervalStrategy.NO
-    if measures and eval_data is None:
-        raise InputError("eval_strategy needs evaluation data; give eval_data")
-    if not measures and eval_data is not None:
-        raise InputError("eval_strategy no never evaluates; leave eval_data out, or choose another strategy")
+    check_evaluation(training, eval_data is not None, "eval_data")
     if training.max_completion_length is None or training.max_completion_length < 1:
         raise InputError(f"max_completion_length is {training.max_completion_length}; it must be at least 1")
     for name, choices in TRAINERS_CHOICES.items():

@@ -1,7 +1,6 @@
 """The job of `rolewise push`: a labelled data set and its card on the Hugging Face hub."""
 
 import re
-import shutil
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path, PurePath
@@ -11,8 +10,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from rolewise.core.errors import InputError
-from rolewise.core.files import open_to_umask, unwritable, write_json, write_text
-from rolewise.data.labelled import INFO_FILE, LabelledData, LabelledInfo, load_labelled
+from rolewise.core.files import atomic_folder, write_json, write_text
+from rolewise.data.labelled import INFO_FILE, LabelledData, load_labelled
 from rolewise.labelling.checks import check_labels
 from rolewise.options.labelling import PushOptions
 from rolewise.reporting.card import dataset_card, public_name
@@ -41,27 +40,14 @@ def push(options: PushOptions) -> str:
         raise InputError(f"repo is {options.repo!r}; give user/name")
     labelled = load_labelled(options.data)
     if options.dry_run is not None:
-        return str(_write_dry_run(labelled, options.repo, Path(options.dry_run)))
-    with tempfile.TemporaryDirectory(prefix="rolewise-push-") as folder:
-        _write_files(labelled, options.repo, Path(folder))
-        return _upload(Path(folder), options)
-
-
-def _write_dry_run(labelled: LabelledData, repo: str, directory: Path) -> Path:
-    if directory.exists():
-        raise InputError(f"{directory}: already exists; choose another directory or remove it")
-    partial = directory.with_name(f".{directory.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _write_files(labelled, repo, partial)
-        open_to_umask(partial)
-        partial.rename(directory)
-    except OSError as error:
-        raise unwritable(directory, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return directory
+        if Path(options.dry_run).exists():
+            raise InputError(f"{options.dry_run}: already exists; choose another directory or remove it")
+        with atomic_folder(options.dry_run) as folder:
+            _write_files(labelled, options.repo, folder)
+        return options.dry_run
+    with tempfile.TemporaryDirectory(prefix="rolewise-push-") as temporary:
+        _write_files(labelled, options.repo, Path(temporary))
+        return _upload(Path(temporary), options)
 
 
 def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
@@ -71,15 +57,11 @@ def _write_files(labelled: LabelledData, repo: str, directory: Path) -> None:
     for index in range(shards):
         name = DATA_FILES.replace("*", f"{index:05d}-of-{shards:05d}")
         rows.shard(shards, index, contiguous=True).to_parquet(directory / name)
-    info = _public_info(labelled.info)
+    model, settings = public_name(labelled.info.model), _public_settings(labelled.info.settings)
+    info = replace(labelled.info, model=model, settings=settings)  # without this machine's folders
     checks = checks_table(check_labels(labelled))
     write_text(directory / CARD_FILE, dataset_card(info, checks, rows.column_names, repo, DATA_FILES))
     write_json(directory / INFO_FILE, asdict(info))
-
-
-def _public_info(info: LabelledInfo) -> LabelledInfo:
-    """Return the metadata without this machine's folders: a model directory is reduced to its name."""
-    return replace(info, model=public_name(info.model), settings=_public_settings(info.settings))
 
 
 def _public_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -12,26 +12,27 @@ from transformers import TrainerCallback, TrainingArguments
 from rolewise.core.errors import InputError
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
+from rolewise.engines.base import Engine, Sampling
+from rolewise.jobs.engines import local_engine, open_engine
 from rolewise.jobs.path_judges import check_values, open_values, values_identity
 from rolewise.jobs.policy import check_fills_a_rollout, check_grpo_trainer, load_policy, prompts_of
 from rolewise.jobs.reinforce_data import QuestionData, load_questions
 from rolewise.jobs.reinforce_report import behaviours_table, curves, numbers_table
-from rolewise.jobs.reinforce_rollouts import make_rollouts, search_settings
 from rolewise.jobs.training_run import (
     TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
-    told_by_libraries,
-    without_printing,
+    trainer_arguments,
 )
 from rolewise.options.training import ReinforceOptions
+from rolewise.search.policies import TokenPolicy
 from rolewise.search.sampled_rollouts import CompletionRewards, SampledRollouts
+from rolewise.search.settings import SearchSettings
 from rolewise.search.tree_rollouts import TreeRollouts
 from rolewise.search.values import Values
 from rolewise.training import processes
-from rolewise.training.models import lora_config
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.progress import RichProgressCallback
 from rolewise.training.reinforce import ReinforceConfig, ReinforceTrainer, check_reinforce
 from rolewise.training.trl_grpo_adapter import GRPOSeams
 
@@ -147,35 +148,73 @@ def _trainer(
     values = stack.enter_context(closing(open_values(options)))
     rollouts = None
     if options.rollouts_from != "grpo":
-        rollouts = stack.enter_context(closing(make_rollouts(options, training, data, values)))
+        rollouts = stack.enter_context(closing(_rollouts(options, training, data, values)))
     told.sources += [values, *([] if rollouts is None else [rollouts])]
     model = load_policy(options, data.tokenizer, data.stop_token_ids)
     ends = model.generation_config.eos_token_id
     behaviours = tuple(data.functional)
     bar = RichProgressCallback(progress, f"reinforce, {options.rollouts_from}", shown="reward")
-    common: dict[str, Any] = {
-        "args": training,
-        "train_dataset": data.train,
-        "eval_dataset": data.eval,
-        "processing_class": data.tokenizer,
-        "peft_config": lora_config(options.rank) if options.lora else None,
-        "callbacks": [bar, LogFirstAndLast(), told],
-    }
-    with told_by_libraries():
-        if rollouts is not None:
-            trainer: GRPOSeams = ReinforceTrainer(model, rollouts, behaviours=behaviours, **common)
-        else:
-            trainer = GRPOSeams(
-                model, CompletionRewards(values, data.tokenizer, ends, data.functional, behaviours), **common
-            )
-            trainer.rendered_prompts = True
+    common = trainer_arguments(options, training, data, bar, told)
+    if rollouts is not None:
+        trainer: GRPOSeams = ReinforceTrainer(model, rollouts, behaviours=behaviours, **common)
+    else:
+        trainer = GRPOSeams(
+            model, CompletionRewards(values, data.tokenizer, ends, data.functional, behaviours), **common
+        )
+        trainer.rendered_prompts = True
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and rollouts is not None:
         raise InputError(
             "weights that are sharded over processes can't be sampled from here; start without FSDP and DeepSpeed, or "
             "use rollouts from grpo with use_vllm"
         )
-    without_printing(trainer)
     return trainer
+
+
+def search_settings(options: ReinforceOptions, training: ReinforceConfig) -> SearchSettings:
+    """Return the settings of the search; sampling uses TRL's `temperature`, `top_p` and `top_k`.
+
+    Raises:
+        InputError: for a setting out of range.
+    """
+    return SearchSettings(
+        rollouts=options.rollouts,
+        max_depth=options.max_depth,
+        exploration=options.exploration,
+        step_tokens=options.step_tokens,
+        temperature=training.temperature,
+        top_p=training.top_p,
+        top_k=max(training.top_k, 0),  # in some versions, TRL uses -1 for all
+    )
+
+
+def _rollouts(
+    options: ReinforceOptions, training: ReinforceConfig, data: QuestionData, values: Values
+) -> TreeRollouts | SampledRollouts:
+    """Make rollouts by tree search or plain sampling, with an engine over the model in training or a server; the caller
+    closes them.
+
+    Raises:
+        InputError: for settings out of range.
+        EngineError: if the server can't be reached or used.
+    """
+    # A server is opened now, so that a missing one is reported before any work.
+    server = None if options.server is None else open_engine(options, data.tokenizer)
+
+    def engine(model: Any) -> Engine:
+        return server or local_engine(options, model, data.tokenizer)
+
+    if options.rollouts_from == "tree":
+        policy = TokenPolicy(data.tokenizer, data.behaviours, options.chat_template)
+        settings = search_settings(options, training)
+        return TreeRollouts(engine, policy, values, settings, options.paths)
+    sampling = Sampling(
+        max_new_tokens=training.max_completion_length,
+        temperature=training.temperature,
+        top_p=training.top_p,
+        top_k=max(training.top_k, 0),
+        stop_token_ids=data.stop_token_ids,
+    )
+    return SampledRollouts(engine, values, sampling, data.functional)
 
 
 JOB = TrainingJob(

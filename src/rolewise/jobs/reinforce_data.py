@@ -13,38 +13,24 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.evaluation.prompting import Prompter
+from rolewise.jobs.policy import PromptData, prompt_tokenizer
 from rolewise.jobs.questions import read_questions
 from rolewise.options.training import ReinforceOptions
 from rolewise.training.functional_tokens import functional_token_ids
-from rolewise.training.models import load_tokenizer
 
 
-@dataclass(frozen=True)
-class QuestionData:
-    """Questions for training and for evaluation.
+@dataclass(frozen=True, kw_only=True)
+class QuestionData(PromptData):
+    """Questions for training and for evaluation, with the columns `id`, `prompt`, `question` and `reference`; no two
+    rows have the same prompt.
 
     Attributes:
-        tokenizer: the model's tokenizer.
         behaviours: behaviours that the policy may have tokens for.
         functional: opening and closing token of each behaviour, by name; empty for a model without them.
-        train: columns `id`, `prompt` (the template's whole output), `question` and `reference`; no two rows with the
-            same prompt.
-        eval: the same, or None.
-        stop_token_ids: tokens that end a turn in this template.
-        digest: digest of train and eval.
-        notes: notes for the user.
-        rejected: skipped records.
     """
 
-    tokenizer: PreTrainedTokenizerBase
     behaviours: BehaviourSet
     functional: Mapping[str, tuple[int, int]]
-    train: Dataset
-    eval: Dataset | None
-    stop_token_ids: tuple[int, ...]
-    digest: str
-    notes: list[str]
-    rejected: list[Rejected]
 
 
 def load_questions(options: ReinforceOptions) -> QuestionData:
@@ -56,9 +42,7 @@ def load_questions(options: ReinforceOptions) -> QuestionData:
     """
     load_plugins(split_list(options.plugin or ""))
     behaviours = behaviours_of(options.model, options.behaviours)
-    tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = prompt_tokenizer(options)
     notes: list[str] = []
     functional = _functional(options, tokenizer, behaviours, notes)
     prompter = Prompter(tokenizer, options.chat_template)
@@ -70,9 +54,16 @@ def load_questions(options: ReinforceOptions) -> QuestionData:
     ]
     notes += [*prompter.notes, *describe_rejects(rejected)]
     contents = digest([[rows[name][:] for name in ("prompt", "reference")] for rows in sets])
-    held_out = sets[1] if len(sets) > 1 else None
     return QuestionData(
-        tokenizer, behaviours, functional, sets[0], held_out, prompter.stop_token_ids, contents, notes, rejected
+        tokenizer=tokenizer,
+        behaviours=behaviours,
+        functional=functional,
+        train=sets[0],
+        eval=sets[1] if len(sets) > 1 else None,
+        stop_token_ids=prompter.stop_token_ids,
+        digest=contents,
+        notes=notes,
+        rejected=rejected,
     )
 
 

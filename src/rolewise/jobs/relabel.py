@@ -23,7 +23,7 @@ from rolewise.data.labelled import (
 )
 from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.jobs.view import write_run_report
 from rolewise.labelling.calibration import threshold_by_format_error
 from rolewise.labelling.classify import LossLabels, roles_by_score, split_boilerplate
 from rolewise.labelling.settings.contrast import check_score_threshold
@@ -97,7 +97,13 @@ def relabel(
     if run.finished():
         return read_result(load_labelled(run.output), was_finished=True)
     with run.opened(), run.timed("write"):
-        roles = _classified(labelled, choices) if has_losses else _stored(labelled)
+        if "score" in labelled.rows.column_names:
+            roles = [_by_score(sample, choices["threshold"]) for sample in labelled.samples()]
+        elif has_losses:
+            losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
+            roles = [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
+        else:
+            roles = [sample.roles_T.copy() for sample in labelled.samples()]
         apply_patches(roles, applied)
         info = replace(
             labelled.info,
@@ -111,8 +117,7 @@ def relabel(
         rows = rows.add_column("token_roles", roles, feature=labelled.rows.features["token_roles"])
         rows.select_columns(labelled.rows.column_names).save_to_disk(run.results)
         write_json(run.results / INFO_FILE, asdict(info))
-        report = run.results / REPORT_FILE
-        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
+        checks = write_run_report(run)
     run.publish({"relabelled": source})
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
 
@@ -146,13 +151,6 @@ def _as_options(choices: dict[str, Any], format_error: float | None) -> dict[str
     return {**asked, "format_quantile": None if quantile is None else str(quantile)}
 
 
-def _classified(labelled: LabelledData, choices: dict[str, Any]) -> list[np.ndarray]:
-    if "score" in labelled.rows.column_names:
-        return [_by_score(sample, choices["threshold"]) for sample in labelled.samples()]
-    losses = [(sample.base_loss_T, sample.tuned_loss_T, sample.mask_T) for sample in labelled.samples()]
-    return [label.roles_T for label in LossLabels(losses, choices["threshold"], choices["format_quantile"])]
-
-
 def _by_score(sample: LabelledSample, threshold: float) -> np.ndarray:
     """Return roles (uint8, shape (T,)) by the stored scores; boilerplate splits into FORMAT, found by rules, and
     TEMPLATE."""
@@ -160,7 +158,3 @@ def _by_score(sample: LabelledSample, threshold: float) -> np.ndarray:
         label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans) == Role.FORMAT
     )
     return split_boilerplate(roles_by_score(sample.evidence_T, sample.mask_T, threshold), by_rules_T)
-
-
-def _stored(labelled: LabelledData) -> list[np.ndarray]:
-    return [sample.roles_T.copy() for sample in labelled.samples()]

@@ -3,7 +3,6 @@
 This is the job of `rolewise sample`. `rolewise label` and `rolewise sft` read the result like any conversations.
 """
 
-import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 
 from rich.progress import Progress
 
-from rolewise import __version__
 from rolewise.core.errors import InputError
-from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.files import digest, read_json, write_json, write_json_lines
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
-from rolewise.core.run_directory import RunDirectory
 from rolewise.data.readers import Rejected, write_conversations, write_rejected
 from rolewise.data.readers.write import as_record
 from rolewise.data.render import tokenizer_fingerprint
@@ -27,20 +24,14 @@ from rolewise.evaluation.played_log import PlayedLog
 from rolewise.evaluation.prompting import Prompter
 from rolewise.evaluation.rejection_sampling import RejectionSampling, answered, right_answers
 from rolewise.evaluation.runner import Runner
-from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.jobs.answering_run import ELSEWHERE, SUMMARY_FILE, AnsweringRun
+from rolewise.jobs.engines import open_tokenizer
 from rolewise.options.answers import SampleOptions
 from rolewise.reporting.html import Table
 
 CONVERSATIONS_FILE = "conversations.jsonl"
 ANSWERS_FILE = "answers.jsonl"
-SUMMARY_FILE = "summary.json"
 LOG_FILE = "log.jsonl"
-ENGINE_FILE = "engine.json"
-NOTES_FILE = "notes.json"
-ELSEWHERE = {"model", "data", "output", "server", "served_model", "api_key", "concurrency", "batch_size", "plugin"}
-"""Options for locations and speed: they do not affect the answers. For `served_model`, the served model itself is
-checked."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +91,19 @@ def sample(options: SampleOptions, progress: Progress | None = None) -> SampleRe
             raise InputError(f"{options.data}: has no reference that check {options.check} can read; give another")
         settings = asdict(options)
         identity = {
-            "model": engine_fingerprint(options),
             "tokenizer": tokenizer_fingerprint(tokenizer),
             "data": digest([as_record(conversation) for conversation in conversations]),
-            "settings": {key: value for key, value in settings.items() if key not in ELSEWHERE},
+            "settings": {key: value for key, value in settings.items() if key not in ELSEWHERE | {"data"}},
             "plugins": plugin_digests(split_list(options.plugin or "")),
-            "version": __version__,
         }
-        run = RunDirectory(options.output, "sample", settings, identity)
+        run = AnsweringRun(options, options.output, "sample", settings, identity)
         if not run.finished():
-            with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+            with run.opened():
                 with run.timed("sample"):
                     _play(options, suite, prompter, tokenizer, run, progress or Progress(disable=True))
                 _write(options, suite, mix.rejected, run)
             return _read(run.output, was_finished=False)
-        notes = check_finished(options, run.output)
+        notes = run.notes_on_finished()
     result = _read(run.output, was_finished=True)
     return replace(result, notes=[*result.notes, *notes])
 
@@ -124,7 +113,7 @@ def _play(
     suite: RejectionSampling,
     prompter: Prompter,
     tokenizer: Any,
-    run: RunDirectory,
+    run: AnsweringRun,
     progress: Progress,
 ) -> None:
     log = PlayedLog(run.work / LOG_FILE)
@@ -132,26 +121,19 @@ def _play(
     if not left:
         return
     task = progress.add_task("sample", total=len(suite.examples()), completed=len(log.ids))
-    with open_engine(options, tokenizer) as engine, log:
-        if log.ids:
-            earlier = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
-            check_resumed(earlier, engine.describe(), run.partial)
-        write_json(run.work / ENGINE_FILE, engine.describe())
+    with run.engine(tokenizer, resumes=bool(log.ids)) as engine, log:
         sampling = Sampling(
             temperature=options.temperature, top_p=options.top_p, top_k=options.top_k, seed=options.seed
         )
         total, count = log.total, len(log.ids)
-        earlier_notes = said = _notes(run)
         for played in Runner(engine, prompter, sampling).play(suite, left):
-            notes = list(dict.fromkeys([*earlier_notes, *prompter.notes, *engine.notes]))
-            if notes != said:
-                write_json(run.work / NOTES_FILE, said := notes)  # before the answer, which is not requested again
+            run.keep_notes([*prompter.notes, *engine.notes])  # before the answer, which is not requested again
             log.add(played)
             total, count = total + played.verdict.score, count + 1
             progress.update(task, completed=count, description=f"sample · {total / count:.1%} right")
 
 
-def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Rejected], run: RunDirectory) -> None:
+def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Rejected], run: AnsweringRun) -> None:
     by_id = {record["id"]: record for record in PlayedLog(run.work / LOG_FILE).records()}
     # In the data's order, not in the order of completion, so that equal runs give equal files.
     details = [(example.data, by_id[example.id]) for example in suite.examples()]
@@ -162,7 +144,7 @@ def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Reje
     ]
     write_conversations(kept, run.results / CONVERSATIONS_FILE)
     lines = ({"source": question.source, **r["detail"], "error": r["reason"]} for question, r in details)
-    write_text(run.results / ANSWERS_FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_json_lines(run.results / ANSWERS_FILE, lines)
     right = [sum(record["detail"]["right"]) for _, record in details]
     summary = SampleSummary(
         questions=len(details),
@@ -171,22 +153,15 @@ def _write(options: SampleOptions, suite: RejectionSampling, rejected: list[Reje
         right=sum(right),
         without=sum(count == 0 for count in right),
         kept=len(kept),
-        notes=_notes(run),
+        notes=run.notes(),
     )
     write_json(run.results / SUMMARY_FILE, asdict(summary))
     write_rejected(rejected, run.results)
-    engine = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
-    run.publish({"model": options.model, "engine": engine})
-
-
-def _notes(run: RunDirectory) -> list[str]:
-    """Return the notes so far, including those of earlier starts."""
-    path = run.work / NOTES_FILE
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    run.publish()
 
 
 def _read(path: Path, *, was_finished: bool) -> SampleResult:
-    summary = SampleSummary(**json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8")))
+    summary = SampleSummary(**read_json(path / SUMMARY_FILE))
     return SampleResult(path, path / CONVERSATIONS_FILE, summary, was_finished, summary.notes)
 
 

@@ -1,7 +1,7 @@
 """Tree search over questions: the job of `rolewise search` and the basis of `rolewise solve`."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,69 +11,37 @@ from typing import Any
 from rich.progress import Progress
 from transformers import PreTrainedTokenizerBase
 
-from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, behaviours_of
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json, write_text
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins, plugin_digests
-from rolewise.core.run_directory import RunDirectory
 from rolewise.core.statistics import wilson
 from rolewise.data.chat_template import template_text
 from rolewise.data.readers import describe_rejects, write_rejected
 from rolewise.data.render import tokenizer_fingerprint
-from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
+from rolewise.jobs.answering_run import ELSEWHERE, ENGINE_FILE, SUMMARY_FILE, AnsweringRun, SummarisedResult
+from rolewise.jobs.engines import open_tokenizer
 from rolewise.jobs.path_judges import check_values, open_values, values_identity
 from rolewise.jobs.questions import Questions, read_questions
-from rolewise.jobs.resumed_answers import check_finished, check_resumed
 from rolewise.options.answers import SearchOptions
-from rolewise.reporting.content import Table
+from rolewise.reporting.content import REPORT_FILE, Table
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.search.policies import Policy, PromptPolicy, TokenPolicy
-from rolewise.search.tree import Question, Tree, tree_from, write_trees
+from rolewise.search.tree import TREES_FILE, Question, Tree, tree_from, write_trees
 from rolewise.search.tree_search import TreeSearch
 from rolewise.search.votes import vote
 
-TREES_FILE = "trees.jsonl"
-SUMMARY_FILE = "summary.json"
-REPORT_FILE = "report.html"
-NOTES_FILE = "notes.json"
-ENGINE_FILE = "engine.json"
 KEPT_TREES = "trees"
-ELSEWHERE = {
-    "model",
-    "data",
-    "output",
-    "server",
-    "served_model",
-    "api_key",
-    "concurrency",
-    "batch_size",
-    "plugin",
-    "trees",
-    "vote",
-}
+_ELSEWHERE = ELSEWHERE | {"data", "trees", "vote"}
 """Options that do not affect the trees: locations, speed, further use of the trees."""
 GUIDED = "The references guided the search; rolewise solve measures the answers without them."
 NODES_ON_PAGE = 100_000
 """Maximum number of nodes, over all trees, in the report; `rolewise view` shows more."""
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """A finished search.
-
-    Attributes:
-        path: its directory, with `trees.jsonl`.
-        summary: the numbers of `summary.json`.
-        notes: notes for the reader.
-        was_finished: True if the search had already been finished.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-    notes: list[str]
-    was_finished: bool
+class SearchResult(SummarisedResult):
+    """A finished search, whose directory has `trees.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +66,10 @@ def search_trees(options: SearchOptions, progress: Progress | None = None) -> Se
         EngineError: if the server goes away.
     """
     prepared = prepare(options)
-    run = RunDirectory(options.output, "search", asdict(options), prepared.identity)
+    run = AnsweringRun(options, options.output, "search", asdict(options), prepared.identity)
     if run.finished():
-        return _read(run.output, check_finished(options, run.output), was_finished=True)
-    with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+        return SearchResult.read(run.output, run.notes_on_finished(), was_finished=True)
+    with run.opened():
         with run.timed("search"):
             trees = grow(options, prepared, run, progress or Progress(disable=True))
         notes = notes_of(prepared, run)
@@ -110,8 +78,8 @@ def search_trees(options: SearchOptions, progress: Progress | None = None) -> Se
         write_json(run.results / SUMMARY_FILE, {**summary, "notes": notes})
         write_report(run.results / REPORT_FILE, trees, run.output.name, [summary_table(summary)], notes)
         write_rejected(prepared.questions.rejected, run.results)
-        run.publish({"model": options.model, "engine": _kept(run.work / ENGINE_FILE, {})})
-    return _read(run.output, [], was_finished=False)
+        run.publish()
+    return SearchResult.read(run.output, was_finished=False)
 
 
 def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepared:
@@ -133,9 +101,8 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
         questions = read_questions(
             options.data, format=options.format, skip_invalid=options.skip_invalid, limit=options.limit
         )
-    settings = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
+    settings = {key: value for key, value in asdict(options).items() if key not in _ELSEWHERE}
     identity = {
-        "model": engine_fingerprint(options),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "template": digest(template_text(tokenizer, options.chat_template)),
         "questions": digest([asdict(question) for question in questions.questions]),
@@ -143,13 +110,12 @@ def prepare(options: SearchOptions, questions: Questions | None = None) -> Prepa
         "settings": {**settings, "policy": policy.kind, "behaviours": None, "chat_template": None}
         | values_identity(options),
         "plugins": plugin_digests(split_list(options.plugin or "")),
-        "version": __version__,
     }
     return Prepared(tokenizer, policy, questions, [*notes, *describe_rejects(questions.rejected)], identity)
 
 
 def grow(
-    options: SearchOptions, prepared: Prepared, run: RunDirectory, progress: Progress, *, blind: bool = False
+    options: SearchOptions, prepared: Prepared, run: AnsweringRun, progress: Progress, *, blind: bool = False
 ) -> list[Tree]:
     """Return the trees in the order of the questions, continuing those of an earlier start.
 
@@ -168,15 +134,14 @@ def grow(
         with ExitStack() as stack:
             values = open_values(options, blind=blind)
             stack.callback(values.close)
-            engine = stack.enter_context(open_engine(options, prepared.tokenizer))
-            if begun:
-                check_resumed(_kept(run.work / ENGINE_FILE, {}), engine.describe(), run.partial)
-            write_json(run.work / ENGINE_FILE, engine.describe())
+            engine = stack.enter_context(run.engine(prepared.tokenizer, resumes=bool(begun)))
             trees = TreeSearch(engine, prepared.policy, values, settings)
-            notes = _Notes(run.work / NOTES_FILE, lambda: [*trees.notes, *values.notes, *engine.notes])
+
+            def keep_notes() -> None:
+                run.keep_notes([*trees.notes, *values.notes, *engine.notes])
 
             def after_rollout(tree: Tree) -> None:
-                notes.keep()  # before the tree: a finished tree is not processed again
+                keep_notes()  # before the tree: a finished tree is not processed again
                 keeper.keep(tree)
                 bar.rollout(tree)
 
@@ -185,16 +150,16 @@ def grow(
                     keeper.keep(tree)
                     done[tree.question.id] = tree
                 bar.ended(tree)
-            notes.keep()
+            keep_notes()
             usage = getattr(engine, "usage", None)
             facts = {**engine.describe(), **({} if usage is None else {"usage": asdict(usage)})}
             write_json(run.work / ENGINE_FILE, facts)
     return [done[question.id] for question in questions]
 
 
-def notes_of(prepared: Prepared, run: RunDirectory) -> list[str]:
+def notes_of(prepared: Prepared, run: AnsweringRun) -> list[str]:
     """Return the notes for the reader on the trees from `grow`, over all starts of the run."""
-    return list(dict.fromkeys([*prepared.notes, *_kept(run.work / NOTES_FILE, [])]))
+    return list(dict.fromkeys([*prepared.notes, *run.notes()]))
 
 
 def summarise(trees: Sequence[Tree]) -> dict[str, Any]:
@@ -292,21 +257,6 @@ class _Keeper:
         return self._folder / f"{self._places[question]:06d}.json"
 
 
-class _Notes:
-    """Saves notes, together with those of earlier starts of the run."""
-
-    def __init__(self, path: Path, said: Callable[[], list[str]]) -> None:
-        self._path, self._said = path, said
-        self._earlier = self._latest = list(_kept(path, []))
-
-    def keep(self) -> None:
-        """Write the notes so far."""
-        notes = [*self._earlier, *self._said()]
-        if notes != self._latest:
-            write_json(self._path, notes)
-            self._latest = notes
-
-
 class _Bar:
     """Progress bar of rollouts; unless the search is blind, also counts finished questions with a right answer."""
 
@@ -340,13 +290,3 @@ class _Bar:
         self._progress.update(self._task, description=said)
         # Rollouts that a tree skips by ending early count as done, too.
         self._progress.advance(self._task, self._rollouts - self._counted.get(tree.question.id, 0))
-
-
-def _kept(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
-
-
-def _read(path: Path, more_notes: Sequence[str], *, was_finished: bool) -> SearchResult:
-    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
-    notes = [*summary.pop("notes"), *more_notes]
-    return SearchResult(path, summary, notes, was_finished)

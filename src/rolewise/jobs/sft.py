@@ -4,7 +4,6 @@ import copy
 
 from datasets import Dataset
 from rich.progress import Progress
-from transformers import IntervalStrategy
 
 from rolewise.core.behaviour import find_behaviours, taught_behaviours
 from rolewise.core.errors import InputError
@@ -12,29 +11,24 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.jobs.sft_data import TrainingData, load_training_data
 from rolewise.jobs.sft_report import curves, roles_table
-from rolewise.jobs.trainer_settings import check_trainer
+from rolewise.jobs.trainer_settings import check_evaluation, check_trainer
 from rolewise.jobs.training_run import (
     TrainingJob,
     TrainingResult,
     TrainingRun,
     run_training,
-    start_processes,
-    told_by_libraries,
-    without_printing,
+    trainer_arguments,
 )
 from rolewise.options.training import SFTOptions
+from rolewise.training import processes
 from rolewise.training.functional_tokens import prepare_functional
 from rolewise.training.generation import stop_at_turn_ends
 from rolewise.training.labelled_rows import token_counts
-from rolewise.training.models import (
-    load_tokenizer,
-    load_trainable,
-    lora_config,
-)
-from rolewise.training.progress import LogFirstAndLast, RichProgressCallback
+from rolewise.training.models import load_tokenizer, load_trainable
+from rolewise.training.progress import RichProgressCallback
 from rolewise.training.settings import MAX_LENGTH
 from rolewise.training.sft import WeightedSFTConfig, WeightedSFTTrainer, check_weighted
-from rolewise.weighting import Weighting, make_weighting
+from rolewise.weighting import make_weighting
 
 
 def fine_tune(
@@ -58,15 +52,10 @@ def fine_tune(
     """
     check_training(training)
     load_plugins(split_list(options.plugin or ""))
-    start_processes(options)
-    weighting = make_weighting(training.weighting, training.weighting_args)
+    processes.start()
+    make_weighting(training.weighting, training.weighting_args)  # reports what does not fit before anything is read
     data = data or load_training_data(options, training)
-    if training.eval_strategy != IntervalStrategy.NO and data.eval is None:
-        raise InputError("eval_strategy needs evaluation data; give eval_data or eval_share")
-    if training.eval_strategy == IntervalStrategy.NO and data.eval is not None:
-        raise InputError(
-            "eval_strategy no never evaluates; leave eval_data and eval_share out, or choose another strategy"
-        )
+    check_evaluation(training, data.eval is not None, "eval_data", "eval_share")
     progress = progress or Progress(disable=True)
     prompts = _prompts(data.eval if data.eval is not None else data.train, options.generations)
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
@@ -75,7 +64,7 @@ def fine_tune(
         options=options,
         training=training,
         data=data,
-        make_trainer=lambda training: _trainer(options, training, weighting, data, progress),
+        make_trainer=lambda training: _trainer(options, training, data, progress),
         prompts=[(str(data.tokenizer.decode(ids)), ids) for ids in prompts],
         answer_tokens=options.generation_tokens,
         logged=("loss", "eval_loss"),
@@ -91,7 +80,6 @@ def fine_tune(
 def _trainer(
     options: SFTOptions,
     training: WeightedSFTConfig,
-    weighting: Weighting,
     data: TrainingData,
     progress: Progress,
 ) -> WeightedSFTTrainer:
@@ -105,26 +93,15 @@ def _trainer(
         in_4bit=options.load_in_4bit,
         trust_remote_code=options.trust_remote_code,
     )
-    peft_config = lora_config(options.rank) if options.lora else None
+    bar = RichProgressCallback(progress, f"train, {training.weighting}")
+    arguments = trainer_arguments(options, training, data, bar)
     if options.behaviours is not None:
         # The model's original tokenizer: the data's already has these tokens, so their rows would count as known.
         tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
-        model, _, peft_config = prepare_functional(model, tokenizer, find_behaviours(options.behaviours), peft_config)
+        behaviours = find_behaviours(options.behaviours)
+        model, _, arguments["peft_config"] = prepare_functional(model, tokenizer, behaviours, arguments["peft_config"])
     stop_at_turn_ends(model, data.tokenizer, data.train)
-    bar = RichProgressCallback(progress, f"train, {training.weighting}")
-    with told_by_libraries():
-        trainer = WeightedSFTTrainer(
-            model=model,
-            args=training,
-            train_dataset=data.train,
-            eval_dataset=data.eval,
-            processing_class=data.tokenizer,
-            weighting=weighting,
-            peft_config=peft_config,
-            callbacks=[bar, LogFirstAndLast()],
-        )
-    without_printing(trainer)
-    return trainer
+    return WeightedSFTTrainer(model, **arguments)
 
 
 def check_training(training: WeightedSFTConfig) -> None:

@@ -13,6 +13,7 @@ from rolewise.core.files import digest
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.role import BOILERPLATE_ROLES, Role
+from rolewise.data.cut_answers import cut_note
 from rolewise.data.labelled import LabelledData, LabelledInfo, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
@@ -69,9 +70,12 @@ def load_training_data(options: SFTOptions, training: WeightedSFTConfig) -> Trai
     if ignored and all(map(is_labelled, paths)):
         raise InputError(f"{options.data}: is already labelled, so {ignored[0]} would change nothing; leave it out")
     behaviours = find_behaviours(options.behaviours) if options.behaviours is not None else None
-    notes = [] if behaviours is None else _add_tokens(tokenizer, behaviours)
+    wanted = 0 if behaviours is None else len(behaviours.tokens)
+    reused = 0 if behaviours is None else wanted - len(add_to_tokenizer(tokenizer, behaviours))
     data = _rows(options.data, options, training, tokenizer, behaviours)
-    data = replace(data, notes=[*notes, *data.notes])
+    if reused:
+        note = f"{reused} of {wanted} functional tokens already exist in the model and are used unchanged."
+        data = replace(data, notes=[note, *data.notes])
     if options.eval_data:
         held_out = _rows(options.eval_data, options, training, tokenizer, behaviours)
         own = tokenizer.chat_template
@@ -84,6 +88,7 @@ def load_training_data(options: SFTOptions, training: WeightedSFTConfig) -> Trai
             data,
             eval=held_out.train,
             digest=digest([data.digest, held_out.digest]),
+            notes=list(dict.fromkeys([*data.notes, *held_out.notes])),
             rejected=[*data.rejected, *held_out.rejected],
         )
     elif options.eval_share:
@@ -106,13 +111,6 @@ def _split(data: TrainingData, share: float) -> TrainingData:
     # that for a data set on disk.
     train, evaluation = (data.train.select(part, keep_in_memory=True) for part in parts)
     return replace(data, train=train, eval=evaluation)
-
-
-def _add_tokens(tokenizer: PreTrainedTokenizerBase, behaviours: BehaviourSet) -> list[str]:
-    """Add functional tokens to the tokenizer; return notes for the user."""
-    wanted = len(behaviours.tokens)
-    reused = wanted - len(add_to_tokenizer(tokenizer, behaviours))
-    return [f"{reused} of {wanted} functional tokens already exist in the model and are used unchanged."] * bool(reused)
 
 
 def _rows(
@@ -188,11 +186,7 @@ def _cut(
     rows, lost = cut_rows(rows, length)
     if not lost:
         return rows, [], []
-    note = (
-        f"{path}: max_length {length} cuts {len(lost):,} of {len(rows):,} samples: {sum(lost):,} tokens with loss are "
-        "lost, including the ends of these answers. Raise it, or skip such samples with --skip-cut."
-    )
-    return rows, [], [note]
+    return rows, [], [f"{path}: {cut_note(length, len(lost), len(rows), sum(lost))}"]
 
 
 def _check_scores(path: str, labelled: LabelledData, weighting: str) -> None:

@@ -1,6 +1,5 @@
 """The job of `rolewise solve`: answers questions by tree search and voting."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,18 +7,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from rolewise.core.files import write_json, write_text
-from rolewise.core.run_directory import RunDirectory
+from rolewise.core.files import read_json, read_json_lines, write_json, write_json_lines
 from rolewise.core.statistics import Interval
 from rolewise.data.readers import write_rejected
+from rolewise.jobs.answering_run import SUMMARY_FILE, AnsweringRun, SummarisedResult
 from rolewise.jobs.questions import Questions
-from rolewise.jobs.resumed_answers import check_finished
 from rolewise.jobs.search import (
-    ENGINE_FILE,
-    NOTES_FILE,
-    REPORT_FILE,
-    SUMMARY_FILE,
-    TREES_FILE,
     grow,
     notes_of,
     prepare,
@@ -29,10 +22,10 @@ from rolewise.jobs.search import (
 )
 from rolewise.jobs.solve_plot import draw_accuracy
 from rolewise.options.answers import SolveOptions
-from rolewise.reporting.content import Table
+from rolewise.reporting.content import REPORT_FILE, Table
 from rolewise.search.judges import MathValues
 from rolewise.search.settings import VoteBy
-from rolewise.search.tree import Node, Question, Step, Tree, write_trees
+from rolewise.search.tree import TREES_FILE, Node, Question, Step, Tree, write_trees
 from rolewise.search.value_registry import MATH
 from rolewise.search.values import Leaf
 from rolewise.search.votes import VOTES, CurvePoint, accuracy_curve, vote
@@ -45,24 +38,16 @@ CURVE_ROWS = 8
 
 
 @dataclass(frozen=True)
-class SolveResult:
+class SolveResult(SummarisedResult):
     """Result of solving questions.
 
     Attributes:
-        path: directory of the results.
         answers: the lines of `answers.jsonl`.
-        summary: the numbers of `summary.json`.
         curve: accuracy over rollouts, if references are known.
-        notes: notes for the reader.
-        was_finished: True if solving had already been finished.
     """
 
-    path: Path
     answers: list[dict[str, Any]]
-    summary: dict[str, Any]
     curve: list[CurvePoint]
-    notes: list[str]
-    was_finished: bool
 
 
 def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResult:
@@ -81,17 +66,16 @@ def solve(options: SolveOptions, progress: Progress | None = None) -> SolveResul
     asked = [replace(question, reference=None) for question in prepared.questions.questions]
     prepared = replace(prepared, questions=replace(prepared.questions, questions=asked))
     identity = {**prepared.identity, "vote": options.vote, "trees": options.trees}
-    run = RunDirectory(options.output, "solve", asdict(options), identity)
+    run = AnsweringRun(options, options.output, "solve", asdict(options), identity)
     if run.finished():
-        return read_solved(run.output, check_finished(options, run.output), was_finished=True)
-    with run.opened(not_worth_keeping=[ENGINE_FILE, NOTES_FILE]):
+        return read_solved(run.output, run.notes_on_finished(), was_finished=True)
+    with run.opened():
         with run.timed("search"):
             trees = grow(options, prepared, run, progress or Progress(disable=True), blind=True)
         _mark(trees, references, options)
         _write(options, trees, run, notes_of(prepared, run))
         write_rejected(prepared.questions.rejected, run.results)
-        engine = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
-        run.publish({"model": options.model, "engine": engine})
+        run.publish()
     return read_solved(run.output, [], was_finished=False)
 
 
@@ -133,18 +117,14 @@ def _mark(trees: Sequence[Tree], references: Mapping[str, str | None], options: 
         values.close()
 
 
-def _informed(options: SolveOptions) -> list[VoteBy]:
-    """Return the meaningful ways of voting: by value only if something other than the reference provides the values."""
-    return list(VOTES) if options.process_reward is not None or options.value != MATH else ["majority"]
-
-
-def _write(options: SolveOptions, trees: Sequence[Tree], run: RunDirectory, notes: Sequence[str]) -> None:
+def _write(options: SolveOptions, trees: Sequence[Tree], run: AnsweringRun, notes: Sequence[str]) -> None:
     records = [answer_record(tree, options.vote) for tree in trees]
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(run.results / ANSWERS_FILE, "".join(lines))
+    write_json_lines(run.results / ANSWERS_FILE, records)
     summary = summarise(trees)
     write_json(run.results / SUMMARY_FILE, {**summary, "notes": list(notes)})
-    curve = accuracy_curve(trees, _informed(options))
+    # By value only if something other than the reference provides the values.
+    ways: list[VoteBy] = list(VOTES) if options.process_reward is not None or options.value != MATH else ["majority"]
+    curve = accuracy_curve(trees, ways)
     tables = [summary_table(summary, note="")]
     if curve:
         write_json(run.results / CURVE_FILE, [asdict(point) for point in curve])
@@ -175,11 +155,9 @@ def curve_table(curve: Sequence[CurvePoint]) -> Table:
 def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finished: bool = True) -> SolveResult:
     """Read the result from a directory that `solve` wrote."""
     path = Path(path)
-    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
-    notes = [*summary.pop("notes"), *more_notes]
-    lines = (path / ANSWERS_FILE).read_text(encoding="utf-8").splitlines()
+    answers = read_json_lines(path / ANSWERS_FILE)
     curve_file = path / CURVE_FILE
-    points = json.loads(curve_file.read_text(encoding="utf-8")) if curve_file.exists() else []
+    points = read_json(curve_file) if curve_file.exists() else []
     curve = [
         CurvePoint(
             point["rollouts"],
@@ -188,4 +166,4 @@ def read_solved(path: str | Path, more_notes: Sequence[str] = (), *, was_finishe
         )
         for point in points
     ]
-    return SolveResult(path, [json.loads(line) for line in lines], summary, curve, notes, was_finished)
+    return SolveResult.read(path, more_notes, was_finished=was_finished, answers=answers, curve=curve)

@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 
 from rolewise.core.errors import InputError
 from rolewise.core.options import completed
@@ -42,6 +42,21 @@ def check_trainer(training: TrainingArguments) -> None:
                 f"{field.name} of {type(training).__name__} would have no effect here: the options and the run set it; "
                 "leave it out"
             )
+
+
+def check_evaluation(training: TrainingArguments, has_data: bool, *options: str) -> None:
+    """Check that evaluation data, which these options give, fits the evaluation strategy.
+
+    Raises:
+        InputError: if one is there without the other.
+    """
+    measures = training.eval_strategy != IntervalStrategy.NO
+    if measures and not has_data:
+        raise InputError(f"eval_strategy needs evaluation data; give {' or '.join(options)}")
+    if has_data and not measures:
+        raise InputError(
+            f"eval_strategy no never evaluates; leave {' and '.join(options)} out, or choose another strategy"
+        )
 
 
 def written_settings(training: TrainingArguments) -> dict[str, Any]:

@@ -1,37 +1,12 @@
-"""Report page of a training run, and curves from its log."""
+"""Curves and tables from the log of a training run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rolewise.reporting.html import Chart, Generation, Series, Table, write_report
+from rolewise.reporting.content import Chart, Series
 
-REPORT_FILE = "report.html"
 Log = Sequence[Mapping[str, Any]]
 """The lines of a training log: numbers by name, with the optimizer step as `step`."""
-
-
-def write_training_report(
-    path: Path,
-    *,
-    title: str,
-    subtitle: str,
-    tables: Sequence[Table | None],
-    curves: Sequence[Chart],
-    generations: Sequence[Mapping[str, str]],
-    notes: Sequence[str],
-) -> None:
-    """Write the page: final numbers, curves, answers before and after, and notes."""
-    write_report(
-        path,
-        title=title,
-        subtitle=subtitle,
-        summary=[table for table in tables if table is not None],
-        samples=[],
-        curves=list(curves),
-        generations=[Generation(g["prompt"], [("before", g["before"]), ("after", g["after"])]) for g in generations],
-        notes=notes,
-    )
 
 
 def points(log: Log, key: str) -> list[tuple[float, float]]:

@@ -2,32 +2,31 @@
 
 import copy
 import gc
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, write_behaviours
 from rolewise.core.errors import InputError
-from rolewise.core.files import write_json, write_text
+from rolewise.core.files import read_json, read_json_lines, write_json, write_json_lines
 from rolewise.core.options import split_list
 from rolewise.core.plugins import plugin_digests
 from rolewise.core.run_directory import RunDirectory
 from rolewise.data.readers import write_rejected
 from rolewise.jobs.card_contents import write_model_cards
 from rolewise.jobs.trainer_settings import written_settings
-from rolewise.jobs.training_report import REPORT_FILE, write_training_report
-from rolewise.reporting.content import Chart, Table
+from rolewise.reporting.content import REPORT_FILE, Chart, Table
+from rolewise.reporting.html import Generation, write_report
 from rolewise.training import processes
 from rolewise.training.checkpoints import last_checkpoint, train_to_end
 from rolewise.training.generation import generate_texts
-from rolewise.training.models import load_model, model_fingerprint, write_merged
+from rolewise.training.models import load_model, lora_config, model_fingerprint, write_merged
+from rolewise.training.progress import LogFirstAndLast
 
 LOG_FILE = "log.jsonl"
 GENERATIONS_FILE = "generations.json"
@@ -110,17 +109,6 @@ class TrainingRun:
     behaviours: BehaviourSet | None = None
 
 
-def start_processes(options: Any) -> None:
-    """Join the processes that were started together.
-
-    Raises:
-        InputError: for options that work only in a single process.
-    """
-    processes.start()
-    if options.load_in_4bit and processes.count() > 1:
-        raise InputError("load_in_4bit spreads the model over all available devices; start one process")
-
-
 def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
     """Train and write the result to the output, unless it exists; a killed run resumes from its last checkpoint.
 
@@ -137,23 +125,16 @@ def run_training(job: TrainingRun, progress: Progress) -> TrainingResult:
     return _read_result(run.output, was_finished=False)
 
 
-@contextmanager
-def told_by_libraries() -> Iterator[None]:
-    """Convert TRL's and Transformers' errors about incompatible settings to our error.
-
-    Raises:
-        InputError: with the library's message.
-    """
-    try:
-        yield
-    except (ValueError, ImportError) as error:
-        raise InputError(str(error)) from error
-
-
-def without_printing(trainer: Any) -> None:
-    """Remove the trainer's own lines and bars from the terminal."""
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+def trainer_arguments(options: Any, training: Any, data: Any, *callbacks: TrainerCallback) -> dict[str, Any]:
+    """Return the arguments that every trainer takes: settings, data, adapter and callbacks."""
+    return {
+        "args": training,
+        "train_dataset": data.train,
+        "eval_dataset": data.eval,
+        "processing_class": data.tokenizer,
+        "peft_config": lora_config(options.rank) if options.lora else None,
+        "callbacks": [*callbacks, LogFirstAndLast()],
+    }
 
 
 def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
@@ -163,7 +144,12 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
     # Once, at the very start: a resumed run already has that line.
     training.eval_on_start = job.data.eval is not None and checkpoint is None
     set_seed(training.seed)
-    trainer = job.make_trainer(training)
+    try:
+        trainer = job.make_trainer(training)
+    except (ValueError, ImportError) as error:  # by TRL and Transformers, for incompatible settings
+        raise InputError(str(error)) from error
+    for callback in (PrinterCallback, ProgressCallback):  # the trainer's own lines and bars in the terminal
+        trainer.remove_callback(callback)
     if processes.is_main() and not (run.work / GENERATIONS_FILE).exists():
         before = _answers(job, trainer.model, progress, "answers before")
         asked = [{"prompt": text, "before": b} for (text, _), b in zip(job.prompts, before, strict=True)]
@@ -180,26 +166,29 @@ def _train(job: TrainingRun, run: RunDirectory, progress: Progress) -> None:
         return
     # Sorted, like a checkpoint's lines, or the order of a table's rows would reveal a kill.
     log = [dict(sorted(e.items())) for e in trainer.state.log_history if any(key in e for key in job.logged)]
-    write_text(run.results / LOG_FILE, "".join(json.dumps(entry) + "\n" for entry in log))
+    write_json_lines(run.results / LOG_FILE, log)
     generations = _generations(job, trainer, run, progress)
     stops = trainer.model.generation_config
     del trainer
     gc.collect()
     if job.options.merge:
-        _merge(job.options, job.data.tokenizer, run.results, stops)
+        options = job.options
+        base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        write_merged(base, run.results, run.results / "merged", job.data.tokenizer, stops)
     if job.behaviours is not None:
         for directory in [run.results, *([run.results / "merged"] if job.options.merge else [])]:
             write_behaviours(job.behaviours, directory)
     write_rejected(job.data.rejected, run.results)
     job.finish(run)
     tables = job.job.tables(log)
-    write_training_report(
+    write_report(
         run.results / REPORT_FILE,
         title=run.output.name,
         subtitle=job.subtitle,
-        tables=tables,
-        curves=job.job.curves(log),
-        generations=generations,
+        summary=[table for table in tables if table is not None],
+        samples=[],
+        curves=list(job.job.curves(log)),
+        generations=[Generation(g["prompt"], [("before", g["before"]), ("after", g["after"])]) for g in generations],
         notes=job.notes(),
     )
     write_model_cards(run.results, job.command, job.options, job.training, job.data, tables)
@@ -212,7 +201,7 @@ def _generations(job: TrainingRun, trainer: Any, run: RunDirectory, progress: Pr
         after = ["(not generated: the weights are sharded over the processes)"] * len(job.prompts)
     else:
         after = _answers(job, trainer.model, progress, "answers after")
-    before = json.loads((run.work / GENERATIONS_FILE).read_text(encoding="utf-8"))
+    before = read_json(run.work / GENERATIONS_FILE)
     generations = [{**entry, "after": text} for entry, text in zip(before, after, strict=True)]
     write_json(run.results / GENERATIONS_FILE, generations)
     return generations
@@ -225,11 +214,6 @@ def _answers(job: TrainingRun, model: Any, progress: Progress, description: str)
     texts = generate_texts(model, job.data.tokenizer, [ids for _, ids in job.prompts], job.answer_tokens)
     progress.update(task, total=1, completed=1)
     return texts
-
-
-def _merge(options: Any, tokenizer: PreTrainedTokenizerBase, results: Path, stops: Any) -> None:
-    base = load_model(options.model, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    write_merged(base, results, results / "merged", tokenizer, stops)
 
 
 def _run_directory(job: TrainingRun) -> RunDirectory:
@@ -252,6 +236,4 @@ def _run_directory(job: TrainingRun) -> RunDirectory:
 
 
 def _read_result(path: Path, *, was_finished: bool) -> TrainingResult:
-    log = [json.loads(line) for line in (path / LOG_FILE).read_text(encoding="utf-8").splitlines()]
-    generations = json.loads((path / GENERATIONS_FILE).read_text(encoding="utf-8"))
-    return TrainingResult(path, log, generations, was_finished)
+    return TrainingResult(path, read_json_lines(path / LOG_FILE), read_json(path / GENERATIONS_FILE), was_finished)

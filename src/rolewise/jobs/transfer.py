@@ -35,7 +35,7 @@ from rolewise.data.render import (
 )
 from rolewise.data.transfer import transfer
 from rolewise.jobs.label_result import LabelResult, read_result
-from rolewise.jobs.view import REPORT_FILE, write_labelled_report
+from rolewise.jobs.view import write_run_report
 from rolewise.options.labelling import TransferOptions
 from rolewise.training.models import load_tokenizer
 
@@ -59,7 +59,11 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
             holds something else.
     """
     labelled = load_labelled(options.data)
-    _check_conversations(labelled)
+    if "conversation" not in labelled.rows.column_names or None in labelled.rows["conversation"][:1]:
+        raise InputError(
+            f"{labelled.path}: contains no conversations (it was written without the column `conversation`), so its "
+            "labels can't be transferred; label the data again"
+        )
     tokenizer = load_tokenizer(options.model, trust_remote_code=options.trust_remote_code)
     renderer = Renderer(
         tokenizer,
@@ -100,19 +104,9 @@ def transfer_labels(options: TransferOptions, progress: Progress | None = None) 
         )
         save_labelled(run.results, samples, labels, rows.excluded, info)
         write_rejected(rejected, run.results)
-        report = run.results / REPORT_FILE
-        checks = write_labelled_report(load_labelled(run.results), report, title=run.output.name)
+        checks = write_run_report(run)
     run.publish({"transferred": origin["info"], "rejected": len(rejected)})
     return read_result(load_labelled(run.output), was_finished=False, checks=checks)
-
-
-def _check_conversations(labelled: LabelledData) -> None:
-    column = "conversation"
-    if column not in labelled.rows.column_names or None in labelled.rows[column][:1]:
-        raise InputError(
-            f"{labelled.path}: contains no conversations (it was written without the column `{column}`), so its labels "
-            "can't be transferred; label the data again"
-        )
 
 
 class _Rows(NamedTuple):

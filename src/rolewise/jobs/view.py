@@ -3,25 +3,30 @@
 import math
 from pathlib import Path
 
+import numpy as np
+
 from rolewise.core.components import Arguments
 from rolewise.core.errors import InputError
+from rolewise.core.options import split_list
+from rolewise.core.plugins import load_plugins
+from rolewise.core.role import Role
+from rolewise.core.run_directory import RunDirectory
 from rolewise.data.labelled import LabelledData, labelled_fingerprint, load_labelled
-from rolewise.jobs.compare import compare_labellings
+from rolewise.evaluation.kappa import confusion_matrix
 from rolewise.labelling.checks import Checks, check_labels
 from rolewise.options.labelling import ViewOptions
+from rolewise.reporting.content import REPORT_FILE
 from rolewise.reporting.html import write_report
 from rolewise.reporting.tree_html import write_tree_report
 from rolewise.reporting.views import agreement_tables, check_tables, roles_table, sample_views, settings_table
-from rolewise.search.tree import Tree, read_trees
+from rolewise.search.tree import TREES_FILE, Tree, read_trees
 from rolewise.weighting import WEIGHTINGS
 
-REPORT_FILE = "report.html"
 SAMPLES_IN_REPORT = 200
 """Number of samples on the page that labelling writes; `rolewise view` shows more."""
-TREES_FILE = "trees.jsonl"
-"""File that a search writes to its directory."""
 NODES_ON_PAGE = 200_000
 """Maximum number of nodes, over all trees; with texts some 100 MB, as much as a browser opens without delay."""
+BATCH_ROWS = 1000
 
 
 def view(options: ViewOptions) -> Path:
@@ -37,6 +42,7 @@ def view(options: ViewOptions) -> Path:
         return _view_trees(trees, options)
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise InputError(f"threshold is {options.threshold}; it must be a finite number of nats")
+    load_plugins(split_list(options.plugin or ""))
     labelled = load_labelled(options.data)
     path = Path(options.output) if options.output else labelled.path / REPORT_FILE
     write_labelled_report(
@@ -77,6 +83,11 @@ def _view_trees(trees_file: Path, options: ViewOptions) -> Path:
         subtitle=f"the first {shown}" if there_are_more else shown,
     )
     return path
+
+
+def write_run_report(run: RunDirectory) -> Checks:
+    """Write the page of the labelled data set among a run's results; return the checks."""
+    return write_labelled_report(load_labelled(run.results), run.results / REPORT_FILE, title=run.output.name)
 
 
 def write_labelled_report(
@@ -131,3 +142,40 @@ def write_labelled_report(
         names=names,
     )
     return checks
+
+
+def compare_labellings(first: LabelledData, second: LabelledData) -> np.ndarray:
+    """Compute the confusion matrix of all tokens with loss, int64, shape (roles, roles); rows are `first`'s roles.
+
+    Raises:
+        InputError: if the two have different tokens, naming the first row that differs.
+    """
+    if first.info.tokenizer != second.info.tokenizer:
+        raise InputError(
+            f"{second.path}: labelled with another tokenizer ({second.info.tokenizer[:12]}) than {first.path} "
+            f"({first.info.tokenizer[:12]}); compare labellings made with one tokenizer"
+        )
+    if len(first.rows) != len(second.rows):
+        raise InputError(
+            f"{second.path}: {len(second.rows):,} samples, but {first.path} has {len(first.rows):,}; "
+            "compare labellings of the same conversations"
+        )
+    matrix = np.zeros((len(Role), len(Role)), dtype=np.int64)
+    columns = ["input_ids", "labels", "token_roles", "source"]
+    batches = (
+        data.rows.select_columns(columns).with_format("numpy").iter(batch_size=BATCH_ROWS) for data in (first, second)
+    )
+    row = 0
+    for batch_a, batch_b in zip(*batches, strict=True):
+        for number, source in enumerate(batch_a["source"]):
+            for name, what in (("input_ids", "tokens"), ("labels", "loss mask")):
+                if not np.array_equal(batch_a[name][number], batch_b[name][number]):
+                    raise InputError(
+                        f"{second.path}: row {row} ({source}) differs in {what} from {first.path}; "
+                        "compare labellings of the same conversations, rendered the same way"
+                    )
+            carries_loss_T = batch_a["labels"][number] != -100
+            roles = (batch["token_roles"][number][carries_loss_T] for batch in (batch_a, batch_b))
+            matrix += confusion_matrix(*roles)
+            row += 1
+    return matrix

@@ -3,22 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
-from rolewise import __version__
 from rolewise.core.behaviour import BehaviourSet, behaviours_of
 from rolewise.core.errors import InputError
-from rolewise.core.files import digest, write_json, write_text
+from rolewise.core.files import digest, write_json, write_json_lines
 from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
-from rolewise.core.run_directory import RunDirectory
 from rolewise.engines.base import Sampling
-from rolewise.jobs.engines import engine_fingerprint, open_engine, open_tokenizer
-from rolewise.jobs.resumed_answers import check_finished, check_resumed
+from rolewise.jobs.answering_run import ELSEWHERE, SUMMARY_FILE, AnsweringRun, SummarisedResult
+from rolewise.jobs.engines import open_tokenizer
 from rolewise.options.training import WarmupOptions
 from rolewise.reporting.content import Table
 from rolewise.search.tree import Tree, read_trees
@@ -29,10 +26,8 @@ from rolewise.training.sft import WeightedSFTConfig
 from rolewise.weighting import make_weighting
 
 CONVERSATIONS_FILE = "conversations.jsonl"
-SUMMARY_FILE = "summary.json"
 VERDICTS_FILE = "verdicts.jsonl"
-ENGINE_FILE = "engine.json"
-_ELSEWHERE = {"model", "trees", "output", "server", "served_model", "api_key", "concurrency", "batch_size"}
+_ELSEWHERE = ELSEWHERE | {"trees", "behaviours"}
 _OF_DATA = (
     *("merged", "plain", "limit", "verify_tokens", "temperature", "data_seed", "behaviours", "chat_template"),
     *("model", "trees", "output", "server", "served_model", "api_key", "concurrency"),
@@ -40,21 +35,9 @@ _OF_DATA = (
 )
 
 
-@dataclass(frozen=True)
-class WarmupData:
-    """Data built from trees.
-
-    Attributes:
-        path: its directory, with `conversations.jsonl`.
-        summary: number of samples per kind, dropped samples with reasons, behaviours, lengths.
-        notes: notes for the reader.
-        was_finished: True if the data had already been built.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-    notes: list[str]
-    was_finished: bool
+class WarmupData(SummarisedResult):
+    """Data built from trees: number of samples per kind, dropped samples with reasons, behaviours and lengths. Its
+    directory has `conversations.jsonl`."""
 
     @property
     def conversations(self) -> Path:
@@ -101,16 +84,14 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
     trees = _read_trees(options.trees)
     settings = {name: getattr(options, name) for name in _OF_DATA}
     identity = {
-        "model": engine_fingerprint(options),
         "trees": digest([digest(tree.as_record()) for tree in trees]),
         "behaviours": digest(behaviours.as_record()),
-        "settings": {k: v for k, v in settings.items() if k not in _ELSEWHERE and k != "behaviours"},
-        "version": __version__,
+        "settings": {k: v for k, v in settings.items() if k not in _ELSEWHERE},
     }
     config = {**settings, "output": data_directory(options), "data_only": True}
-    run = RunDirectory(data_directory(options), "warmup", config, identity)
+    run = AnsweringRun(options, data_directory(options), "warmup", config, identity)
     if run.finished():
-        return _read(run.output, check_finished(options, run.output), was_finished=True)
+        return WarmupData.read(run.output, run.notes_on_finished(), was_finished=True)
     paths = WarmupPaths(behaviours, wanted)
     try:
         found: list[tuple[Tree, list[Pair], list[WarmupSample]]] = [(tree, *paths.look_at(tree)) for tree in trees]
@@ -121,7 +102,7 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
             f"{options.trees}: none of {len(trees):,} trees has a right path, so there is nothing to learn; search "
             "with more rollouts, easier questions or a stronger model"
         )
-    with run.opened(not_worth_keeping=[ENGINE_FILE]):
+    with run.opened():
         with run.timed("verify"):
             verdicts = _verdicts(options, found, run, progress or Progress(disable=True))
         samples = []
@@ -134,14 +115,8 @@ def make_warmup_data(options: WarmupOptions, progress: Progress | None = None) -
             raise InputError(f"{options.trees}: no sample is left ({told})")
         summary, notes = _summarise(paths, chosen, behaviours)
         _write(chosen, behaviours, run, summary, notes)
-        engine = run.work / ENGINE_FILE
-        run.publish(
-            {
-                "model": options.model,
-                "engine": json.loads(engine.read_text(encoding="utf-8")) if engine.exists() else {},
-            }
-        )
-    return _read(run.output, [], was_finished=False)
+        run.publish()
+    return WarmupData.read(run.output, was_finished=False)
 
 
 def quality_tables(summary: dict[str, Any]) -> list[Table]:
@@ -182,7 +157,7 @@ def _read_trees(path: str) -> list[Tree]:
 def _verdicts(
     options: WarmupOptions,
     found: Sequence[tuple[Tree, list[Pair], list[WarmupSample]]],
-    run: RunDirectory,
+    run: AnsweringRun,
     progress: Progress,
 ) -> dict[str, str]:
     """Return the verify step of each pair by name; steps of an earlier start were saved line by line."""
@@ -196,11 +171,7 @@ def _verdicts(
         sampling = Sampling(
             max_new_tokens=options.verify_tokens, temperature=options.temperature, top_p=0.95, seed=options.data_seed
         )
-        with open_engine(options, tokenizer) as engine, log.open("a", encoding="utf-8") as stream:
-            if verdicts:
-                earlier = json.loads((run.work / ENGINE_FILE).read_text(encoding="utf-8"))
-                check_resumed(earlier, engine.describe(), run.partial)
-            write_json(run.work / ENGINE_FILE, engine.describe())
+        with run.engine(tokenizer, resumes=bool(verdicts)) as engine, log.open("a", encoding="utf-8") as stream:
             writer = VerdictWriter(engine, tokenizer, sampling, options.chat_template)
             for name, text in writer.write(missing.items()):
                 verdicts[name] = text
@@ -258,7 +229,7 @@ def _summarise(
 def _write(
     samples: Sequence[WarmupSample],
     behaviours: BehaviourSet,
-    run: RunDirectory,
+    run: AnsweringRun,
     summary: dict[str, Any],
     notes: Sequence[str],
 ) -> None:
@@ -274,12 +245,5 @@ def _write(
         }
         for sample in samples
     ]
-    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(run.results / CONVERSATIONS_FILE, "".join(lines))
+    write_json_lines(run.results / CONVERSATIONS_FILE, records)
     write_json(run.results / SUMMARY_FILE, {**summary, "notes": list(notes)})
-
-
-def _read(path: Path, more_notes: Sequence[str], *, was_finished: bool) -> WarmupData:
-    summary = json.loads((path / SUMMARY_FILE).read_text(encoding="utf-8"))
-    notes = [*summary.pop("notes"), *more_notes]
-    return WarmupData(path, summary, notes, was_finished)

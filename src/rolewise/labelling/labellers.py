@@ -11,6 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from rolewise.core.behaviour import RFTT, BehaviourSet
+from rolewise.core.components import hints_of
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
 from rolewise.data.labelled import TokenLabels
@@ -91,7 +92,7 @@ def register_labeller(name: str, labeller: Callable[..., Iterable[TokenLabels]])
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
     make.__signature__ = signature.replace(parameters=further)  # type: ignore[attr-defined]
-    make.__annotations__ = {parameter.name: parameter.annotation for parameter in further}
+    make.__annotations__ = hints_of(labeller)
     LABELLERS.register(name, make)
 
 

@@ -4,7 +4,8 @@ import importlib.util
 from dataclasses import dataclass
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import Dtype, Options, option, required
+from rolewise.core.launch import launched
+from rolewise.core.options import Dtype, Options, option, required, split_list
 from rolewise.training.settings import MAX_LENGTH
 
 
@@ -150,6 +151,10 @@ class Server(Options, title="server"):
     concurrency: int = option(32, "Concurrent requests per server.", least=1)
 
     def validate(self) -> None:
+        if self.server is not None and not split_list(self.server):
+            raise InputError(
+                f"server is {self.server!r}, which names none; give its URL, e.g. http://localhost:8000/v1"
+            )
         if self.server is None:
             for name in ("served_model", "api_key"):
                 if getattr(self, name) is not None:
@@ -212,6 +217,8 @@ class Qlora(Lora):
     def validate(self) -> None:
         if self.load_in_4bit and not self.lora:
             raise InputError("load_in_4bit tunes an adapter on a frozen base; leave --no-lora out")
+        if self.load_in_4bit and launched() > 1:
+            raise InputError("load_in_4bit spreads the model over all available devices; start one process")
         if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
             raise InputError("load_in_4bit needs bitsandbytes; install it: pip install 'rolewise[qlora]'")
 

@@ -136,7 +136,7 @@ class PushOptions(groups.Data, title="options"):
     default=None,
     help="HTML file to write. Default: report.html in the data set's directory, trees.html beside trees.jsonl.",
 )
-class ViewOptions(groups.Places, WeightingSettings, title="options"):
+class ViewOptions(groups.Places, WeightingSettings, groups.Plugin, title="options"):
     """Options of `rolewise view`. The weights shown are computed from the stored base losses."""
 
     compare: str | None = option(None, "Another labelling of the same conversations, to show side by side.")

@@ -2,8 +2,8 @@
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING
-from typing import Any, TypeVar
+from dataclasses import MISSING, replace
+from typing import Any, Literal, TypeVar
 
 from rolewise.core.components import Components
 from rolewise.core.errors import InputError
@@ -73,6 +73,8 @@ class OptionTable:
             for name, option in _in_order(owner):
                 is_ours = declaring(owner, name).__module__.startswith("rolewise.")
                 if name not in self.fields and (is_ours or name not in left_out):
+                    if name == "fsdp" and not is_ours:  # Transformers also accepts a truth value, but declares a text
+                        option = replace(option, annotation=option.annotation | bool)
                     self.fields[name], self.owner_of[name] = option, owner
             self.parts |= parts_of(owner)
         self.parameters: dict[str, str] = {}
@@ -96,17 +98,19 @@ class OptionTable:
         """Return the option of that name, or the parameter as described by the first part that reads it."""
         return self.fields[name] if name in self.fields else next(iter(self.readers[name].values()))
 
-    def read(self, name: str, value: Any) -> Any:
+    def read(self, name: str, value: Any, where: str = "") -> Any:
         """Convert a value from a YAML file to the option's type.
 
         Raises:
-            InputError: for a value of another type; the message starts with the name.
+            InputError: for a value of another type, or none of the option's choices; the message starts with `where`,
+                by default the name.
         """
+        option = self.described(name)
         try:
-            option = self.described(name)
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
-            raise InputError(f"{name} {error}") from error
+            raise InputError(f"{where or name} {error}") from error
+        option.check(read)
         components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
         return read if components is None else dict(components[0].mapping(read))
 
@@ -152,6 +156,20 @@ class OptionTable:
                 own[f"{part}_args"] = arguments
         return by_owner
 
+    def check_arguments(self, values: Mapping[str, Any]) -> None:
+        """Check the arguments of Rolewise's own parts; a plugin's part is known only once the plugin is loaded.
+
+        Raises:
+            InputError: for an unknown argument or an invalid value.
+        """
+        for part, components in self.parts.items():
+            if part not in self.fields:
+                continue
+            chosen, arguments = values.get(part, self.fields[part].default), values.get(f"{part}_args")
+            component = next((c for c in components if chosen in c.own_names), None)
+            if arguments and component is not None:
+                component.make(chosen, arguments)
+
     def make(self, owner: type[T], values: Mapping[str, Any]) -> T:
         """Make an owner with its values.
 
@@ -185,7 +203,9 @@ class OptionTable:
         properties = {}
         for name in self.names():
             option = self.described(name)
-            entry = {**schema(option.annotation, several=option.several), "description": self.help(name)}
+            allowed = Literal[option.choices] if option.choices else option.annotation
+            kind = allowed | None if type(None) in alternatives(option.annotation) else allowed
+            entry = {**schema(kind, several=option.several), "description": self.help(name)}
             if isinstance(option.default, str | int | float | bool):
                 entry["default"] = option.default
             if option.least is not None:
@@ -203,11 +223,14 @@ class OptionTable:
         """Return the help text of an option; for a parameter with the parts that read it, for a part with all names."""
         option = self.described(name)
         if name in self.parts:
-            names = ", ".join(dict.fromkeys(own for component in self.parts[name] for own in component.own_names))
-            return f"{option.help.removesuffix('.')}: {names} or a plugin's."
+            return f"{option.help.removesuffix('.')}: {', '.join(self.names_of_parts(name))} or a plugin's."
         if name in self.fields or option.group:
             return option.help
         return f"{', '.join(self.readers[name])}: {option.help}"
+
+    def names_of_parts(self, name: str) -> list[str]:
+        """Return the names of Rolewise's own parts that an option can name; none if it names no part."""
+        return list(dict.fromkeys(own for component in self.parts.get(name, ()) for own in component.own_names))
 
     def _is_ours(self, name: str) -> bool:
         return declaring(self.owner_of[name], name).__module__.startswith("rolewise.")

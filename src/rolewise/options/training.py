@@ -1,5 +1,6 @@
 """Options of the training commands: sft, grpo, reinforce and warmup. The trainers' configs hold their own options."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -66,6 +67,12 @@ class ShadRoles(Options, title="weights"):
         None, "roles shad: the tuned model or adapter that `rolewise label --keep-tuned` wrote."
     )
     threshold: float = option(0.0, "roles shad: a token whose loss rises by more than this (nats) is reasoning.")
+
+    def validate(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise InputError(f"threshold is {self.threshold}; it must be a finite number of nats")
+        if self.threshold and self.shad_model is None:
+            raise InputError("threshold needs roles shad and shad_model; give both, or leave threshold out")
 
 
 @dataclass(kw_only=True)

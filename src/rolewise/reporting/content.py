@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from rolewise.core.role import Role
 
+REPORT_FILE = "report.html"
+"""File of a result's page."""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -15,6 +15,9 @@ SCHEMA = 1
 ROOT = 0
 PolicyKind = Literal["prompts", "tokens"]
 
+TREES_FILE = "trees.jsonl"
+"""File that a search writes to its directory."""
+
 
 @dataclass(frozen=True)
 class Question:

@@ -183,13 +183,13 @@ class WarmupPaths:
         wrong = [*pair.shared, *pair.wrong]
         if wrong and wrong[-1].behaviour == OUTPUT:  # a path by functional tokens: nothing may follow its output
             wrong.pop()
-        mended = self._mended(pair.right)
+        corrected = self._corrected(pair.right)
         steps = self._finished(
-            pair.question, [*wrong, Step(VERIFY, verdict), *mended], right=[*pair.shared, *pair.right]
+            pair.question, [*wrong, Step(VERIFY, verdict), *corrected], right=[*pair.shared, *pair.right]
         )
         return None if steps is None else WarmupSample(pair.question, steps, "merged", pair.nodes)
 
-    def _mended(self, right: Sequence[Step]) -> list[Step]:
+    def _corrected(self, right: Sequence[Step]) -> list[Step]:
         """Return the right branch after a verify step: its first step becomes refine if the graph allows it."""
         first, *rest = right
         following = rest[0].behaviour if rest else OUTPUT

@@ -13,7 +13,7 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import check_kind
+from rolewise.core.options import check_kind, refuse_arguments
 from rolewise.training.gradient_variance import GradientVariance
 from rolewise.training.grpo_config import WeightedGRPOConfig, make_rollout_weighting
 from rolewise.training.region_meter import RegionMeter
@@ -87,6 +87,7 @@ class WeightedGRPOTrainer(GRPOSeams):
                 raise InputError("pass args=WeightedGRPOConfig(...) or a weighting; a plain GRPOConfig names none")
             self.weighting = make_rollout_weighting(args)
         else:
+            refuse_arguments(args)
             self.weighting = as_rollout_weighting(weighting)
         if roles is None and getattr(args, "roles", "regions") != "regions":
             raise InputError(f"args.roles is {args.roles!r}, which needs models; pass roles=shad_rollout_roles(...)")

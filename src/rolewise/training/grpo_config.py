@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
 from trl import GRPOConfig
 
 from rolewise.core.errors import InputError
 from rolewise.core.role import Role
-from rolewise.core.transformers_insides import settle_checkpointing
+from rolewise.core.transformers_insides import settle_fields
 from rolewise.data.tool_calls import CALL_FORMATS
 from rolewise.training.rollout_weights import RolloutWeighting, as_rollout_weighting
 from rolewise.training.settings import ROLES, GRPOSettings
@@ -28,10 +27,7 @@ class WeightedGRPOConfig(GRPOSettings, GRPOConfig):  # type: ignore[misc]  # TRL
     """
 
     def __post_init__(self) -> None:
-        # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
-        if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
-            self.bf16 = False
-        settle_checkpointing(self)
+        settle_fields(self)
         super().__post_init__()
         if self.call_format is not None and self.call_format not in CALL_FORMATS:
             raise InputError(f"call_format {self.call_format!r} is not known; choose one of {', '.join(CALL_FORMATS)}")
@@ -47,6 +43,7 @@ def make_rollout_weighting(args: WeightedGRPOConfig) -> RolloutWeighting | None:
     if args.roles not in ROLES:
         raise InputError(f"roles {args.roles!r} is not known; choose one of {', '.join(ROLES)}")
     if args.weighting == "none":
+        WEIGHTINGS.complete("none", args.weighting_args)  # refuses them: it has no parameters
         return None
     regions, roles = REGION_WEIGHTINGS.own_names, WEIGHTINGS.own_names
     known = regions if args.roles == "regions" else ROLE_WEIGHTINGS

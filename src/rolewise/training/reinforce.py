@@ -22,7 +22,7 @@ from trl import GRPOConfig
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.core.options import check_kind
-from rolewise.core.transformers_insides import settle_checkpointing
+from rolewise.core.transformers_insides import settle_fields
 from rolewise.training.returns import normalised, returns_to_go
 from rolewise.training.rollout_paths import RolledPath, Rollouts, path_numbers
 from rolewise.training.settings import ReinforceSettings
@@ -49,10 +49,7 @@ class ReinforceConfig(ReinforceSettings, GRPOConfig):  # type: ignore[misc]  # T
     )
 
     def __post_init__(self) -> None:
-        # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
-        if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
-            self.bf16 = False
-        settle_checkpointing(self)
+        settle_fields(self)
         super().__post_init__()
 
 

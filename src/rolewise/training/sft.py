@@ -10,9 +10,9 @@ from peft import PeftModel
 from trl import SFTConfig, SFTTrainer
 
 from rolewise.core.errors import InputError
-from rolewise.core.options import check_kind
+from rolewise.core.options import check_kind, refuse_arguments
 from rolewise.core.role import Role
-from rolewise.core.transformers_insides import settle_checkpointing
+from rolewise.core.transformers_insides import settle_fields
 from rolewise.training.labelled_rows import LabelledRows, check_tokenizer, is_labelled, named
 from rolewise.training.packing import check_strategy, loss_mask, segments
 from rolewise.training.role_meter import RoleMeter
@@ -44,10 +44,7 @@ class WeightedSFTConfig(SFTSettings, SFTConfig):  # type: ignore[misc]  # TRL is
     """
 
     def __post_init__(self) -> None:
-        # TRL defaults to bf16 unless fp16 is on; without an accelerator that only loses precision.
-        if self.bf16 is None and not torch.accelerator.is_available():  # type: ignore[has-type]  # TRL is untyped
-            self.bf16 = False
-        settle_checkpointing(self)
+        settle_fields(self)
         super().__post_init__()
 
 
@@ -91,6 +88,8 @@ class WeightedSFTTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is untyped
             if not isinstance(args, WeightedSFTConfig):
                 raise InputError("pass args=WeightedSFTConfig(...) or a weighting; a plain SFTConfig names none")
             weighting = make_weighting(args.weighting, args.weighting_args)
+        else:
+            refuse_arguments(args)
         if not isinstance(weighting, Weighting) or getattr(weighting, "unit", None) not in ("sample", "token"):
             raise InputError(
                 f"weighting {weighting!r} is not a Weighting with the unit sample or token; pass an object of one"

@@ -9,20 +9,11 @@ from rolewise.evaluation.suite import Suite, SuiteSettings, failing_in_one_line
 SuiteFactory = Callable[[SuiteSettings], Suite]
 
 _HOMES = {
-    "bfcl": "rolewise.evaluation.suites.bfcl",
-    "api_bank": "rolewise.evaluation.suites.api_bank",
-    "gsm8k": "rolewise.evaluation.suites.mathematics",
-    "math500": "rolewise.evaluation.suites.mathematics",
-    "aime": "rolewise.evaluation.suites.mathematics",
-    "amc": "rolewise.evaluation.suites.mathematics",
-    "olympiad": "rolewise.evaluation.suites.mathematics",
-    "minerva": "rolewise.evaluation.suites.mathematics",
-    "stable_toolbench": "rolewise.evaluation.suites.stable_toolbench",
-    "t_eval": "rolewise.evaluation.suites.t_eval",
-    "nexus": "rolewise.evaluation.suites.nexus",
-    "calls": "rolewise.evaluation.suites.calls",
+    **{name: name for name in ("bfcl", "api_bank")},
+    **dict.fromkeys(("gsm8k", "math500", "aime", "amc", "olympiad", "minerva"), "mathematics"),
+    **{name: name for name in ("stable_toolbench", "t_eval", "nexus", "calls")},
 }
-"""Suite → module with `make(name, settings)`, which returns the suite of that name."""
+"""Suite → module here with `make(name, settings)`, which returns the suite of that name."""
 
 SUITES = tuple(_HOMES)
 _OF_CONVERSATIONS = "calls"
@@ -66,5 +57,5 @@ def make_suite(name: str, settings: SuiteSettings) -> Suite:
     if base not in _HOMES:
         known = ", ".join([*SUITES, *_registered])
         raise InputError(f"suite {name!r} is not known; choose from {known}, or name the --plugin that adds it")
-    suite: Suite = import_module(_HOMES[base]).make(name, settings)
+    suite: Suite = import_module(f"{__name__}.{_HOMES[base]}").make(name, settings)
     return suite

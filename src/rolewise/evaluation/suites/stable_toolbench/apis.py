@@ -17,6 +17,7 @@ from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_json
 from rolewise.core.limits import parse_json
 from rolewise.data.strict_json import read_json
+from rolewise.data.tools_in_prompts import function_schema
 from rolewise.engines.chat import Chat
 
 Json = dict[str, Any]
@@ -78,17 +79,9 @@ class Api:
         text = f"A function of the tool {self.tool}." + (f" {described}" if described else "")
         required = self.record.get("required_parameters") or []
         optional = self.record.get("optional_parameters") or []
-        parameters = {
-            "type": "object",
-            "properties": {
-                python_name(str(parameter["name"])): _property(parameter) for parameter in [*required, *optional]
-            },
-            "required": [python_name(str(parameter["name"])) for parameter in required],
-        }
-        return {
-            "type": "function",
-            "function": {"name": self.function, "description": text, "parameters": parameters},
-        }
+        properties = {python_name(str(parameter["name"])): _property(parameter) for parameter in [*required, *optional]}
+        names = [python_name(str(parameter["name"])) for parameter in required]
+        return function_schema(self.function, text, properties, names)
 
 
 @dataclass(frozen=True)
@@ -130,21 +123,16 @@ class ApiBackend:
 
     def tool_description(self, api: Api) -> str:
         """Return the tool's description from its documentation; "None" if there is none."""
-        text = str(self._documentation(api).get("tool_description") or "")
+        text = str(self._read(f"{TOOLS_FOLDER}/{api.category}/{api.tool}.json").get("tool_description") or "")
         return text[:_TOOL_DESCRIPTION_LENGTH].replace("\n", "").strip() or "None"
 
     def _cached(self, api: Api) -> Json:
-        if self._folder is None:
-            return {}
-        tool = f"{api.tool}_for_{api.category}"
         # The server cuts API names there, because functions are called `api_for_tool`.
         name = api.name.split("_for_")[0]
-        return _read_object(self._folder / CACHE_FOLDER / api.category / tool / f"{name}.json")
+        return self._read(f"{CACHE_FOLDER}/{api.category}/{api.tool}_for_{api.category}/{name}.json")
 
-    def _documentation(self, api: Api) -> Json:
-        if self._folder is None:
-            return {}
-        return _read_object(self._folder / TOOLS_FOLDER / api.category / f"{api.tool}.json")
+    def _read(self, path: str) -> Json:
+        return {} if self._folder is None else _read_object(self._folder / path)
 
     def _simulated(self, simulator: Chat, api: Api, arguments: Json, cached: Json) -> ApiAnswer:
         kept = self._store / api.category / api.tool / api.name / f"{digest(arguments)}.json"

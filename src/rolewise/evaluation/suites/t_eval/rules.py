@@ -28,6 +28,19 @@ _NAME_WEIGHT, _ARGUMENTS_WEIGHT = 0.75, 0.25
 _MATCH_THRESHOLD = 0.8
 
 
+def ability_scores(category: str, record: dict[str, Any], text: str, similarity: Similarity | None) -> dict[str, float]:
+    """Return the score of each ability that an example tests, except those that need a missing similarity."""
+    reference = record["ground_truth"]
+    if category.startswith("instruct_"):
+        return {"instruct": instruct(text, record["template"], reference, category.removeprefix("instruct_"))}
+    if category == "review_str":
+        return {"review": review(text, reference["answer"])}
+    if category.startswith("plan_"):
+        plan = plan_in_text(text, record["meta"]["API_list"]) if category == "plan_str" else plan_in_json(text)
+        return {"plan": 0.0 if similarity is None else plan_f1(plan, plan_in_json(reference), similarity)}
+    return _step_scores(category, reference, text, similarity)
+
+
 def clean(text: str) -> str:
     """Return a prediction in the form that is scored: without further turns and fences."""
     for end in _ENDS:
@@ -177,6 +190,26 @@ def plan_f1(
     count = max(_longest_rising(matched), 1)
     recall, precision = count / len(reference), count / len(predicted)
     return 2 * recall * precision / (recall + precision)
+
+
+def _step_scores(category: str, reference: Any, text: str, similarity: Similarity | None) -> dict[str, float]:
+    """Return the scores of a step's thought, name and arguments, or of the one that the category tests."""
+    wanted = thought_name_and_arguments(reference, arguments_as_text=category != "rru_json")
+    if category == "retrieve_str":
+        return {"retrieve": retrieve_in_text(text, wanted["name"]) if wanted else 0.0}
+    if category == "understand_str":
+        return {"understand": understand_in_text(text, wanted["args"]) if wanted else 0.0}
+    if category == "reason_str":
+        return {"reason": reason(text, wanted["thought"], similarity) if wanted and similarity else 0.0}
+    step = thought_name_and_arguments(text)
+    scores = {"retrieve": 0.0, "understand": 0.0}
+    if step and wanted:
+        scores["retrieve"] = float(step["name"] == wanted["name"])
+        scores["understand"] = understand(step["args"], wanted["args"])
+    if similarity is not None:
+        is_sound = bool(step and wanted)
+        scores["reason"] = reason(step["thought"], wanted["thought"], similarity) if is_sound else 0.0
+    return scores
 
 
 def _instruct_json(text: str, template: Mapping[str, str]) -> tuple[Any, dict[str, Any]] | None:

@@ -11,13 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any
 
 from rolewise.data.tool_calls import ParsedCall, ParsedResponse, parse_response
+from rolewise.data.tools_in_prompts import function_schema
 from rolewise.evaluation.suite import Answer, Ask, Messages
-from rolewise.evaluation.suites.toolbench_apis import Api, ApiBackend
-
-Json = dict[str, Any]
+from rolewise.evaluation.suites.stable_toolbench.apis import Api, ApiBackend, Json
 
 MAX_TURNS = 17
 """ToolBench ends a chain at a depth of 50 nodes; a thought, a call and its input count as three."""
@@ -25,22 +23,16 @@ MAX_TURNS = 17
 _MAX_NEW_TOKENS = 1024
 _MAX_OBSERVATION = 1024  # characters, the value of `--max_observation_length`
 
-FINISH: Json = {
-    "type": "function",
-    "function": {
-        "name": "Finish",
-        "description": "Ends the task. Call it with give_answer once you can answer the query, or with "
-        "give_up_and_restart if you can't go on. The user sees nothing but final_answer.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "return_type": {"type": "string", "enum": ["give_answer", "give_up_and_restart"]},
-                "final_answer": {"type": "string", "description": "The whole answer, for return_type give_answer."},
-            },
-            "required": ["return_type"],
-        },
+FINISH = function_schema(
+    "Finish",
+    "Ends the task. Call it with give_answer once you can answer the query, or with give_up_and_restart if you can't "
+    "go on. The user sees nothing but final_answer.",
+    {
+        "return_type": {"type": "string", "enum": ["give_answer", "give_up_and_restart"]},
+        "final_answer": {"type": "string", "description": "The whole answer, for return_type give_answer."},
     },
-}
+    ["return_type"],
+)
 
 _TASK = """\
 You solve a user's query by calling functions. At each step think in a few short sentences about where you stand and \
@@ -86,11 +78,6 @@ class Chain:
     final_answer: str | None = None
     end: str = ""
 
-    @property
-    def is_over(self) -> bool:
-        """True if the chain needs no further answers."""
-        return self.final_answer is not None or bool(self.end)
-
 
 def run_chain(query: str, apis: list[Api], backend: ApiBackend, *, native_tools: bool) -> Generator[Ask, Answer, Chain]:
     """Ask the model step by step until it finishes, gives up or has taken all its turns.
@@ -123,7 +110,7 @@ def run_chain(query: str, apis: list[Api], backend: ApiBackend, *, native_tools:
         observations = []
         for call in parsed.calls:
             observations.append(_carry_out(call, answer.text, chain, apis, backend))
-            if chain.is_over:
+            if chain.final_answer is not None or chain.end:
                 return chain
         if native_tools:
             messages = [*messages, *_native_turn(answer.text, parsed, observations, turn)]
@@ -162,10 +149,8 @@ def _call_api(call: ParsedCall, written: str, chain: Chain, apis: list[Api], bac
     if api is None:
         chain.answered["unknown function"] += 1
         return _error(f"There is no function {call.name!r}.")
-    is_object = all(
-        span.name_span for span in call.argument_spans
-    )  # otherwise it is text, stored as an unnamed argument
-    if arguments is None or not is_object:
+    # Text that is no object is stored as an unnamed argument.
+    if arguments is None or not all(span.name_span for span in call.argument_spans):
         chain.answered["unreadable input"] += 1
         return _error("The input is no JSON object.")
     answer = backend.call(api, arguments)
