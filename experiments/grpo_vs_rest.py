@@ -180,6 +180,7 @@ def shuffled_model(arguments: argparse.Namespace, model: Path, progress: Progres
         data=str(data_of(arguments, "train")),
         output=str(arguments.work / "shad"),
         tool_format="rlla",
+        method="shad",
         keep_tuned=True,
         method_args={"min_pairs": 8},
     )

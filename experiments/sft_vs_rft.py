@@ -128,7 +128,11 @@ def label_split(arguments: argparse.Namespace, split: Split, progress: Progress)
     data = arguments.work / f"{split}.jsonl"
     write_conversations(generate(count, seed=0, split=split), data)
     options = LabelOptions(
-        model=arguments.model, data=str(data), output=str(arguments.work / split), method_args=arguments.label_options
+        model=arguments.model,
+        data=str(data),
+        output=str(arguments.work / split),
+        method="shad",
+        method_args=arguments.label_options,
     )
     return label(options, progress)
 

@@ -74,6 +74,7 @@ def main() -> None:
                     data=str(data),
                     output=str(arguments.work / f"{name}-{seed}"),
                     chat_template=templates.get(name),
+                    method="shad",
                     method_args={"seed": seed},
                 )
                 found[f"{name}, seed {seed}"] = label(options, progress)

@@ -138,7 +138,7 @@ class TestModel:
 
     def test_no_model_or_a_broken_one(self, bench, refused, model, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        label = ("label", "--data", bench.data, "--output", "out", "--min-pairs", 8, "--model")
+        label = ("label", "--data", bench.data, "--output", "out", "--method", "shad", "--min-pairs", 8, "--model")
         assert refused(*label, "no/such-model").startswith("no/such-model: no tokenizer found")
         Path("empty").mkdir()
         assert refused(*label, "empty").startswith("empty: this folder holds no tokenizer")

@@ -135,7 +135,19 @@ class TestLabel:
         Path("data.jsonl").write_text(
             bench.data.read_text(encoding="utf-8") + '{"messages": []}\n{\n', encoding="utf-8"
         )
-        arguments = ["label", "--model", bench.model, "--data", "data.jsonl", "--output", "out", "--min-pairs", 8]
+        arguments = [
+            "label",
+            "--model",
+            bench.model,
+            "--data",
+            "data.jsonl",
+            "--output",
+            "out",
+            "--method",
+            "shad",
+            "--min-pairs",
+            8,
+        ]
         assert main([*map(str, arguments), "--skip-invalid", "--plan"]) == 0
         captured = capsys.readouterr()
         rows = {

@@ -65,7 +65,19 @@ def end(process: "subprocess.Popen[str]") -> bool:
 def label_arguments(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     data = tmp_path_factory.mktemp("several") / "conversations.jsonl"
     write_conversations(generate(120, seed=5), data)
-    arguments = ["label", "--model", bench.model, "--data", data, "--output", "labelled", "--batch-size", 4]
+    arguments = [
+        "label",
+        "--method",
+        "shad",
+        "--model",
+        bench.model,
+        "--data",
+        data,
+        "--output",
+        "labelled",
+        "--batch-size",
+        4,
+    ]
     return [str(a) for a in [*arguments, "--min-pairs", 40, "--batch-tokens", 512]]
 
 

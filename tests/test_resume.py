@@ -87,7 +87,19 @@ def label_arguments(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) 
     """`rolewise label` with enough to do for several checkpoints and shards."""
     data = tmp_path_factory.mktemp("many") / "conversations.jsonl"
     write_conversations(generate(160, seed=3), data)
-    arguments = ["label", "--model", bench.model, "--data", data, "--output", "labelled", "--max-length", 1024]
+    arguments = [
+        "label",
+        "--method",
+        "shad",
+        "--model",
+        bench.model,
+        "--data",
+        data,
+        "--output",
+        "labelled",
+        "--max-length",
+        1024,
+    ]
     return [str(a) for a in [*arguments, "--min-pairs", 110, "--epochs", 3, "--batch-tokens", 512]]
 
 

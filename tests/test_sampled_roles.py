@@ -24,7 +24,18 @@ from rolewise.weighting.region_schemes.rest import role_curriculum
 def tuned(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SHAD adapter of the workbench's model, kept by the command that labels."""
     output = tmp_path_factory.mktemp("labelled") / "labelled"
-    arguments = ["label", "--model", bench.model, "--data", bench.data, "--output", output, "--keep-tuned"]
+    arguments = [
+        "label",
+        "--method",
+        "shad",
+        "--model",
+        bench.model,
+        "--data",
+        bench.data,
+        "--output",
+        output,
+        "--keep-tuned",
+    ]
     assert main([str(argument) for argument in [*arguments, "--limit", 12, "--min-pairs", 8]]) == 0
     assert (output / "tuned-1" / "adapter_config.json").is_file()
     return output / "tuned-0"
@@ -107,12 +118,12 @@ def test_what_does_not_go_with_shads_roles_is_one_line(bench: Workbench, tuned: 
     cases = {
         ("--roles", "shad"): "give both, or neither",
         ("--shad-model", str(tuned)): "give both, or neither",
-        ("--roles", "spans"): "roles 'spans' is not known; choose one of regions, shad",
+        ("--roles", "spans"): "roles 'spans' is not known; choose one of regions, shad, contrast",
         ("--weighting", "rft"): "'rft' does not go with roles regions: choose one of none, rest, rest-entropy",
         (*shad, "--weighting", "rest-official"): "choose one of none, rest, rft, alpha, or other roles",
         (*shad, "--region-weights", "think=1"): "'think' is not a role; choose from context, plain, reasoning",
         (*shad, "--threshold", "inf"): "threshold is inf",
-        ("--threshold", "0.5"): "threshold needs roles shad and shad_model",
+        ("--threshold", "0.5"): "threshold needs roles shad or contrast",
         ("--roles", "shad", "--shad-model", str(tmp_path / "none")): "no model found",
     }
     for more, message in cases.items():

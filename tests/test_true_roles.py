@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("registries")
 
 
 def label(bench: Workbench, data: Path, output: Path) -> int:
-    arguments = ["label", "--model", bench.model, "--data", data, "--output", output]
+    arguments = ["label", "--method", "shad", "--model", bench.model, "--data", data, "--output", output]
     return main([str(part) for part in [*arguments, "--method", "truth", "--plugin", PLUGIN]])
 
 

@@ -148,7 +148,7 @@ def rolewise(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
 def small_label_arguments(bench: Workbench, output: Path, *more: object) -> list[str]:
     """`rolewise label` on the bench, small enough for a few seconds."""
     arguments = ["label", "--model", bench.model, "--data", bench.data, "--output", output]
-    arguments += ["--max-length", 1024, *([] if "--method" in more else ["--min-pairs", 8]), *more]
+    arguments += ["--max-length", 1024, *([] if "--method" in more else ["--method", "shad", "--min-pairs", 8]), *more]
     return [str(argument) for argument in arguments]
 
 

@@ -14,11 +14,13 @@ COMMAND = Command(
     LabelOptions,
     """Label the tokens of conversations.
 
-SHAD lightly tunes the model on conversations with shuffled answers. Tokens that this makes easier
-to predict are boilerplate (format, stock phrases); the rest is reasoning. The result is a Hugging
-Face data set with a role and both losses for every token, and a report. SHAD's baselines are also
-available: regex, rho (tokens whose loss falls when the model is tuned on a little of the data)
-and reward (scores from a model tuned by DPO). After an interruption, rerun the command to resume.
+Contrast scores each answer after its own history and after those of other conversations: tokens
+that the right history makes more probable depend on the input (reasoning), the others do not
+(boilerplate: format, stock phrases). The result is a Hugging Face data set with a role, losses and a
+score for every token, a report, and a verdict. Also available: shad, which tunes the model on
+shuffled answers first, as published, and its baselines: regex, rho (tokens whose loss falls when the
+model is tuned on a little of the data) and reward (scores from a model tuned by DPO). After an
+interruption, rerun the command to resume.
 
   rolewise label --model Qwen/Qwen3-0.6B --data conversations.jsonl --output labelled
   rolewise label --model Qwen/Qwen3-0.6B --data tools.jsonl=0.7,agents/*.parquet=0.3 \\

@@ -26,6 +26,7 @@ from rolewise.jobs.label_methods import settings_of
 from rolewise.jobs.methods import fine_tuning_of
 from rolewise.jobs.sample import CONVERSATIONS_FILE
 from rolewise.labelling.registry import LABELLERS
+from rolewise.options.labelling import LabelOptions
 from rolewise.reporting.content import Table
 from rolewise.weighting.registry import REGION_WEIGHTINGS, WEIGHTINGS
 
@@ -197,7 +198,7 @@ class _Combinations:
             yield self.labelling({"method": "regex"}, None, sampling), ""
             return
         told = self.told("label")
-        method = (self.entry.label.get("method") or [label.get("method", "shad")])[0]
+        method = (self.entry.label.get("method") or [label.get("method", LabelOptions.method)])[0]
         shared = _read(self.experiment.label, method, LABELLERS)
         for values in _combinations({**_single(label), **shared, **self.entry.label}):
             varied = [k for k in values if k in told or len(self.experiment.label.get(k, ())) > 1]

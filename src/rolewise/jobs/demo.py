@@ -97,6 +97,7 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
         model=model,
         data=str(train_file),
         output=str(output / "labelled"),
+        method="shad",
         method_args={"min_pairs": size.pairs, "epochs": 2, "seed": options.seed},
     )
     labelled = label(labelling, progress)

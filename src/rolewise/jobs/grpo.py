@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rich.progress import Progress
 
 from rolewise.core.behaviour import taught_behaviours
@@ -25,7 +26,8 @@ from rolewise.jobs.training_run import (
     run_training,
     trainer_arguments,
 )
-from rolewise.labelling.sampled_roles import shad_rollout_roles
+from rolewise.labelling.sampled_roles import contrast_rollout_roles, shad_rollout_roles
+from rolewise.labelling.settings.contrast import ContrastConfig
 from rolewise.options.training import GRPOOptions
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
@@ -33,6 +35,7 @@ from rolewise.training import processes
 from rolewise.training.grpo import WeightedGRPOConfig, WeightedGRPOTrainer
 from rolewise.training.models import model_fingerprint
 from rolewise.training.progress import RichProgressCallback
+from rolewise.training.rollout_roles import RolloutRoles
 
 COMPLETIONS = "completions"
 
@@ -91,6 +94,8 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
     """
     if (training.roles == "shad") != (options.shad_model is not None):
         raise InputError("roles shad and shad_model require each other: give both, or neither")
+    if options.threshold is not None and training.roles == "regions":
+        raise InputError("threshold needs roles shad or contrast; give one, or leave threshold out")
     rewards(options, training)
     check_grpo_trainer(training, options.eval_data)
 
@@ -123,23 +128,32 @@ def _trainer(
     say: Callable[[str], None],
 ) -> WeightedGRPOTrainer:
     model = load_policy(options, data.tokenizer, data.stop_token_ids, in_4bit=options.load_in_4bit)
-    roles = None
-    if options.shad_model is not None:
-        roles = shad_rollout_roles(
-            options.model,
-            options.shad_model,
-            threshold=options.threshold,
-            device=str(training.device),
-            trust_remote_code=options.trust_remote_code,
-        )
     bar = RichProgressCallback(progress, f"train, {training.weighting}", shown="reward")
     return WeightedGRPOTrainer(
         model,
         rewards(options, training),
         **trainer_arguments(options, training, data, bar),
-        roles=roles,
+        roles=_sampled_roles(options, training, data),
         rendered_prompts=True,
         say=say,
+    )
+
+
+def _sampled_roles(options: GRPOOptions, training: WeightedGRPOConfig, data: PromptData) -> RolloutRoles | None:
+    device, trust = str(training.device), options.trust_remote_code
+    if options.shad_model is not None:
+        threshold = options.threshold or 0.0
+        return shad_rollout_roles(
+            options.model, options.shad_model, threshold=threshold, device=device, trust_remote_code=trust
+        )
+    if training.roles != "contrast":
+        return None
+    config = ContrastConfig() if options.threshold is None else ContrastConfig(threshold=options.threshold)
+    prompts = sorted(set(data.train["prompt"]))
+    order = np.random.default_rng(training.seed).permutation(len(prompts))[: config.histories + 1]
+    histories = data.tokenizer([prompts[i] for i in order], add_special_tokens=False)["input_ids"]
+    return contrast_rollout_roles(
+        options.model, histories, data.tokenizer, config, device=device, trust_remote_code=trust
     )
 
 

@@ -14,12 +14,13 @@ from rolewise.core.options import split_list
 from rolewise.core.plugins import load_plugins
 from rolewise.core.role import BOILERPLATE_ROLES, Role
 from rolewise.data.cut_answers import cut_note
-from rolewise.data.labelled import LabelledData, LabelledInfo, is_labelled, load_labelled
+from rolewise.data.labelled import LabelledData, is_labelled, load_labelled
 from rolewise.data.prepare import prepare
 from rolewise.data.readers import Rejected, describe_rejects
 from rolewise.data.render import Renderer, tokenizer_fingerprint
 from rolewise.data.sources import parse_sources
 from rolewise.labelling.registry import LABELLERS
+from rolewise.labelling.verdict import judge
 from rolewise.options.training import SFTOptions
 from rolewise.roles.functional import functional_roles
 from rolewise.training.functional_tokens import add_to_tokenizer, functional_token_ids
@@ -137,7 +138,7 @@ def _rows(
         if weighting.needs_scores:
             _check_scores(path, labelled, training.weighting)
         rows, rejected, cuts = _cut(path, labelled.rows, training.max_length, options)
-        notes = [*info.notes, *_notes_on_roles(path, info, training.weighting, weighting), *cuts]
+        notes = [*info.notes, *_notes_on_roles(path, labelled, training.weighting, weighting), *cuts]
         return TrainingData(tokenizer, rows, None, digest(asdict(info)), info.chat_template, notes, rejected)
     if needs_labels:
         if not Path(path).exists():
@@ -212,11 +213,13 @@ def _check_scores(path: str, labelled: LabelledData, weighting: str) -> None:
         )
 
 
-def _notes_on_roles(path: str, info: LabelledInfo, name: str, weighting: Weighting) -> list[str]:
-    """Return notes on labels that leave the weighting without effect."""
+def _notes_on_roles(path: str, labelled: LabelledData, name: str, weighting: Weighting) -> list[str]:
+    """Return notes on labels that leave the weighting without effect, and the verdict on the labels."""
     if not weighting.needs_roles:
         return []
+    info = labelled.info
     counts = {"reasoning": info.counts.get(Role.REASONING.label, 0)}
     counts["boilerplate"] = sum(info.counts.get(role.label, 0) for role in BOILERPLATE_ROLES)
     missing = [name for name, tokens in counts.items() if not tokens]
-    return [f"{path}: no token is {role}, so {name} changes little or nothing" for role in missing]
+    notes = [f"{path}: no token is {role}, so {name} changes little or nothing" for role in missing]
+    return notes or [f"{path}: verdict on the labels: {judge(labelled).line}"]

@@ -60,7 +60,7 @@ class LabelOptions(
 
     PARTS: ClassVar[Mapping[str, tuple[Components[Any], ...]]] = {"method": (LABELLERS,)}
 
-    method: str = option("shad", "Labelling method.")
+    method: str = option("contrast", "Labelling method.")
     method_args: dict[str, Any] | None = option(None, "The method's settings.")
     plan: bool = option(False, "Show the planned work and its cost, then stop.")
     keep_tuned: bool = option(
@@ -75,13 +75,13 @@ class LabelOptions(
 
 
 @dataclass(kw_only=True)
-@adapt("data", help="Labelled data set from `rolewise label`. A new threshold needs SHAD's losses.")
+@adapt("data", help="Labelled data set from `rolewise label`. A new threshold needs scores or SHAD's losses.")
 @adapt("output", help="Directory to create: the data set with the new roles, and its report.")
 class RelabelOptions(groups.Places, title="options"):
     """Options of `rolewise relabel`."""
 
     threshold: float | None = option(
-        None, "A token whose loss rises by more than this (nats) is reasoning. Default: the data set's own."
+        None, "A token with a higher score (SHAD: LD) is reasoning, in nats. Default: the data set's own."
     )
     format_error: float | None = option(
         None,

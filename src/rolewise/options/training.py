@@ -60,19 +60,19 @@ class Answers(Options, title="data"):
 
 
 @dataclass(kw_only=True)
-class ShadRoles(Options, title="weights"):
-    """Roles of sampled tokens by SHAD."""
+class SampledRoles(Options, title="weights"):
+    """Roles of sampled tokens by SHAD or contrast."""
 
     shad_model: str | None = option(
         None, "roles shad: the tuned model or adapter that `rolewise label --keep-tuned` wrote."
     )
-    threshold: float = option(0.0, "roles shad: a token whose loss rises by more than this (nats) is reasoning.")
+    threshold: float | None = option(
+        None, "roles shad or contrast: a token with a higher score (nats) is reasoning. Default: 0, contrast 0.5."
+    )
 
     def validate(self) -> None:
-        if not math.isfinite(self.threshold):
+        if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"threshold is {self.threshold}; it must be a finite number of nats")
-        if self.threshold and self.shad_model is None:
-            raise InputError("threshold needs roles shad and shad_model; give both, or leave threshold out")
 
 
 @dataclass(kw_only=True)
@@ -91,7 +91,7 @@ class GRPOOptions(
     groups.PromptLength,
     Answers,
     groups.Qlora,
-    ShadRoles,
+    SampledRoles,
     title="reward",
 ):
     """Options of `rolewise grpo` beside the trainer's (`WeightedGRPOConfig`)."""

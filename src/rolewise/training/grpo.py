@@ -90,7 +90,9 @@ class WeightedGRPOTrainer(GRPOSeams):
             refuse_arguments(args)
             self.weighting = as_rollout_weighting(weighting)
         if roles is None and getattr(args, "roles", "regions") != "regions":
-            raise InputError(f"args.roles is {args.roles!r}, which needs models; pass roles=shad_rollout_roles(...)")
+            raise InputError(
+                f"args.roles is {args.roles!r}, which needs models; pass roles={args.roles}_rollout_roles(...)"
+            )
         _check_data(reward_funcs, train_dataset, eval_dataset)
         self.rendered_prompts = rendered_prompts
         self._say = say

@@ -59,7 +59,7 @@ def make_rollout_weighting(args: WeightedGRPOConfig) -> RolloutWeighting | None:
         )
     if args.weighting not in regions:
         return as_rollout_weighting(WEIGHTINGS.make(args.weighting, args.weighting_args))
-    if args.roles == "shad":
+    if args.roles != "regions":
         given = REGION_WEIGHTINGS.complete(args.weighting, args.weighting_args)
         ramp = Ramp.of_length(given["ramp"], given["ramp_length"])
         end_points = read_end_points(given["region_weights"], Role)

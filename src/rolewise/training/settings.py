@@ -11,7 +11,7 @@ from rolewise.weighting.registry import REGION_WEIGHTINGS, WEIGHTINGS
 MAX_LENGTH = 3072
 """Maximum tokens per sample: the limit in SHAD + RFT's paper (arXiv 2412.14780)."""
 LM_HEADS = ("auto", "fused", "selected")
-ROLES = ("regions", "shad")
+ROLES = ("regions", "shad", "contrast")
 
 
 def _setting(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
@@ -51,7 +51,7 @@ class GRPOSettings(WeightingSettings):
 
     roles: str = _setting(
         "regions",
-        "Basis of the weights: regions of tool calls, or shad: reasoning and boilerplate (rest, rft or alpha).",
+        "Basis of the weights: regions of tool calls, or reasoning and boilerplate by shad or contrast.",
         ROLES,
     )
     call_format: str | None = _setting(None, "Format of the responses' tool calls: rlla, hermes, llama3, …")
