@@ -2,7 +2,8 @@
 
     python experiments/role_labels.py measure --model MODEL --name smollm2 --split eval --seeds 200
     python experiments/role_labels.py measure --model MODEL --name smollm2 --split hard --seeds 200 --shad
-    python experiments/role_labels.py compare --split eval --seeds 200 201 202 203 204
+    python experiments/role_labels.py measure --model MODEL --name smollm2 --split annotated --seeds 0
+    python experiments/role_labels.py compare --model MODEL --name smollm2 --split eval --seeds 200 201 202 203 204
 
 `measure` runs models: for each seed it writes the losses of the split's conversations to --work, contrast's with two
 draws of histories and, with --shad, those of SHAD (its defaults). A file that exists is kept, so a stopped run resumes.
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from annotated import annotated_conversations
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata
@@ -120,7 +122,10 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def rendered(arguments: argparse.Namespace, renderer: Renderer, seed: int) -> list[RenderedSample]:
-    """The split's conversations as samples."""
+    """The split's conversations as samples; `annotated`: real answers, whose roles outside the annotation are PLAIN."""
+    if arguments.split == "annotated":
+        conversations = annotated_conversations(arguments.data)
+        return [sample for conversation in conversations for sample in renderer.render(conversation)]
     conversations = generate(arguments.conversations, seed=seed, split=arguments.split, **formats_of(arguments))
     return [sample for conversation in conversations for sample in renderer.render(conversation)]
 
@@ -403,6 +408,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--name", required=True, help="the model's name in --work")
     parser.add_argument("--split", default="eval")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="of --split annotated")
     parser.add_argument("--formats", nargs="*", help="output formats; default: the split's")
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--conversations", type=int, default=48)

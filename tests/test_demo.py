@@ -28,32 +28,47 @@ def run(bench: Workbench, tmp_path_factory):
         yield output, options, demo(options, Progress(disable=True))
 
 
-def test_the_table_compares_base_sft_and_rft_on_held_out_tokens(run):
+def test_the_labellings_stand_beside_what_costs_nothing(run):
     _, _, result = run
-    table = result.tables[0]
-    assert [row[0] for row in table.rows] == ["base", "SFT", "RFT", "RFT − SFT"]
-    for row in table.rows[:3]:
-        assert all(float(cell) > 0 for cell in row[1:])
-    assert len({row[1] for row in table.rows[:3]}) == 3, "training must change the losses, and each arm its own way"
+    rows = {row[0]: row[1:] for row in result.tables[0].rows}
+    assert list(rows) == ["contrast", "regex: all but format", "all boilerplate", "SHAD"]
+    assert all(0 <= float(row[1]) <= 1 for row in rows.values())
+    assert rows["contrast"][:2] != rows["SHAD"][:2]
 
 
-def test_both_arms_took_the_same_steps(run):
+def test_the_table_compares_the_arms_on_held_out_tokens(run):
+    _, _, result = run
+    rows = result.tables[1].rows
+    arms = ["SFT", "RFT, contrast", "RFT, true roles"]
+    assert [row[0] for row in rows] == ["base", *arms, *(f"{name} − SFT" for name in arms[1:])]
+    for row in rows[:4]:
+        assert all(float(cell) > 0 for cell in row[1:4])
+        right, total = map(int, str(row[4]).split(" (")[0].split(" of "))
+        assert 0 <= right <= total > 0
+    assert len({row[1] for row in rows[:4]}) == 4, "training must change the losses, and each arm its own way"
+
+
+def test_all_arms_took_the_same_steps(run):
     output, _, _ = run
-    logs = {arm: (output / arm / "log.jsonl").read_text().splitlines() for arm in ("sft", "rft")}
-    steps = {arm: [json.loads(line)["step"] for line in lines] for arm, lines in logs.items()}
-    assert steps["sft"] == steps["rft"]
-    assert len(steps["sft"]) > 1
-    weights = [json.loads(lines[0])["weight_reasoning"] for lines in logs.values()]
+    folders = ("sft", "rft-contrast", "rft-truth")
+    logs = [(output / folder / "log.jsonl").read_text().splitlines() for folder in folders]
+    steps = [[json.loads(line)["step"] for line in lines] for lines in logs]
+    assert steps[0] == steps[1] == steps[2]
+    assert len(steps[0]) > 1
+    weights = [json.loads(lines[0])["weight_reasoning"] for lines in logs]
     assert weights[0] != pytest.approx(weights[1])
+    assert weights[1] != pytest.approx(weights[2])
 
 
 def test_the_report_is_written_and_a_second_run_repeats_nothing(run):
     output, options, result = run
     assert result.path.stat().st_size > 10_000
-    before = (output / "held-out.json").stat().st_mtime_ns, (output / "rft" / "run.json").stat().st_mtime_ns
+    assert "Verdict:" in result.path.read_text(encoding="utf-8")
+    watched = (output / "held-out.json", output / "rft-truth" / "run.json", output / "labelled-shad" / "run.json")
+    before = [path.stat().st_mtime_ns for path in watched]
     again = demo(options, Progress(disable=True))
-    after = (output / "held-out.json").stat().st_mtime_ns, (output / "rft" / "run.json").stat().st_mtime_ns
-    assert (before, again.tables[0].rows) == (after, result.tables[0].rows)
+    assert [path.stat().st_mtime_ns for path in watched] == before
+    assert again.tables[1].rows == result.tables[1].rows
 
 
 def test_without_hub_and_package_one_line_says_what_to_install(monkeypatch, tmp_path):

@@ -10,10 +10,10 @@ COMMAND = Command(
     DemoOptions,
     """Run the whole pipeline on a small real model, in minutes.
 
-Generates tool-use conversations with known true roles, labels them with SHAD, fine-tunes
-SmolLM2-135M-Instruct with plain SFT and with RFT on equal budgets, evaluates both on held-out
-conversations, prints one table and writes a report. After an interruption, rerun the command to
-resume.
+Generates tool-use conversations with known true roles; labels them by contrast and with SHAD, both
+held against the truth and against what costs nothing; fine-tunes SmolLM2-135M-Instruct with plain
+SFT, with RFT on the labels of contrast and with RFT on the true roles; compares them on held-out
+conversations and writes a report. After an interruption, rerun the command to resume.
 
   rolewise demo --output demo-run
 """,

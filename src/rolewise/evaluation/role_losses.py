@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from rolewise.core.role import Role
 from rolewise.core.statistics import Interval, paired_interval
 from rolewise.data.render import RenderedSample
-from rolewise.labelling.scoring import batch_losses, collate, plan_shards
+from rolewise.labelling.scoring import collate, plan_shards
+from rolewise.training.token_losses import selected_losses
 
 GROUPS = (Role.REASONING, Role.BOILERPLATE)
 
@@ -34,18 +36,48 @@ def token_losses(
     model: nn.Module, samples: Sequence[RenderedSample], *, batch_tokens: int = 2048, device: str = "cpu"
 ) -> list[np.ndarray]:
     """Return the loss of every token (float32 nats, shape (T,) per sample), NaN for tokens without loss."""
+    return [losses_T for losses_T, _ in token_predictions(model, samples, batch_tokens=batch_tokens, device=device)]
+
+
+def token_predictions(
+    model: nn.Module, samples: Sequence[RenderedSample], *, batch_tokens: int = 2048, device: str = "cpu"
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, per sample, the loss of every token (as `token_losses`) and whether it was the most probable one.
+
+    The second is bool, shape (T,), false for tokens without loss. Each token is predicted from the given ones before.
+    """
     head = model.get_output_embeddings()
-    losses = [np.full(len(sample.input_ids), np.nan, dtype=np.float32) for sample in samples]
+    found = [
+        (np.full(len(sample.input_ids), np.nan, dtype=np.float32), np.zeros(len(sample.input_ids), dtype=bool))
+        for sample in samples
+    ]
     for shard in plan_shards(samples, [0] * len(samples), batch_tokens, batch_tokens):
         for batch in shard.batches:
             ids_BT, labels_BT = collate([samples[i] for i in batch.samples], device)
-            losses_N = batch_losses(model, head, ids_BT, labels_BT).cpu().numpy()
-            start = 0
-            for i in batch.samples:
+            with torch.inference_mode():
+                measured = selected_losses(model, head, {"input_ids": ids_BT, "use_cache": False}, labels_BT)
+            losses_BT, correct_BT = measured.loss_BT.float().cpu().numpy(), measured.correct_BT.cpu().numpy()
+            for row, i in enumerate(batch.samples):
                 positions = np.flatnonzero(samples[i].loss_mask[1:]) + 1  # nothing predicts the first token
-                losses[i][positions] = losses_N[start : start + len(positions)]
-                start += len(positions)
-    return losses
+                losses_T, correct_T = found[i]
+                losses_T[positions], correct_T[positions] = losses_BT[row, positions], correct_BT[row, positions]
+    return found
+
+
+def exact_spans(correct: Sequence[np.ndarray], roles: Sequence[np.ndarray]) -> tuple[int, int]:
+    """Return how many runs of truly reasoning tokens are predicted right token for token, and how many there are.
+
+    Args:
+        correct: whether each token was the most probable one, per sample of shape (T,).
+        roles: true roles (uint8), likewise.
+    """
+    right = total = 0
+    for correct_T, roles_T in zip(correct, roles, strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], (roles_T == Role.REASONING).astype(np.int8), [0]])))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            total += 1
+            right += bool(correct_T[start:end].all())
+    return right, total
 
 
 def losses_by_role(losses: Sequence[np.ndarray], roles: Sequence[np.ndarray]) -> RoleLosses:

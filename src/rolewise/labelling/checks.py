@@ -42,13 +42,18 @@ class TruthCheck:
         reasoning_share: share of these tokens that are truly reasoning.
         auroc: per score (LD or the method's own score, base loss, regex): the probability that a reasoning token
             scores above a boilerplate token, with an interval from resampling whole samples.
-        accuracy: share of tokens in the right group at the threshold.
+        accuracy: share of tokens in the right group at the threshold; calling everything boilerplate has
+            1 − `reasoning_share`.
+        balanced_accuracy: mean of the shares of reasoning and of boilerplate in the right group.
+        recall: share of the reasoning tokens labelled reasoning.
     """
 
     tokens: int
     reasoning_share: float
     auroc: dict[str, Interval]
     accuracy: float
+    balanced_accuracy: float
+    recall: float
 
 
 class Checks(NamedTuple):
@@ -109,7 +114,7 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
     score, sign = (FALLS[method], -1) if method in FALLS else ("score" if method == "contrast" else "LD", 1)
     positives: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {score: [], "base loss": [], "regex": []}
-    right = 0
+    labels: list[np.ndarray] = []
     for sample in samples:
         if sample.true_roles_T is None or sample.excluded:
             continue
@@ -120,13 +125,17 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
         scores[score].append(sign * sample.evidence_T[known_T])
         scores["base loss"].append(sample.base_loss_T[known_T])
         scores["regex"].append((regex_T != Role.FORMAT)[known_T].astype(np.float64))
-        right += int(((sample.roles_T == Role.REASONING) == reasoning_T)[known_T].sum())
+        labels.append((sample.roles_T == Role.REASONING)[known_T])
     truth = np.concatenate(positives) if positives else np.empty(0, dtype=bool)
     if not truth.any() or truth.all():
         return None
+    chosen = np.concatenate(labels)
+    recall = float(chosen[truth].mean())
     return TruthCheck(
         tokens=truth.size,
         reasoning_share=float(truth.mean()),
         auroc={name: auroc_interval(values, positives, resamples=resamples) for name, values in scores.items()},
-        accuracy=right / truth.size,
+        accuracy=float((chosen == truth).mean()),
+        balanced_accuracy=(recall + float((~chosen[~truth]).mean())) / 2,
+        recall=recall,
     )

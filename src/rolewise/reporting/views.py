@@ -120,7 +120,15 @@ def checks_table(checks: Checks) -> Table | None:
         )
     if truth_check is not None:
         rows += [[f"AUROC of {name} against the truth", f"{area:.3f}"] for name, area in truth_check.auroc.items()]
-        rows.append([f"tokens labelled right ({truth_check.tokens:,} with known truth)", f"{truth_check.accuracy:.1%}"])
+        share = f"{1 - truth_check.reasoning_share:.1%}"
+        rows += [
+            ["balanced accuracy against the truth (all boilerplate: 50 %)", f"{truth_check.balanced_accuracy:.1%}"],
+            ["recall of reasoning against the truth", f"{truth_check.recall:.1%}"],
+            [
+                f"tokens labelled right ({truth_check.tokens:,} with known truth; all boilerplate: {share})",
+                f"{truth_check.accuracy:.1%}",
+            ],
+        ]
     if not rows:
         return None
     return Table("Checks", ["check", "value [95 % interval]"], rows)
