@@ -147,7 +147,7 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
             "The generator makes up the conversations and knows each character's true role. Phrases, tools "
             "and values of the held-out conversations do not occur in training.",
             "SFT is plain fine-tuning: the mean loss over all tokens. RFT averages per sample and per role, then "
-            "weights the roles: those that contrast found, and the true ones, which tells labels and weighting apart. "
+            "weights the roles: those that contrast found, and the true ones, to tell labels and weighting apart. "
             "All use the same samples, order, steps and seed.",
             "Exact: of the held-out runs of truly reasoning tokens (names, values, codes), the share whose every token is "
             "the most probable one, given the right tokens before it.",
