@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from rolewise.jobs.solve import SolveResult, solve
     from rolewise.jobs.transfer import transfer_labels
     from rolewise.jobs.warmup import WarmupData, make_warmup_data
+    from rolewise.labelling.contrast import Contrast
     from rolewise.labelling.labellers import LabellingContext, register_labeller
-    from rolewise.labelling.sampled_roles import shad_rollout_roles
+    from rolewise.labelling.sampled_roles import contrast_rollout_roles, shad_rollout_roles
+    from rolewise.labelling.settings.contrast import ContrastConfig
     from rolewise.labelling.settings.shad import SHADConfig
     from rolewise.labelling.shad import SHAD
     from rolewise.options.answers import EvalOptions, SampleOptions, SearchOptions, SolveOptions
@@ -131,8 +133,10 @@ _HOMES = {
     "rolewise.jobs.solve": ("SolveResult", "solve"),
     "rolewise.jobs.transfer": ("transfer_labels",),
     "rolewise.jobs.warmup": ("WarmupData", "make_warmup_data"),
+    "rolewise.labelling.contrast": ("Contrast",),
     "rolewise.labelling.labellers": ("LabellingContext", "register_labeller"),
-    "rolewise.labelling.sampled_roles": ("shad_rollout_roles",),
+    "rolewise.labelling.sampled_roles": ("contrast_rollout_roles", "shad_rollout_roles"),
+    "rolewise.labelling.settings.contrast": ("ContrastConfig",),
     "rolewise.labelling.settings.shad": ("SHADConfig",),
     "rolewise.labelling.shad": ("SHAD",),
     "rolewise.options.answers": ("EvalOptions", "SampleOptions", "SearchOptions", "SolveOptions"),
@@ -188,6 +192,8 @@ __all__ = [
     "Behaviour",
     "BehaviourSet",
     "ClassifierReward",
+    "Contrast",
+    "ContrastConfig",
     "Conversation",
     "Engine",
     "EvalOptions",
@@ -261,6 +267,7 @@ __all__ = [
     "Weighting",
     "accuracy_curve",
     "add_functional_tokens",
+    "contrast_rollout_roles",
     "evaluate",
     "export",
     "find_behaviours",

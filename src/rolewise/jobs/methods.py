@@ -43,6 +43,7 @@ METHODS = {
         Method("shad-alpha", "SHAD + α-FT", {"method": "shad"}, {"weighting": "alpha"}),
         Method("regex-rft", "Regex + RFT", {"method": "regex"}, {"weighting": "rft"}),
         Method("shad-rft", "SHAD + RFT", {"method": "shad"}, {"weighting": "rft"}),
+        Method("contrast-rft", "Contrast + RFT", {"method": "contrast"}, {"weighting": "rft"}),
         Method("dft", "DFT", None, {"weighting": "dft"}),
         Method("rsft", "RSFT", None, {"weighting": "none"}, {"samples": 4}),
     )
