@@ -149,8 +149,8 @@ def demo(options: DemoOptions, progress: Progress) -> DemoResult:
             "SFT is plain fine-tuning: the mean loss over all tokens. RFT averages per sample and per role, then "
             "weights the roles: those that contrast found, and the true ones, to tell labels and weighting apart. "
             "All use the same samples, order, steps and seed.",
-            "Exact: of the held-out runs of truly reasoning tokens (names, values, codes), the share whose every token is "
-            "the most probable one, given the right tokens before it.",
+            "Exact: of the held-out runs of truly reasoning tokens (names, values, codes), the share whose every token "
+            "is the most probable one, given the right tokens before it.",
             f"So few steps show that the pipeline works and how it changes each role's loss; they prove nothing about "
             f"which method is better. Seed {options.seed}.",
         ],
