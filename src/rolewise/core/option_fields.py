@@ -35,16 +35,17 @@ class OptionField:
     least: float | None = None
     several: bool = False
 
-    def check(self, value: Any) -> None:
+    def check(self, value: Any, where: str = "") -> None:
         """Check a value against the allowed choices and the minimum.
 
         Raises:
-            InputError: naming the option.
+            InputError: the message starts with `where`, by default the name.
         """
+        name = where or self.name
         if self.choices and value is not None and value not in self.choices:
-            raise InputError(f"{self.name} {value!r} is not known; choose one of {', '.join(self.choices)}")
+            raise InputError(f"{name} {value!r} is not known; choose one of {', '.join(self.choices)}")
         if self.least is not None and value is not None and not value >= self.least:
-            raise InputError(f"{self.name} is {value}; it must be at least {self.least:g}")
+            raise InputError(f"{name} is {value}; it must be at least {self.least:g}")
 
 
 def fields_of(owner: type) -> dict[str, OptionField]:

@@ -110,7 +110,7 @@ class OptionTable:
             read = read_value(option.annotation, value, several=option.several)
         except InputError as error:
             raise InputError(f"{where or name} {error}") from error
-        option.check(read)
+        option.check(read, where)
         components = self.parts.get(name.removesuffix("_args")) if name.endswith("_args") else None
         return read if components is None else dict(components[0].mapping(read))
 
