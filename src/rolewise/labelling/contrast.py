@@ -112,6 +112,9 @@ class Contrast(MeasuringLabeller):
                     f"--max-length {limit}"
                 )
             scorer = HistoryScorer(model, batch_tokens=plan.batch_tokens, limit=limit)
+            # On the same sample in every process and after every interruption: it may be a close call.
+            first = next(i for shard in plan.shards for i, serves in shard.work if serves)
+            scorer.try_cache(samples[first].input_ids, samples[first].loss_mask)
             for tokens in score_grid(mine, samples, scorer, directory):
                 left = max(0, left - tokens * processes.count())  # assume that the others are as fast
                 progress.update(task, completed=plan.tokens_to_score - left)

@@ -120,6 +120,11 @@ class HistoryScorer:
         self._batch_tokens, self._limit = batch_tokens, limit
         self.reuses: bool | None = None
 
+    def try_cache(self, ids_T: np.ndarray, mask_T: np.ndarray) -> None:
+        """Find out with a sample, as for `losses`, if the model's keys and values can be reused."""
+        self.reuses = None
+        self.losses(ids_T, mask_T, [(1, [])])
+
     def losses(
         self, ids_T: np.ndarray, mask_T: np.ndarray, serves: Sequence[tuple[int, Sequence[np.ndarray]]]
     ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
@@ -158,7 +163,7 @@ class HistoryScorer:
             cache: keys and values of the history, or of more; None to read it with the outputs.
             outputs: ids of each output, of shape (T,).
         """
-        longest = max(map(len, outputs))
+        longest = max(map(len, outputs), default=0)
         fits = self._limit is None or len(history_T) + longest <= self._limit
         if not fits:
             history_T = history_T[-max(1, (self._limit or 0) - longest) :]

@@ -80,7 +80,9 @@ def sure_tokens(samples: Sequence[LabelledSample]) -> list[SureTokens]:
         reasoning_T, stock_T = np.zeros(tokens, dtype=bool), np.zeros(tokens, dtype=bool)
         # An earlier turn of the conversation may be a sample of its own.
         earlier = before.setdefault(sample.source, set())
-        repeated_T = is_repeated([word for words in of.words for word in words], tokens, earlier.intersection(*of.inputs[:1]))
+        repeated_T = is_repeated(
+            [word for words in of.words for word in words], tokens, earlier.intersection(*of.inputs[:1])
+        )
         earlier.update(word.text for words in of.words for word in words)
         for words, input_ in zip(of.words, of.inputs, strict=True):
             for word in words:
