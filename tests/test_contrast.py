@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
 from workbench import Workbench, rolewise, small_label_arguments, tiny_model
 
 from rolewise.core.errors import InputError
@@ -25,7 +32,7 @@ from rolewise.labelling.history_grid import HistoryScorer, plan_grid, score_grid
 from rolewise.labelling.sampled_roles import contrast_rollout_roles
 from rolewise.labelling.settings.contrast import LOWEST, ContrastConfig
 from rolewise.labelling.tuned_losses import conversations
-from rolewise.labelling.words import is_repeated, largest_of_word, words_of
+from rolewise.labelling.words import WORD, is_repeated, largest_of_word, words_of
 
 NAN = float("nan")
 QUIET = Progress(disable=True)
@@ -131,6 +138,16 @@ def gemma(vocabulary: int) -> Gemma3ForCausalLM:
     return Gemma3ForCausalLM(config).eval()
 
 
+def with_state(kind: str, vocabulary: int) -> torch.nn.Module:
+    """A tiny model with a recurrent state in all layers, or in the first of two."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3}
+    if kind == "mamba":
+        return MambaForCausalLM(MambaConfig(**sizes, state_size=8)).eval()
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
+    return Lfm2ForCausalLM(Lfm2Config(**sizes, **heads, layer_types=["conv", "full_attention"])).eval()
+
+
 class TestLosses:
     @pytest.mark.parametrize("kind", ["llama", "sliding window"])
     @pytest.mark.parametrize("batch_tokens", [1, 4096])
@@ -171,6 +188,31 @@ class TestLosses:
             found.append(ContrastLosses(shards, samples[:6], tmp_path / str(reuses), 2))
         for a, b in zip(*found, strict=True):
             np.testing.assert_allclose(a[1], b[1], atol=1e-4)
+
+    @pytest.mark.parametrize("kind", ["mamba", "hybrid"])
+    def test_a_model_with_a_state_in_place_of_keys_and_values(self, bench, samples, tmp_path, kind):
+        model = with_state(kind, len(bench.tokenizer()))
+        some = samples[:4]
+        groups = draw_histories(some, conversations(some), 2, 0, same_beginning=False)
+        shards = plan_grid(some, groups, 10**6)
+        scorer = HistoryScorer(model, batch_tokens=2048, limit=None)
+        assert sum(score_grid(shards, some, scorer, tmp_path)) == shards[0].tokens
+        losses = ContrastLosses(shards, some, tmp_path, 2)
+        for ref in groups[0].outputs:
+            start, end = some[ref.sample].turns[ref.turn]
+            own_T, other_KT = losses[ref.sample]
+            output = some[ref.sample].input_ids[start:end]
+            expected = plain_losses(model, some[ref.sample].input_ids[:start], output)
+            np.testing.assert_allclose(own_T[start:end], expected, atol=1e-3)
+            for slot, history in enumerate(groups[0].histories):
+                before = some[history.sample].input_ids[: some[history.sample].turns[history.turn].start]
+                np.testing.assert_allclose(other_KT[slot, start:end], plain_losses(model, before, output), atol=1e-3)
+
+    def test_a_model_with_a_state_reads_prompts(self, bench):
+        scorer = HistoryScorer(with_state("hybrid", len(bench.tokenizer())), batch_tokens=2048, limit=None)
+        ids, cache = scorer.read([5, 6, 7, 8, 9])
+        assert ids.tolist() == [5, 6, 7, 8, 9]
+        assert cache is None
 
     def test_a_history_that_is_too_long_loses_its_beginning(self, bench, samples):
         model = tiny_model(len(bench.tokenizer()))
@@ -261,6 +303,41 @@ class TestScore:
         repeated_T = is_repeated(words, len(pieces))
         assert np.flatnonzero(repeated_T).tolist() == [20, 21]
 
+    def test_words_of_other_scripts(self):
+        # Combining marks belong to the word; Chinese, Japanese and Thai have no words to judge as a whole.
+        assert WORD.findall("हिन्दी भाषा cafe\u0301 한국어") == ["हिन्दी", "भाषा", "cafe\u0301", "한국어"]
+        assert WORD.findall("请帮 Alex 预订12个房间，カフェ ที่นี่") == ["Alex", "12"]
+
+    def test_a_copy_of_an_earlier_turn_that_is_a_sample_of_its_own(self, bench, tmp_path):
+        template = tmp_path / "strips.jinja"
+        template.write_text(
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+            "{% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1] }}"
+            "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+            "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        )
+        renderer = Renderer(bench.tokenizer(), chat_template=str(template))
+        found = []
+        for name in ("Rome", "Oslo"):
+            messages = [
+                {"role": "user", "content": f"Go to {name}"},
+                {"role": "assistant", "content": f"<think>hidden</think>Going to {name}"},
+                {"role": "user", "content": "More"},
+                {"role": "assistant", "content": f"<think>still hidden</think>Back in {name}"},
+            ]
+            found += renderer.render(Conversation(messages, source=name))
+        assert [sample.source for sample in found] == ["Rome", "Rome", "Oslo", "Oslo"]
+        contrast = Contrast(str(bench.model), ContrastConfig(threshold=-1.99, rules=False))
+        labels, _ = contrast.label(found, tmp_path, QUIET)
+        last = found[1]
+        of_word = {}
+        for word in ("still", "hidden", "Back", "Rome"):
+            at = last.text.rindex(word)
+            of_word[word] = set(labels[1].score_T[(last.char_start < at + len(word)) & (last.char_end > at)].tolist())
+        assert of_word["Rome"] == {LOWEST}
+        # Its history no longer shows the thought.
+        assert all(of_word[word] != {LOWEST} for word in ("still", "hidden", "Back"))
+
 
 @pytest.fixture(scope="module")
 def labelled(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -324,6 +401,27 @@ class TestCommand:
         for old, new in zip(load_labelled(labelled).samples(), load_labelled(output).samples(), strict=True):
             np.testing.assert_array_equal(old.roles_T, new.roles_T)
             np.testing.assert_array_equal(old.score_T, new.score_T)
+
+    def test_a_sample_longer_than_the_model_reads_is_one_line(self, bench, samples, tmp_path):
+        tiny_model(len(bench.tokenizer()), max_position_embeddings=64).save_pretrained(tmp_path / "model")
+        with pytest.raises(InputError, match=r"\d+ tokens, while the model reads 64; give --max-length 64$"):
+            Contrast(str(tmp_path / "model"), ContrastConfig()).label(samples, tmp_path, QUIET)
+
+    def test_one_sample_decides_if_keys_and_values_are_reused(self, bench, samples, tmp_path, monkeypatch):
+        tried = []
+        agrees = HistoryScorer._agrees
+
+        def noted(self, cache, ids_T, *rest):
+            tried.append(ids_T.tolist())
+            return agrees(self, cache, ids_T, *rest)
+
+        monkeypatch.setattr(HistoryScorer, "_agrees", noted)
+        contrast = Contrast(str(bench.model), ContrastConfig(batch_tokens=100))
+        contrast.label(samples, tmp_path, QUIET)
+        sorted((tmp_path / "losses").iterdir())[-1].unlink()
+        contrast.label(samples, tmp_path, QUIET)
+        assert len(tried) == 2
+        assert tried[0] == tried[1]
 
     def test_a_run_that_lost_a_shard_ends_the_same(self, bench, samples, tmp_path):
         contrast = Contrast(str(bench.model), ContrastConfig(batch_tokens=100), max_length=1024)

@@ -4,7 +4,8 @@
 - a model's cache of keys and values is an argument of `generate` and a field of its output, `past_key_values` at first
   and `cache` since 5.24, where the first name warns;
 - `DynamicCache.layers`; `DynamicLayer` and `DynamicSlidingWindowLayer` with `keys` and `values` (B, heads, T, size),
-  which may be set; pairs of such tensors make a `DynamicCache`;
+  which may be set; pairs of such tensors make a `DynamicCache`, a configuration one with a model's kinds of layers, and
+  without either it gets a `DynamicLayer` for each layer that asks;
 - `TrainingArguments.gradient_checkpointing` and `gradient_checkpointing_kwargs` are named `activation_checkpointing` …
   since 5.24, where the first names warn; so are a model's `gradient_checkpointing_enable` and similar methods;
 - `render_jinja_template`, beneath `apply_chat_template`, also gives the spans of text that `{% generation %}`
@@ -67,6 +68,15 @@ def cache_joins(cache: object) -> bool:
     from transformers.cache_utils import DynamicLayer
 
     return _layer_kinds(cache) == {DynamicLayer}
+
+
+def joining_cache(model: Any) -> "DynamicCache | None":
+    """Return an empty cache that will have the keys and values of every position, or None if the model has layers with
+    a state instead (linear attention, Mamba), which such a cache does not hold."""
+    from transformers import DynamicCache
+
+    # Layers with a window get keys and values of every position from a cache that does not know the configuration.
+    return DynamicCache() if cache_selects(DynamicCache(config=model.config)) else None
 
 
 def _layer_kinds(cache: object) -> set[type]:

@@ -14,7 +14,7 @@ import numpy as np
 from rolewise.core.role import Role
 from rolewise.core.statistics import Interval, auroc_interval, wilson
 from rolewise.data.labelled import LabelledData, LabelledSample, TokenLabels
-from rolewise.labelling.classify import is_boilerplate
+from rolewise.labelling.classify import has_role, is_boilerplate
 from rolewise.labelling.verdict import Verdict, judge
 from rolewise.roles.regex import label_format, sure_format_mask
 
@@ -103,7 +103,7 @@ def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:
     for sample in samples:
         if sample.excluded:
             continue
-        sure_T = sample.mask_T & sure_format_mask(
+        sure_T = has_role(sample.roles_T) & sure_format_mask(
             sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans
         )
         tokens += int(sure_T.sum())

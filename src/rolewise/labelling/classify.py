@@ -185,6 +185,11 @@ def _upper_bits(numbers: np.ndarray) -> np.ndarray:
     return ordered
 
 
+def has_role(roles_T: np.ndarray) -> np.ndarray:
+    """Return a bool array of shape (T,), true for reasoning and boilerplate: neither context nor plain."""
+    return (roles_T == Role.REASONING) | is_boilerplate(roles_T)
+
+
 def is_boilerplate(roles_T: np.ndarray) -> np.ndarray:
     """Return a bool array of shape (T,), true where the role counts as boilerplate."""
     return np.isin(roles_T, [int(role) for role in BOILERPLATE_ROLES])

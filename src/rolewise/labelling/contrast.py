@@ -16,13 +16,14 @@ Shapes: T tokens, N loss tokens of all samples, K histories.
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
+from rolewise.core.errors import InputError
 from rolewise.core.lazy_sequence import LazySequence
 from rolewise.core.role import Role
 from rolewise.data.labelled import TokenLabels
@@ -31,10 +32,10 @@ from rolewise.labelling.classify import roles_by_score, split_boilerplate
 from rolewise.labelling.histories import draw_histories
 from rolewise.labelling.history_grid import GridShard, HistoryScorer, plan_grid, score_grid
 from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
-from rolewise.labelling.scoring import reserve
+from rolewise.labelling.scoring import reserve, scored_length
 from rolewise.labelling.settings.contrast import HIGHEST, LOWEST, ContrastConfig, Estimator
 from rolewise.labelling.tuned_losses import conversations
-from rolewise.labelling.words import is_repeated, largest_of_word, words_of
+from rolewise.labelling.words import WORD, is_repeated, largest_of_word, words_of
 from rolewise.roles.regex import label_format
 from rolewise.training import processes
 from rolewise.training.models import load_model
@@ -103,7 +104,17 @@ class Contrast(MeasuringLabeller):
                 trust_remote_code=self.trust_remote_code,
             )
             limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+            longest = max(range(len(samples)), key=lambda i: scored_length(samples[i]))
+            length = scored_length(samples[longest])
+            if limit is not None and length > limit:
+                raise InputError(
+                    f"{samples[longest].source}: {length:,} tokens, while the model reads {limit:,}; give "
+                    f"--max-length {limit}"
+                )
             scorer = HistoryScorer(model, batch_tokens=plan.batch_tokens, limit=limit)
+            # On the same sample in every process and after every interruption: it may be a close call.
+            first = next(i for shard in plan.shards for i, serves in shard.work if serves)
+            scorer.try_cache(samples[first].input_ids, samples[first].loss_mask)
             for tokens in score_grid(mine, samples, scorer, directory):
                 left = max(0, left - tokens * processes.count())  # assume that the others are as fast
                 progress.update(task, completed=plan.tokens_to_score - left)
@@ -207,9 +218,25 @@ class ContrastLabels(LazySequence[TokenLabels]):
             own = self._of_conversation[self._conversations[place]]
             rarity_T = rarity(sample.input_ids, self.token_counts, own)
         tokens = (sample.text, sample.char_start, sample.char_end, sample.turns)
-        score_T, by_rules_T = scores(own_T, without_T, *tokens, config, rarity_T)
+        said = self._said_before(place) if config.copies else set()
+        score_T, by_rules_T = scores(own_T, without_T, *tokens, config, rarity_T, said)
         roles_T = roles_by_score(score_T, sample.loss_mask, config.threshold)
         return TokenLabels(split_boilerplate(roles_T, by_rules_T), own_T, without_T, score_T)
+
+    def _said_before(self, place: int) -> set[str]:
+        """Return the words of the conversation's earlier turns that are samples of their own, if its history shows
+        them."""
+        sample = self._samples[place]
+        said: set[str] = set()
+        for i in range(place - 1, -1, -1):  # samples of a conversation follow each other
+            earlier = self._samples[i]
+            if earlier.source != sample.source:
+                break
+            words = words_of(earlier.text, earlier.char_start, earlier.char_end, earlier.turns)
+            said.update(word.text for word in words)
+        if said:
+            said.intersection_update(WORD.findall(sample.text, 0, int(sample.char_start[sample.turns[0].start])))
+        return said
 
 
 def scores(
@@ -221,6 +248,7 @@ def scores(
     turns: Sequence[Turn],
     config: ContrastConfig,
     rarity_T: np.ndarray | None = None,
+    said: Collection[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the score of each token (float32 nats, shape (T,); NaN if not measured), and which are format by rules.
 
@@ -233,6 +261,7 @@ def scores(
         turns: the tokens of each output.
         config: settings.
         rarity_T: rarity of the tokens, if the score uses it.
+        said: words that the conversation's answers said before this text's.
     """
     score_T = np.clip(without_T - own_T, LOWEST, HIGHEST).astype(np.float32)
     words = words_of(text, char_start_T, char_end_T, turns)
@@ -246,7 +275,7 @@ def scores(
     if config.rules:
         score_T[by_rules_T & is_measured_T] = LOWEST
     if config.copies:
-        score_T[is_repeated(words, len(score_T)) & is_measured_T] = LOWEST
+        score_T[is_repeated(words, len(score_T), said) & is_measured_T] = LOWEST
     return score_T, by_rules_T
 
 

@@ -15,11 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import DynamicCache
 
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest, write_arrays
-from rolewise.core.transformers_insides import cache_argument, cache_from, cache_joins, cache_of, cache_tensors
+from rolewise.core.transformers_insides import (
+    cache_argument,
+    cache_from,
+    cache_joins,
+    cache_of,
+    cache_tensors,
+    joining_cache,
+)
 from rolewise.data.render import RenderedSample
 from rolewise.data.shuffle import OutputRef
 from rolewise.labelling.histories import Group
@@ -114,6 +120,11 @@ class HistoryScorer:
         self._batch_tokens, self._limit = batch_tokens, limit
         self.reuses: bool | None = None
 
+    def try_cache(self, ids_T: np.ndarray, mask_T: np.ndarray) -> None:
+        """Find out with a sample, as for `losses`, if the model's keys and values can be reused."""
+        self.reuses = None
+        self.losses(ids_T, mask_T, [(1, [])])
+
     def losses(
         self, ids_T: np.ndarray, mask_T: np.ndarray, serves: Sequence[tuple[int, Sequence[np.ndarray]]]
     ) -> tuple[np.ndarray, list[list[np.ndarray]]]:
@@ -127,9 +138,9 @@ class HistoryScorer:
         ids = torch.from_numpy(ids_T.astype(np.int64)).to(self._model.device)
         labels = ids.masked_fill(~torch.from_numpy(mask_T).to(ids.device), -100)
         labels[0] = -100
-        cache = DynamicCache() if serves and self.reuses is not False else None
+        cache = joining_cache(self._model) if serves and self.reuses is not False else None
         own_N, filled = self._forward(ids[None], labels[None], cache)
-        if cache is not None and self.reuses is None:
+        if serves and self.reuses is None:
             self.reuses = self._agrees(filled, ids, labels, own_N)
         served = [self.under(ids[:history], filled if self.reuses else None, outputs) for history, outputs in serves]
         return own_N.cpu().numpy(), served
@@ -139,7 +150,7 @@ class HistoryScorer:
         ids = torch.tensor(list(history), dtype=torch.long, device=self._model.device)
         labels = ids.clone()
         labels[: (len(ids) + 1) // 2] = -100  # any tokens would do to see if the cache can be reused
-        losses_N, filled = self._forward(ids[None], labels[None], DynamicCache())
+        losses_N, filled = self._forward(ids[None], labels[None], joining_cache(self._model))
         if self.reuses is None:
             self.reuses = self._agrees(filled, ids, labels, losses_N)
         return ids, filled if self.reuses else None
@@ -152,7 +163,7 @@ class HistoryScorer:
             cache: keys and values of the history, or of more; None to read it with the outputs.
             outputs: ids of each output, of shape (T,).
         """
-        longest = max(map(len, outputs))
+        longest = max(map(len, outputs), default=0)
         fits = self._limit is None or len(history_T) + longest <= self._limit
         if not fits:
             history_T = history_T[-max(1, (self._limit or 0) - longest) :]

@@ -11,7 +11,6 @@ easier part of reasoning.
 Shapes: T tokens of a sample.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 
 from rolewise.data.labelled import LabelledSample
 from rolewise.data.render import Turn
-from rolewise.labelling.words import Word, is_repeated, words_of
+from rolewise.labelling.words import WORD, Word, is_repeated, words_of
 from rolewise.roles.regex import sure_format_mask
 
 RUN = 4
@@ -31,7 +30,6 @@ UNPROMPTED = 0.005
 """Largest share of the answers without a word in their input that may say a sure reasoning word."""
 LACKING = 0.5
 """Smallest share of the conversations whose input lacks a sure reasoning word."""
-_INPUT_WORD = re.compile(r"\w+(?:[-'./@:]\w+)*")
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,16 @@ def sure_tokens(samples: Sequence[LabelledSample]) -> list[SureTokens]:
         return lacking >= LACKING * conversations and unprompted[word] <= UNPROMPTED * lacking
 
     found = []
+    before: dict[str, set[str]] = {}
     for sample, of in zip(samples, read, strict=True):
         tokens = len(sample.roles_T)
         reasoning_T, stock_T = np.zeros(tokens, dtype=bool), np.zeros(tokens, dtype=bool)
-        repeated_T = is_repeated([word for words in of.words for word in words], tokens)
+        # An earlier turn of the conversation may be a sample of its own.
+        earlier = before.setdefault(sample.source, set())
+        repeated_T = is_repeated(
+            [word for words in of.words for word in words], tokens, earlier.intersection(*of.inputs[:1])
+        )
+        earlier.update(word.text for words in of.words for word in words)
         for words, input_ in zip(of.words, of.inputs, strict=True):
             for word in words:
                 reasoning_T[word.start : word.end] |= word.text in input_ and is_sure(word.text)
@@ -103,7 +107,7 @@ def _read(sample: LabelledSample) -> _Read:
     known: frozenset[str] = frozenset()
     end = 0
     for turn in turns:
-        known |= frozenset(_INPUT_WORD.findall(sample.text, end, int(sample.char_start_T[turn.start])))
+        known |= frozenset(WORD.findall(sample.text, end, int(sample.char_start_T[turn.start])))
         inputs.append(known)
         end = int(sample.char_end_T[turn.end - 1])
     return _Read(words, inputs)

@@ -16,6 +16,7 @@ import numpy as np
 from rolewise.core.role import Role
 from rolewise.core.statistics import auroc
 from rolewise.data.labelled import LabelledData, LabelledSample
+from rolewise.labelling.classify import has_role
 from rolewise.labelling.contrast import rarity
 from rolewise.labelling.sure_tokens import sure_tokens
 from rolewise.roles.regex import label_format
@@ -83,14 +84,18 @@ def judge_samples(samples: Sequence[LabelledSample], labelled: LabelledData) -> 
     """Return the verdict on these samples of a data set."""
     info = labelled.info
     ids = [np.asarray(row, dtype=np.int64) for row in labelled.rows[: len(samples)]["input_ids"]]
-    pairs = [(sample, ids_T) for sample, ids_T in zip(samples, ids, strict=True) if not sample.excluded]
+    pairs = [
+        (sample, ids_T)
+        for sample, ids_T in zip(samples, ids, strict=True)
+        if not sample.excluded and has_role(sample.roles_T).any()  # general chat has none
+    ]
     kept = [sample for sample, _ in pairs]
     sure = sure_tokens(kept)
-    reasoning = _joined([each.reasoning_T for each in sure])
-    format_ = _joined([each.format_T for each in sure])
-    stock = _joined([each.boilerplate_T for each in sure]) & ~format_
+    mask = _joined([has_role(sample.roles_T) for sample in kept])
+    reasoning = _joined([each.reasoning_T for each in sure]) & mask
+    format_ = _joined([each.format_T for each in sure]) & mask
+    stock = _joined([each.boilerplate_T for each in sure]) & mask & ~format_
     chosen = _joined([sample.roles_T == Role.REASONING for sample in kept])
-    mask = _joined([sample.mask_T for sample in kept])
     is_format = _joined(
         [
             label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans) == Role.FORMAT
@@ -103,10 +108,10 @@ def judge_samples(samples: Sequence[LabelledSample], labelled: LabelledData) -> 
         return Rates(*(float(labels[of].mean()) if of.any() else math.nan for of in (reasoning, stock, format_)))
 
     found = {"labels": rates(chosen), "regex": rates(mask & ~is_format), "counting": rates(counted)}
-    evidence = _joined([sample.evidence_T for sample in kept])
+    evidence = _joined([sample.evidence_T for sample in kept], float)
     judged = (reasoning | stock | format_) & ~np.isnan(evidence)
     area = auroc(evidence[judged], reasoning[judged]) if judged.any() else None
-    base = _joined([sample.base_loss_T for sample in kept])
+    base = _joined([sample.base_loss_T for sample in kept], float)
     measured = ~np.isnan(base)
     guess = None
     if measured.any() and info.vocabulary:
@@ -174,12 +179,12 @@ def _counted(
     everywhere: Counter[int] = Counter()
     for counts in own.values():
         everywhere.update(counts)
-    values = _joined([rarity(ids_T, everywhere, own[sample.source]) for sample, ids_T in samples])
+    values = _joined([rarity(ids_T, everywhere, own[sample.source]) for sample, ids_T in samples], float)
     values[is_format | ~mask] = -np.inf
     labels = np.zeros(len(values), dtype=bool)
     labels[np.argsort(-values, kind="stable")[:wanted]] = True
     return np.asarray(labels & mask & ~is_format)
 
 
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0)
+def _joined(parts: Sequence[np.ndarray], dtype: type = bool) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)

@@ -2,20 +2,31 @@
 
 A labeller's evidence is noisy per token, and the later pieces of a word follow from its first. So a word is judged as a
 whole. A word here is a run of letters and digits, with single marks inside (`pal-ind-rome`, `10:30`, `a.b@c.org`); the
-space before it belongs to it, as in the tokens of most models.
+space before it belongs to it, as in the tokens of most models. Scripts without spaces between words, such as Chinese,
+Japanese and Thai, have no words here: a run of their letters is a whole clause.
 
 Shapes: T tokens.
 """
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from rolewise.data.render import Turn
 
-_WORD = re.compile(r"\w+(?:[-'./@:]\w+)*")
+_WITHOUT_SPACES = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan; Myanmar; Khmer
+    "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff"  # Chinese characters, Hiragana and Katakana in all of these
+)
+# `\w` has no combining marks, so it would cut most words of Hindi or of decomposed accents into single letters.
+_MARKS = "".join(c for c in map(chr, range(0x20000)) if unicodedata.category(c) in ("Mn", "Mc"))
+_LETTERS = rf"[^\W{_WITHOUT_SPACES}]+(?:[{_MARKS}]+[^\W{_WITHOUT_SPACES}]*)*"
+WORD = re.compile(rf"{_LETTERS}(?:[-'./@:]{_LETTERS})*")
+"""A word, in any text."""
 
 
 class Word(NamedTuple):
@@ -32,7 +43,7 @@ def words_of(text: str, char_start_T: np.ndarray, char_end_T: np.ndarray, turns:
     for turn in turns:
         starts, ends = char_start_T[turn.start : turn.end], char_end_T[turn.start : turn.end]
         last = 0
-        for match in _WORD.finditer(text, int(starts[0]), int(ends[-1])):
+        for match in WORD.finditer(text, int(starts[0]), int(ends[-1])):
             first = max(last, int(np.searchsorted(ends, match.start(), side="right")))
             end = int(np.searchsorted(starts, match.end(), side="left"))
             if first > last and ends[first - 1] == match.start() and text[starts[first - 1] : ends[first - 1]] == " ":
@@ -54,10 +65,11 @@ def largest_of_word(values_T: np.ndarray, words: Sequence[Word]) -> np.ndarray:
     return pooled_T
 
 
-def is_repeated(words: Sequence[Word], tokens: int) -> np.ndarray:
-    """Return a bool array of shape (T,), true for the tokens of words that occurred earlier in the sequence."""
+def is_repeated(words: Sequence[Word], tokens: int, said: Collection[str] = ()) -> np.ndarray:
+    """Return a bool array of shape (T,), true for the tokens of words that occurred earlier in the sequence, or that
+    were `said` before it."""
     repeated_T = np.zeros(tokens, dtype=np.bool_)
-    seen: set[str] = set()
+    seen = set(said)
     for start, end, text in words:
         repeated_T[start:end] = text in seen
         seen.add(text)
