@@ -128,7 +128,7 @@ class TestLabel:
         assert np.isnan(np.concatenate(rows["base_loss"]).astype(float)).all()
         out = capsys.readouterr().out
         assert "format tokens labelled reasoning" not in out  # they are the regex's own: it would be no check
-        assert "AUROC of regex" not in out  # there are no losses to compare it with
+        assert "AUROC of base loss" not in out  # there are none
 
     def test_plan_says_what_would_be_done_and_writes_nothing(self, bench, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
