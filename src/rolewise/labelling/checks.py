@@ -20,6 +20,8 @@ from rolewise.roles.regex import label_format, sure_format_mask
 
 FALLS = {"rho": "fall", "reward": "reward"}
 """Methods that score a token by the fall of its loss, with their name for it; others score by LD, the rise."""
+UNMEASURED = ("regex", "functional")
+"""Methods that measure no losses."""
 TRUTH_SAMPLES = 1000
 """Maximum number of samples with known truth to check: areas under the curve need all their scores in memory."""
 
@@ -124,11 +126,14 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
         if sample.true_roles_T is None or sample.excluded:
             continue
         reasoning_T = sample.true_roles_T == Role.REASONING
-        known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T)) & ~np.isnan(sample.base_loss_T)
+        known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T))
+        if method not in UNMEASURED:
+            known_T &= ~np.isnan(sample.base_loss_T)
         regex_T = label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)
         positives.append(reasoning_T[known_T])
-        scores[score].append(sign * sample.evidence_T[known_T])
-        scores["base loss"].append(sample.base_loss_T[known_T])
+        if method not in UNMEASURED:
+            scores[score].append(sign * sample.evidence_T[known_T])
+            scores["base loss"].append(sample.base_loss_T[known_T])
         scores["regex"].append((regex_T != Role.FORMAT)[known_T].astype(np.float64))
         labels.append((sample.roles_T == Role.REASONING)[known_T])
     truth = np.concatenate(positives) if positives else np.empty(0, dtype=bool)
@@ -139,7 +144,9 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
     return TruthCheck(
         tokens=truth.size,
         reasoning_share=float(truth.mean()),
-        auroc={name: auroc_interval(values, positives, resamples=resamples) for name, values in scores.items()},
+        auroc={
+            name: auroc_interval(values, positives, resamples=resamples) for name, values in scores.items() if values
+        },
         accuracy=float((chosen == truth).mean()),
         balanced_accuracy=(recall + float((~chosen[~truth]).mean())) / 2,
         recall=recall,
