@@ -26,6 +26,8 @@ from rolewise.data.conversation import Conversation
 from rolewise.data.labelled import load_labelled
 from rolewise.data.render import RenderedSample, Renderer, Turn
 from rolewise.generator import generate
+from rolewise.jobs.relabel import relabel
+from rolewise.labelling.checks import check_labels
 from rolewise.labelling.contrast import Contrast, ContrastLosses, loss_without_input, rarity, scores
 from rolewise.labelling.histories import draw_histories
 from rolewise.labelling.history_grid import HistoryScorer, plan_grid, score_grid
@@ -401,6 +403,11 @@ class TestCommand:
         for old, new in zip(load_labelled(labelled).samples(), load_labelled(output).samples(), strict=True):
             np.testing.assert_array_equal(old.roles_T, new.roles_T)
             np.testing.assert_array_equal(old.score_T, new.score_T)
+        truth, verdict = check_labels(load_labelled(output))[1:]
+        assert "score" in truth.auroc
+        # Transferred labels have no threshold to move, so it can't be the advice.
+        assert verdict.area is None
+        assert "threshold" not in verdict.line
 
     def test_a_sample_longer_than_the_model_reads_is_one_line(self, bench, samples, tmp_path):
         tiny_model(len(bench.tokenizer()), max_position_embeddings=64).save_pretrained(tmp_path / "model")
@@ -495,3 +502,18 @@ class TestSampled:
     def test_what_it_cannot_use_is_refused(self, bench, prompts, rarity, message):
         with pytest.raises(InputError, match=message):
             contrast_rollout_roles(str(bench.model), prompts, bench.tokenizer(), ContrastConfig(rarity=rarity))
+
+
+def test_format_found_by_rules_can_neither_be_checked_nor_choose_a_threshold(labelled, tmp_path):
+    assert check_labels(load_labelled(labelled)).format is None
+    with pytest.raises(
+        InputError, match="labelled by contrast, whose rules decide format tokens whatever the threshold"
+    ):
+        relabel(labelled, tmp_path / "out", format_error=0.1)
+
+
+def test_a_pushed_data_set_describes_every_column(labelled, tmp_path):
+    assert rolewise("push", "--data", labelled, "--repo", "a/b", "--dry-run", tmp_path / "out").returncode == 0
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
+    assert "| `score` | what contrast's threshold decides on" in card
+    assert "` |  |" not in card

@@ -1,5 +1,6 @@
 """The verdict on labels, and the tokens that it holds them against."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,11 @@ def test_general_chat_has_no_role_to_judge(labelled):
 def test_labels_without_any_role_get_no_verdict(labelled):
     data = load_labelled(labelled)
     samples = [sample for sample in data.samples() if (sample.roles_T == Role.PLAIN).any()]
-    verdict = judge_samples(samples, data)
-    assert verdict.action == "unknown"
-    assert verdict.tokens == (0, 0, 0)
-    assert verdict.line.startswith("no verdict: only 0 tokens are surely reasoning")
+    for given in (samples, [replace(sample, excluded=True) for sample in data.samples()]):
+        verdict = judge_samples(given, data)
+        assert verdict.action == "unknown"
+        assert verdict.tokens == (0, 0, 0)
+        assert verdict.line.startswith("no verdict: only 0 tokens are surely reasoning")
 
 
 def test_a_copy_of_an_earlier_turn_that_is_a_sample_of_its_own_is_not_surely_reasoning():
@@ -71,5 +73,5 @@ def test_a_copy_of_an_earlier_turn_that_is_a_sample_of_its_own_is_not_surely_rea
             *(sample(name, f"Go on {name}", f"on {name}") for name in "bcdefg"),
         ]
     )
-    assert first.reasoning_T.tolist() == [False, False, True]
+    assert first.reasoning_T.tolist() == [False, True, True]
     assert second.reasoning_T.tolist() == [False, False, True]

@@ -25,6 +25,7 @@ from rolewise.data.patch import PatchRecord, apply_patches, read_patch
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.view import write_run_report
 from rolewise.labelling.calibration import threshold_by_format_error
+from rolewise.labelling.checks import decides_format
 from rolewise.labelling.classify import LossLabels, roles_by_score, split_boilerplate
 from rolewise.labelling.settings.contrast import check_score_threshold
 from rolewise.labelling.settings.shad import check_classification
@@ -67,6 +68,11 @@ def relabel(
     if not has_losses and (asked_anew or not patches):
         lacks = "has no threshold to move" if labelled.info.model_hash else "measures no losses"
         raise InputError(f"{path}: labelled by {labelled.info.method}, which {lacks}; there is nothing to reclassify")
+    if format_error is not None and decides_format(labelled.info):
+        raise InputError(
+            f"{path}: labelled by {labelled.info.method}, whose rules decide format tokens whatever the threshold; "
+            "give threshold in place of format_error"
+        )
     choices: dict[str, Any] = {
         "threshold": _threshold(labelled, threshold, format_error),
         "format_quantile": labelled.info.format_quantile if format_quantile == KEEP else format_quantile,

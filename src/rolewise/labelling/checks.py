@@ -13,7 +13,7 @@ import numpy as np
 
 from rolewise.core.role import Role
 from rolewise.core.statistics import Interval, auroc_interval, wilson
-from rolewise.data.labelled import LabelledData, LabelledSample, TokenLabels
+from rolewise.data.labelled import LabelledData, LabelledInfo, LabelledSample, TokenLabels
 from rolewise.labelling.classify import has_role, is_boilerplate
 from rolewise.labelling.verdict import Verdict, judge
 from rolewise.roles.regex import label_format, sure_format_mask
@@ -89,12 +89,17 @@ def unfit_model(labels: Iterable[TokenLabels], vocabulary: int) -> list[str]:
 
 def check_labels(labelled: LabelledData) -> Checks:
     """Run every check that applies to this data set."""
-    # The regex labels by the same rules that make a format token sure: it would be right by construction.
-    of_format = None if labelled.info.method == "regex" else check_format(labelled.samples())
+    of_format = None if decides_format(labelled.info) else check_format(labelled.samples())
     of_truth = None
     if "true_roles" in labelled.rows.column_names:
-        of_truth = check_truth(islice(labelled.samples(), TRUTH_SAMPLES), method=labelled.info.method)
+        method = "contrast" if "score" in labelled.rows.column_names else labelled.info.method  # transferred as well
+        of_truth = check_truth(islice(labelled.samples(), TRUTH_SAMPLES), method=method)
     return Checks(of_format, of_truth, judge(labelled))
+
+
+def decides_format(info: LabelledInfo) -> bool:
+    """Return True if the labels follow the rules that make a format token sure: right by construction."""
+    return info.method == "regex" or (info.method == "contrast" and bool(info.settings.get("rules", True)))
 
 
 def check_format(samples: Iterable[LabelledSample]) -> FormatCheck | None:

@@ -187,7 +187,7 @@ def _upper_bits(numbers: np.ndarray) -> np.ndarray:
 
 def has_role(roles_T: np.ndarray) -> np.ndarray:
     """Return a bool array of shape (T,), true for reasoning and boilerplate: neither context nor plain."""
-    return (roles_T == Role.REASONING) | is_boilerplate(roles_T)
+    return np.asarray((roles_T == Role.REASONING) | is_boilerplate(roles_T))
 
 
 def is_boilerplate(roles_T: np.ndarray) -> np.ndarray:

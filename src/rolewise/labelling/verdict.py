@@ -63,7 +63,7 @@ class Verdict:
         line: the verdict as one line.
         tokens: numbers of sure reasoning, stock and format tokens.
         rates: results by name: the labels, the regex, counting.
-        area: AUROC of the method's scores on the sure tokens; None without scores.
+        area: AUROC of the method's scores on the sure tokens; None without scores whose threshold can be moved.
         guess: mean base loss and the loss of guessing, nats; None if not measured.
     """
 
@@ -109,8 +109,9 @@ def judge_samples(samples: Sequence[LabelledSample], labelled: LabelledData) -> 
 
     found = {"labels": rates(chosen), "regex": rates(mask & ~is_format), "counting": rates(counted)}
     evidence = _joined([sample.evidence_T for sample in kept], float)
+    # Without a threshold, a score may mean the contrary (Rho-1's is a fall), and relabelling is not on offer.
     judged = (reasoning | stock | format_) & ~np.isnan(evidence)
-    area = auroc(evidence[judged], reasoning[judged]) if judged.any() else None
+    area = auroc(evidence[judged], reasoning[judged]) if judged.any() and info.threshold is not None else None
     base = _joined([sample.base_loss_T for sample in kept], float)
     measured = ~np.isnan(base)
     guess = None

@@ -16,13 +16,14 @@ COLUMNS = {
     "labels": "token ids, −100 if a token carries no loss",
     "token_roles": f"role of each token: {_ROLES}",
     "base_loss": "loss under the base model, in nats; NaN if not measured",
-    "tuned_loss": "loss after tuning on shuffled data, in nats; NaN if not measured",
+    "tuned_loss": "loss after tuning, or without the input (contrast), in nats; NaN if not measured",
     "char_start": "first character of each token in `text`",
     "char_end": "one past the last character of each token in `text`",
     "text": "the conversation as written by the chat template",
     "source": "file and record of origin",
     "excluded": "true if the labeller was tuned on this sample's output; reported checks leave it out",
     "conversation": "JSON: messages, tools, and each trained turn's place in `text`",
+    "score": "what contrast's threshold decides on, in nats; NaN if not measured",
     "true_roles": "roles known from the generation of the data",
 }
 """Contents of each column of a labelled data set."""

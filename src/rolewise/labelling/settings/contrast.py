@@ -27,7 +27,8 @@ class ContrastConfig(MeasuringConfig, title="contrast"):
         pooling: judge each `word` by its token with the largest score, or each `token` alone.
         rarity: λ, the weight of a token's rarity in the score.
         rules: format tokens that rules find are FORMAT, whatever their score.
-        copies: words that the output has said before are boilerplate, whatever their score.
+        copies: words that this or an earlier output of the conversation has said, as far as the sample shows it, are
+            boilerplate, whatever their score.
         threshold: tokens with a score above it are reasoning, in nats.
     """
 
