@@ -5,7 +5,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_tool_calls import RESPONSES, check_cover
 
@@ -45,6 +45,7 @@ def pairs(calls):
 @pytest.mark.parametrize("format", [name for name in CALL_FORMATS if name != "fireact"])
 @settings(max_examples=25, deadline=None)
 @given(calls=CALLS)
+@example(calls=[ParsedCall("f", {"a ": None, "b\n": 1})])
 def test_what_is_written_reads_back(format, calls):
     text = write_calls(calls, format)
     response = parse_response(text, format)

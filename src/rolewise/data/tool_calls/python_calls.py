@@ -61,7 +61,7 @@ def _written_arguments(arguments: dict[str, Any]) -> str:
         if name == str(positional) == str(len(parts)):
             parts.append(repr(value))
             positional += 1
-        elif _KEYWORD.fullmatch(f"{name}="):
+        elif _KEYWORD.fullmatch(f"{name}=") and name == name.strip():
             parts.append(f"{name}={value!r}")
         else:
             parts.append(f"**{{{name!r}: {value!r}}}")
