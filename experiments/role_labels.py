@@ -9,8 +9,9 @@
 draws of histories and, with --shad, those of SHAD (its defaults). A file that exists is kept, so a stopped run resumes.
 `compare` runs none: it computes every method and variant from those files, prints the table and writes
 results/role_labels.json. Classes: truly reasoning tokens against boilerplate. AUROC, and at the threshold that a method
-has without the truth: balanced accuracy, recall and precision of reasoning, share of sure format tokens labelled
-reasoning, and Cohen's kappa between the two draws. Intervals from resampling whole conversations of all seeds.
+has without the truth: balanced accuracy, recall and precision of reasoning, share of sure format tokens and of all
+truly format tokens (layout) labelled reasoning, and Cohen's kappa between the two draws. Intervals from resampling whole
+conversations of all seeds.
 """
 
 import argparse
@@ -59,12 +60,14 @@ class Tokens:
 
     Attributes:
         known_T: tokens with a known role and all losses.
-        reasoning_T, format_T, sure_T: by the truth, by the regex, by the regex's sure rules.
+        reasoning_T, layout_T: reasoning and format by the truth.
+        format_T, sure_T: format by the regex, and by its sure rules.
         scores: per method, what its threshold decides on.
     """
 
     known_T: np.ndarray
     reasoning_T: np.ndarray
+    layout_T: np.ndarray
     format_T: np.ndarray
     sure_T: np.ndarray
     scores: dict[str, np.ndarray]
@@ -204,7 +207,8 @@ def tokens_of(samples: Sequence[RenderedSample], work: Path, rng: np.random.Gene
             raise InputError(f"{sample.source}: its true roles are not known")
         reasoning_T = truth_T == Role.REASONING
         known_T = sample.loss_mask & (reasoning_T | is_boilerplate(truth_T)) & ~np.isnan(base_T)
-        found.append(Tokens(known_T, reasoning_T, format_T, sure_format_mask(*place), scores))
+        layout_T = truth_T == Role.FORMAT
+        found.append(Tokens(known_T, reasoning_T, layout_T, format_T, sure_format_mask(*place), scores))
     return found
 
 
@@ -266,7 +270,9 @@ def compare(arguments: argparse.Namespace) -> None:
         samples = rendered(arguments, renderer, seed)
         found += tokens_of(samples, arguments.work / f"{arguments.split}-{seed}" / arguments.name, rng)
     draws = [rng.integers(0, len(found), len(found)) for _ in range(RESAMPLES)]
-    table = Table("method", "AUROC", "balanced accuracy", "recall", "precision", "format error", "kappa", "share")
+    table = Table(
+        "method", "AUROC", "balanced accuracy", "recall", "precision", "format error", "layout", "kappa", "share"
+    )
     results: dict[str, Any] = {}
     labels: dict[str, list[np.ndarray]] = {}
     compared = {method.name: method for method in methods(found, arguments)}
@@ -348,6 +354,8 @@ def measured(
         results[name] = asdict(bootstrap(of, everything, draws))
     checked = _of(chosen, everything)[_of(sure, everything)]
     results["format error"] = float(checked.mean()) if checked.size else float("nan")
+    layout = _of(chosen, everything)[_of([one.layout_T[one.known_T] for one in found], everything)]
+    results["layout error"] = float(layout.mean()) if layout.size else float("nan")
     results["kappa"] = float("nan")
     if again is not None:
         pairs = _of(chosen, everything), _of(again, everything)
