@@ -10,8 +10,8 @@ draws of histories and, with --shad, those of SHAD (its defaults). A file that e
 `compare` runs none: it computes every method and variant from those files, prints the table and writes
 results/role_labels.json. Classes: truly reasoning tokens against boilerplate. AUROC, and at the threshold that a method
 has without the truth: balanced accuracy, recall and precision of reasoning, share of sure format tokens and of all
-truly format tokens (layout) labelled reasoning, and Cohen's kappa between the two draws. Intervals from resampling whole
-conversations of all seeds.
+truly format tokens (layout) labelled reasoning, and Cohen's kappa between the two draws. Intervals from resampling
+whole conversations of all seeds.
 """
 
 import argparse
