@@ -367,6 +367,14 @@ class TestCommand:
         assert data.info.token_counts == {str(token): count for token, count in sorted(counted.items())}
         assert data.info.counts["reasoning"] > 0 < data.info.counts["template"]
 
+    def test_fewer_histories_than_requested_are_said(self, bench, tmp_path):
+        arguments = small_label_arguments(bench, tmp_path / "out", "--method", "contrast", "--limit", 3, "--plan")
+        note = (
+            "note: some answers are contrasted with 2 instead of the requested 4 other histories: the data has no more"
+        )
+        assert note in rolewise(*arguments).stderr
+        assert "note:" not in rolewise(*arguments, "--histories", "2").stderr
+
     def test_a_threshold_moves_what_the_score_leaves_open(self, labelled, tmp_path):
         output = tmp_path / "out"
         assert rolewise("relabel", "--data", labelled, "--output", output, "--threshold", 2).returncode == 0

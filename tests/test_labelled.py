@@ -24,7 +24,7 @@ from rolewise.options.labelling import LabelOptions
 
 
 def run_label(bench: Workbench, output: Path, **options: object) -> LabelResult:
-    own = {"min_pairs": 8} if options.get("method", "shad") == "shad" else {}
+    own = {} if "method" in options else {"method": "shad", "min_pairs": 8}
     settings = {**own, "max_length": 1024, **options}
     return label(
         options_of(LabelOptions, model=str(bench.model), data=str(bench.data), output=str(output), **settings),

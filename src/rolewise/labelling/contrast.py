@@ -48,10 +48,12 @@ class ContrastPlan(MeasuringPlan):
     Attributes:
         shards: the samples to score, with the uses of their histories.
         conversations: conversation of each sample.
+        fewest: number of histories of the output that has the fewest.
     """
 
     shards: list[GridShard]
     conversations: list[str]
+    fewest: int
 
 
 class Contrast(MeasuringLabeller):
@@ -73,6 +75,7 @@ class Contrast(MeasuringLabeller):
         return ContrastPlan(
             shards=shards,
             conversations=groups,
+            fewest=min(len(group.histories) for group in drawn),
             device=scoring["device"],
             batch_tokens=scoring["batch_tokens"],
             tokens_to_score=sum(shard.tokens for shard in shards),
