@@ -507,7 +507,7 @@ def test_a_command_that_is_mistyped_names_the_nearest(capsys):
 def test_config_files_that_commands_leave_are_read_again(tmp_path):
     """Flat parameters and mappings alike; what is written is YAML of plain values."""
     table = TABLES["label"]
-    values = {"model": "m", "data": "d", "output": "o", "min_pairs": 8, "cross_fit": False}
+    values = {"model": "m", "data": "d", "output": "o", "method": "shad", "min_pairs": 8, "cross_fit": False}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     read = table.distributed(parse(table, build_parser(table, ""), ["--config", str(path)]))[table.owners[0]]
