@@ -305,6 +305,21 @@ class TestScore:
         repeated_T = is_repeated(words, len(pieces))
         assert np.flatnonzero(repeated_T).tolist() == [20, 21]
 
+    def test_a_character_of_several_tokens_is_judged_as_a_whole(self, bench):
+        tokenizer = bench.tokenizer()
+        text = "a 🚀 b"
+        encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        starts_T, ends_T = np.array(encoding["offset_mapping"]).T
+        rocket = [text[start:end] == "🚀" for start, end in zip(starts_T, ends_T, strict=True)]
+        assert 1 < sum(rocket) < len(rocket)
+        without_T = np.linspace(0, 3, len(rocket))
+        own_T = np.zeros(len(rocket))
+        turns = [Turn(0, len(rocket))]
+        whole_T, _ = scores(own_T, without_T, text, starts_T, ends_T, turns, ContrastConfig())
+        assert set(whole_T[rocket]) == {np.float32(without_T[rocket].max())}
+        single_T, _ = scores(own_T, without_T, text, starts_T, ends_T, turns, ContrastConfig(pooling="token"))
+        assert len(set(single_T[rocket])) == sum(rocket)
+
     def test_words_of_other_scripts(self):
         # Combining marks belong to the word; Chinese, Japanese and Thai have no words to judge as a whole.
         assert WORD.findall("हिन्दी भाषा cafe\u0301 한국어") == ["हिन्दी", "भाषा", "cafe\u0301", "한국어"]
@@ -366,6 +381,14 @@ class TestCommand:
             assert np.isnan(sample.score_T[~sample.mask_T]).all()
         assert data.info.token_counts == {str(token): count for token, count in sorted(counted.items())}
         assert data.info.counts["reasoning"] > 0 < data.info.counts["template"]
+
+    def test_fewer_histories_than_requested_are_said(self, bench, tmp_path):
+        arguments = small_label_arguments(bench, tmp_path / "out", "--method", "contrast", "--limit", 3, "--plan")
+        note = (
+            "note: some answers are contrasted with 2 instead of the requested 4 other histories: the data has no more"
+        )
+        assert note in rolewise(*arguments).stderr
+        assert "note:" not in rolewise(*arguments, "--histories", "2").stderr
 
     def test_a_threshold_moves_what_the_score_leaves_open(self, labelled, tmp_path):
         output = tmp_path / "out"

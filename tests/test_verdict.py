@@ -9,7 +9,7 @@ from workbench import Workbench, rolewise, small_label_arguments
 
 from rolewise.core.role import Role
 from rolewise.data.labelled import LabelledSample, load_labelled
-from rolewise.labelling.checks import check_format
+from rolewise.labelling.checks import check_format, check_truth
 from rolewise.labelling.sure_tokens import sure_tokens
 from rolewise.labelling.verdict import judge_samples
 
@@ -34,6 +34,7 @@ def test_general_chat_has_no_role_to_judge(labelled):
     assert whole.rates["labels"].recall == 1
     assert whole.tokens == judge_samples(own, data).tokens
     assert check_format(samples) == check_format(own)
+    assert check_truth(samples, method="regex") == check_truth(own, method="regex")
 
 
 def test_labels_without_any_role_get_no_verdict(labelled):

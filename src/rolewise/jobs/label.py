@@ -25,7 +25,7 @@ from rolewise.jobs.label_methods import Measured, make_labeller, plan_measuring,
 from rolewise.jobs.label_result import LabelResult, read_result
 from rolewise.jobs.view import write_run_report
 from rolewise.labelling.checks import Checks, unfit_model
-from rolewise.labelling.contrast import ContrastLabels
+from rolewise.labelling.contrast import ContrastLabels, ContrastPlan
 from rolewise.labelling.cost import estimate_cost
 from rolewise.labelling.labellers import Labeller, LabellingContext, checked
 from rolewise.labelling.settings.base import MeasuringConfig
@@ -64,7 +64,12 @@ class LabelPlan:
 
     @property
     def shortage(self) -> str | None:
-        """Note for the user if the data provides fewer examples to tune on than the settings request."""
+        """Note for the user if the data provides fewer histories, or examples to tune on, than the settings request."""
+        if self.measured is not None and isinstance(self.measured.plan, ContrastPlan):
+            few = self.measured.plan.fewest
+            wanted: int = getattr(self.measured.labeller.settings, "histories", few)
+            short = f"some answers are contrasted with {few} instead of the requested {wanted} other histories"
+            return f"{short}: the data has no more" if few < wanted else None
         if self.measured is None or not isinstance(self.measured.plan, TunedLossesPlan):
             return None
         config, work = self.measured.labeller.settings, self.measured.plan

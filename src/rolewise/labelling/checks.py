@@ -123,10 +123,10 @@ def check_truth(samples: Iterable[LabelledSample], *, method: str = "shad", resa
     scores: dict[str, list[np.ndarray]] = {score: [], "base loss": [], "regex": []}
     labels: list[np.ndarray] = []
     for sample in samples:
-        if sample.true_roles_T is None or sample.excluded:
+        if sample.true_roles_T is None or sample.excluded or not has_role(sample.roles_T).any():
             continue
         reasoning_T = sample.true_roles_T == Role.REASONING
-        known_T = sample.mask_T & (reasoning_T | is_boilerplate(sample.true_roles_T))
+        known_T = has_role(sample.roles_T) & (reasoning_T | is_boilerplate(sample.true_roles_T))
         if method not in UNMEASURED:
             known_T &= ~np.isnan(sample.base_loss_T)
         regex_T = label_format(sample.text, sample.char_start_T, sample.char_end_T, sample.turn_char_spans)

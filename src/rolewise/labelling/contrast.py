@@ -35,7 +35,7 @@ from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
 from rolewise.labelling.scoring import reserve, scored_length
 from rolewise.labelling.settings.contrast import HIGHEST, LOWEST, ContrastConfig, Estimator
 from rolewise.labelling.tuned_losses import conversations
-from rolewise.labelling.words import WORD, is_repeated, largest_of_word, words_of
+from rolewise.labelling.words import WORD, is_repeated, largest_of_word, split_characters, words_of
 from rolewise.roles.regex import label_format
 from rolewise.training import processes
 from rolewise.training.models import load_model
@@ -48,10 +48,12 @@ class ContrastPlan(MeasuringPlan):
     Attributes:
         shards: the samples to score, with the uses of their histories.
         conversations: conversation of each sample.
+        fewest: number of histories of the output that has the fewest.
     """
 
     shards: list[GridShard]
     conversations: list[str]
+    fewest: int
 
 
 class Contrast(MeasuringLabeller):
@@ -73,6 +75,7 @@ class Contrast(MeasuringLabeller):
         return ContrastPlan(
             shards=shards,
             conversations=groups,
+            fewest=min(len(group.histories) for group in drawn),
             device=scoring["device"],
             batch_tokens=scoring["batch_tokens"],
             tokens_to_score=sum(shard.tokens for shard in shards),
@@ -266,6 +269,7 @@ def scores(
     score_T = np.clip(without_T - own_T, LOWEST, HIGHEST).astype(np.float32)
     words = words_of(text, char_start_T, char_end_T, turns)
     if config.pooling == "word":
+        score_T = largest_of_word(score_T, split_characters(char_start_T, char_end_T))
         score_T = largest_of_word(score_T, words)
     if rarity_T is not None:
         score_T += (config.rarity * rarity_T).astype(np.float32)

@@ -54,6 +54,14 @@ def words_of(text: str, char_start_T: np.ndarray, char_end_T: np.ndarray, turns:
     return words
 
 
+def split_characters(char_start_T: np.ndarray, char_end_T: np.ndarray) -> list[Word]:
+    """Return the characters that are written by several tokens, a few bytes each."""
+    goes_on_T = np.concatenate([[False], char_start_T[1:] < char_end_T[:-1], [False]]).astype(np.int8)
+    edges = np.diff(goes_on_T)
+    starts, ends = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
+    return [Word(start, end + 1, "") for start, end in zip(starts, ends, strict=True)]
+
+
 def largest_of_word(values_T: np.ndarray, words: Sequence[Word]) -> np.ndarray:
     """Return the values with the largest of each word's tokens for all of them; NaN counts as absent."""
     pooled_T = values_T.copy()
