@@ -45,7 +45,7 @@ from rolewise.labelling.history_grid import HistoryScorer, score_grid
 from rolewise.labelling.settings.contrast import HIGHEST, LOWEST, ContrastConfig
 from rolewise.labelling.settings.shad import SHADConfig
 from rolewise.labelling.shad import SHAD
-from rolewise.labelling.words import is_repeated, largest_of_word, words_of
+from rolewise.labelling.words import is_punctuation, is_repeated, largest_of_word, words_of
 from rolewise.roles.regex import label_format, sure_format_mask
 from rolewise.training.models import load_model, load_tokenizer
 from rolewise.training.token_losses import selected_losses
@@ -162,6 +162,7 @@ def tokens_of(samples: Sequence[RenderedSample], work: Path, rng: np.random.Gene
         format_T = label_format(*place) == Role.FORMAT
         words = words_of(*place[:3], sample.turns)
         repeated_T = is_repeated(words, len(format_T))
+        marks_T = is_punctuation(*place[:3], words)
         rarity_T = rarity(sample.input_ids, everywhere, own)
         base_T = draws[0][f"own{i}"]
 
@@ -191,7 +192,8 @@ def tokens_of(samples: Sequence[RenderedSample], work: Path, rng: np.random.Gene
                     scores[f"{label}, tokens, nothing else{name}"] = token_T
                     scores[f"{label}, words, nothing else{name}"] = word_T
                     scores[f"{label}, words, rules{name}"] = decided(word_T, copies=False)
-                    scores[f"{label}, words, rules, copies{name}"] = decided(word_T)
+                    scores[f"{label}, words, rules, copies, no punctuation{name}"] = decided(word_T)
+                    scores[f"{label}, words, rules, copies{name}"] = np.where(marks_T, LOWEST, decided(word_T))
                     for weight in (0.25, 0.5):
                         summed_T = word_T + weight * rarity_T
                         scores[f"{label}, words, {weight} rarity{name}"] = summed_T
@@ -239,6 +241,11 @@ def methods(found: Sequence[Tokens], arguments: argparse.Namespace) -> list[Meth
         *(
             Method(f"contrast, K={k}", f"contrast {arguments.estimator} K={k}, words, rules, copies", threshold)
             for k in (1, 2)
+        ),
+        Method(
+            "contrast without punctuation",
+            f"contrast {arguments.estimator} K=4, words, rules, copies, no punctuation",
+            threshold,
         ),
         Method("contrast without copies", f"contrast {arguments.estimator} K=4, words, rules", threshold),
         Method("contrast, words alone", f"contrast {arguments.estimator} K=4, words, nothing else", threshold),

@@ -34,7 +34,7 @@ from rolewise.labelling.history_grid import HistoryScorer, plan_grid, score_grid
 from rolewise.labelling.sampled_roles import contrast_rollout_roles
 from rolewise.labelling.settings.contrast import LOWEST, ContrastConfig
 from rolewise.labelling.tuned_losses import conversations
-from rolewise.labelling.words import WORD, is_repeated, largest_of_word, words_of
+from rolewise.labelling.words import WORD, is_punctuation, is_repeated, largest_of_word, words_of
 
 NAN = float("nan")
 QUIET = Progress(disable=True)
@@ -99,6 +99,21 @@ class TestHistories:
         assert 1 not in of[0]
         assert 0 not in of[1]
         assert of[2] == {0, 1, 3}
+
+    def test_a_record_that_goes_on_from_another_is_no_history_of_it(self, bench):
+        def record(name: str, *asked: str) -> list[RenderedSample]:
+            return chats(bench, {name: list(asked)})
+
+        samples = [
+            *record("short", "who 1"),
+            *record("long", "who 1", "and why 22"),
+            *record("other", "sing 333", "a 4"),
+        ]
+        groups = draw_histories(samples, conversations(samples), 4, 0, same_beginning=False)
+        of = {(ref.sample, ref.turn): {h.sample for h in group.histories} for group in groups for ref in group.outputs}
+        assert of[0, 0] == {2}
+        assert of[1, 0] == {2}
+        assert of[1, 1] == {0, 2}
 
     def test_a_class_of_one_beginning_is_served_by_its_own(self, bench):
         renderer = Renderer(bench.tokenizer())
@@ -319,6 +334,15 @@ class TestScore:
         assert set(whole_T[rocket]) == {np.float32(without_T[rocket].max())}
         single_T, _ = scores(own_T, without_T, text, starts_T, ends_T, turns, ContrastConfig(pooling="token"))
         assert len(set(single_T[rocket])) == sum(rocket)
+
+    def test_punctuation_is_what_stands_outside_of_words_and_says_nothing(self):
+        pieces = ["a", ".", "b", ",", " ", "10", ",", "000", " +", " 2", " ((", "!", "。", "é", " ", "", "="]
+        ends = np.cumsum([len(piece) for piece in pieces])
+        starts = ends - [len(piece) for piece in pieces]
+        words = words_of("".join(pieces), starts, ends, [Turn(0, len(pieces))])
+        assert [word.text for word in words] == ["a.b", "10,000", "2", "é"]
+        found = is_punctuation("".join(pieces), starts, ends, words)
+        assert [piece for piece, is_one in zip(pieces, found, strict=True) if is_one] == [",", " ((", "!", "。", " "]
 
     def test_words_of_other_scripts(self):
         # Combining marks belong to the word; Chinese, Japanese and Thai have no words to judge as a whole.

@@ -44,7 +44,7 @@ def test_labels_without_any_role_get_no_verdict(labelled):
         verdict = judge_samples(given, data)
         assert verdict.action == "unknown"
         assert verdict.tokens == (0, 0, 0)
-        assert verdict.line.startswith("no verdict: only 0 tokens are surely reasoning")
+        assert verdict.line.startswith("unknown: only 0 tokens are surely reasoning")
 
 
 def test_a_copy_of_an_earlier_turn_that_is_a_sample_of_its_own_is_not_surely_reasoning():

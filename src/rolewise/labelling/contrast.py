@@ -35,7 +35,7 @@ from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
 from rolewise.labelling.scoring import reserve, scored_length
 from rolewise.labelling.settings.contrast import HIGHEST, LOWEST, ContrastConfig, Estimator
 from rolewise.labelling.tuned_losses import conversations
-from rolewise.labelling.words import WORD, is_repeated, largest_of_word, split_characters, words_of
+from rolewise.labelling.words import WORD, is_punctuation, is_repeated, largest_of_word, split_characters, words_of
 from rolewise.roles.regex import label_format
 from rolewise.training import processes
 from rolewise.training.models import load_model
@@ -278,6 +278,8 @@ def scores(
     by_rules_T = label_format(text, char_start_T, char_end_T, spans) == Role.FORMAT
     if config.rules:
         score_T[by_rules_T & is_measured_T] = LOWEST
+    if config.punctuation:
+        score_T[is_punctuation(text, char_start_T, char_end_T, words) & is_measured_T] = LOWEST
     if config.copies:
         score_T[is_repeated(words, len(score_T), said) & is_measured_T] = LOWEST
     return score_T, by_rules_T

@@ -4,8 +4,8 @@ An output is an assistant turn; its history is everything before it. The rule of
 classes that begin with the same tokens, since which output format is called for is not what contrast shall measure.
 Each class is sorted by length and cut into groups of K, so that a group makes a batch with little padding. Every group
 gets K histories that precede outputs of its own class, in random order, each used once before any is used again. A
-history is passed over if its conversation has an output in the group, or if its query nearly repeats that of one. If a
-class runs out of histories, the others lend theirs.
+history is passed over if its conversation has an output in the group, if it begins with the history of one, or if its
+query nearly repeats that of one. If a class runs out of histories, the others lend theirs.
 """
 
 from collections import deque
@@ -62,11 +62,13 @@ def draw_histories(
     spans = [turn for sample in samples for turn in sample.turns]
     lengths = [turn.end - turn.start for turn in spans]
     signatures = _signatures(samples)
+    before, seen = _beginnings(samples)
     rng = np.random.default_rng(seed)
 
     def fits(history: int, group: Sequence[int]) -> bool:
         return spans[history].start > 0 and not any(
             conversations[outputs[history].sample] == conversations[outputs[output].sample]
+            or before[output] in seen[history]
             or float(np.mean(signatures[history] == signatures[output])) >= NEAR_DUPLICATE
             for output in group
         )
@@ -95,6 +97,20 @@ def draw_histories(
                 )
             groups.append(Group(tuple(outputs[i] for i in group), tuple(outputs[i] for i in chosen)))
     return groups
+
+
+def _beginnings(samples: Sequence[RenderedSample]) -> tuple[list[int], list[frozenset[int]]]:
+    """Return a hash of each output's history, and those of the histories that each output's history begins with.
+
+    A record may be the beginning of another one: then the longer one's history contains the shorter one's answer.
+    """
+    before: list[int] = []
+    seen: list[frozenset[int]] = []
+    for sample in samples:
+        hashes = [hash(sample.input_ids[: turn.start].tobytes()) for turn in sample.turns]
+        before += hashes
+        seen += [frozenset(hashes[: place + 1]) for place in range(len(hashes))]
+    return before, seen
 
 
 def _classes(samples: Sequence[RenderedSample], least: int) -> list[list[int]]:

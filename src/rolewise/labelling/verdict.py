@@ -137,7 +137,7 @@ def _decide(
         )
     if numbers[0] < ENOUGH or numbers[1] + numbers[2] < ENOUGH:
         return "unknown", (
-            f"no verdict: only {numbers[0]} tokens are surely reasoning, {sum(numbers[1:])} boilerplate; give more "
+            f"unknown: only {numbers[0]} tokens are surely reasoning, {sum(numbers[1:])} boilerplate; give more "
             "conversations, or read a page of tokens"
         )
     of = f"{labels.recall:.0%} of {numbers[0]:,} sure reasoning tokens are labelled reasoning"

@@ -1,9 +1,9 @@
 """Words of an output in terms of tokens.
 
 A labeller's evidence is noisy per token, and the later pieces of a word follow from its first. So a word is judged as a
-whole. A word here is a run of letters and digits, with single marks inside (`pal-ind-rome`, `10:30`, `a.b@c.org`); the
-space before it belongs to it, as in the tokens of most models. Scripts without spaces between words, such as Chinese,
-Japanese and Thai, have no words here: a run of their letters is a whole clause.
+whole. A word here is a run of letters and digits, with single marks inside (`pal-ind-rome`, `10:30`, `a.b@c.org`,
+`10,000`); the space before it belongs to it, as in the tokens of most models. Scripts without spaces between words,
+such as Chinese, Japanese and Thai, have no words here: a run of their letters is a whole clause.
 
 Shapes: T tokens.
 """
@@ -25,8 +25,9 @@ _WITHOUT_SPACES = (
 # `\w` has no combining marks, so it would cut most words of Hindi or of decomposed accents into single letters.
 _MARKS = "".join(c for c in map(chr, range(0x20000)) if unicodedata.category(c) in ("Mn", "Mc"))
 _LETTERS = rf"[^\W{_WITHOUT_SPACES}]+(?:[{_MARKS}]+[^\W{_WITHOUT_SPACES}]*)*"
-WORD = re.compile(rf"{_LETTERS}(?:[-'./@:]{_LETTERS})*")
+WORD = re.compile(rf"{_LETTERS}(?:(?:[-'./@:]|(?<=\d),(?=\d\d\d)){_LETTERS})*")
 """A word, in any text."""
+_OPERATORS = "*/%-"
 
 
 class Word(NamedTuple):
@@ -60,6 +61,22 @@ def split_characters(char_start_T: np.ndarray, char_end_T: np.ndarray) -> list[W
     edges = np.diff(goes_on_T)
     starts, ends = np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist()
     return [Word(start, end + 1, "") for start, end in zip(starts, ends, strict=True)]
+
+
+def is_punctuation(text: str, char_start_T: np.ndarray, char_end_T: np.ndarray, words: Sequence[Word]) -> np.ndarray:
+    """Return a bool array of shape (T,), true for tokens of punctuation and white space alone, outside of words.
+
+    Signs that calculate are not punctuation here, nor are symbols such as emoji.
+    """
+    spans = zip(char_start_T.tolist(), char_end_T.tolist(), strict=True)
+    punctuation_T = np.array([start < end and all(map(_says_nothing, text[start:end])) for start, end in spans])
+    for start, end, _ in words:
+        punctuation_T[start:end] = False
+    return punctuation_T
+
+
+def _says_nothing(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PZC" and character not in _OPERATORS
 
 
 def largest_of_word(values_T: np.ndarray, words: Sequence[Word]) -> np.ndarray:

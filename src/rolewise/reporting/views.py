@@ -74,7 +74,16 @@ def settings_table(info: LabelledInfo) -> Table:
         names += {
             "rho": ["keep_share"],
             "reward": ["beta"],
-            "contrast": ["histories", "same_beginning", "estimator", "pooling", "rarity", "rules", "copies"],
+            "contrast": [
+                "histories",
+                "same_beginning",
+                "estimator",
+                "pooling",
+                "rarity",
+                "rules",
+                "copies",
+                "punctuation",
+            ],
         }.get(info.method, [])
         rows += [[name.replace("_", " "), str(info.settings[name])] for name in names if name in info.settings]
     return Table("Settings", ["setting", "value"], rows)

@@ -29,6 +29,7 @@ class ContrastConfig(MeasuringConfig, title="contrast"):
         rules: format tokens that rules find are FORMAT, whatever their score.
         copies: words that this or an earlier output of the conversation has said, as far as the sample shows it, are
             boilerplate, whatever their score.
+        punctuation: punctuation outside of words is boilerplate, whatever its score; operators are not punctuation.
         threshold: tokens with a score above it are reasoning, in nats.
     """
 
@@ -39,6 +40,7 @@ class ContrastConfig(MeasuringConfig, title="contrast"):
     rarity: float = option(0.0, "Weight of a token's rarity among the other conversations in the score.")
     rules: bool = option(True, "Format tokens found by rules are format, whatever their score.")
     copies: bool = option(True, "Words that the output has said before are boilerplate.")
+    punctuation: bool = option(True, "Punctuation outside of words, except operators, is boilerplate.")
     threshold: float = option(0.5, "A token whose score (nats) is above this is reasoning.")
 
     def validate(self) -> None:
