@@ -50,7 +50,7 @@ def command_lines(options: argparse.Namespace, work: Path) -> dict[str, list[str
     write_questions(Path(questions), options.questions)
     batch = f"--per-device-train-batch-size={options.batch}"
     lines = {
-        "label": f"--data {conversations} --min-pairs {options.pairs}",
+        "label": f"--data {conversations} --method shad --min-pairs {options.pairs}",
         "sft": f"--data {work / 'label'} --weighting rft --max-steps {options.sft_steps} {batch} "
         f"--generation-tokens {options.tokens}",
         "grpo": f"--data {conversations} --weighting rest --max-steps {options.grpo_steps} {batch} "

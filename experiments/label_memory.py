@@ -92,7 +92,7 @@ def measure(folder: Path, samples: int) -> dict[str, float]:
     """
     start = time.perf_counter()
     command = ["label", "--model", "model", "--data", "data.jsonl", "--output", f"labelled-{samples}"]
-    command += ["--shuffle-share", "1e-6", "--min-pairs", "32", "--batch-tokens", "8192"]
+    command += ["--method", "shad", "--shuffle-share", "1e-6", "--min-pairs", "32", "--batch-tokens", "8192"]
     said = folder / "said.txt"
     with said.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen([sys.executable, "-m", "rolewise", *command], cwd=folder, stderr=stream)
