@@ -123,6 +123,14 @@ def test_what_does_not_go_with_shads_roles_is_one_line(bench: Workbench, tuned: 
         (*shad, "--weighting", "rest-official"): "choose one of none, rest, rft, alpha, or other roles",
         (*shad, "--region-weights", "think=1"): "'think' is not a role; choose from context, plain, reasoning",
         (*shad, "--threshold", "inf"): "threshold is inf",
+        (
+            "--roles",
+            "contrast",
+            "--weighting",
+            "rft",
+            "--threshold",
+            "-3",
+        ): "threshold is -3.0; it must be a finite number",
         ("--threshold", "0.5"): "threshold needs roles shad or contrast",
         ("--roles", "shad", "--shad-model", str(tmp_path / "none")): "no model found",
     }

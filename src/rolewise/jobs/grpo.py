@@ -27,7 +27,7 @@ from rolewise.jobs.training_run import (
     trainer_arguments,
 )
 from rolewise.labelling.sampled_roles import contrast_rollout_roles, shad_rollout_roles
-from rolewise.labelling.settings.contrast import ContrastConfig
+from rolewise.labelling.settings.contrast import ContrastConfig, check_score_threshold
 from rolewise.options.training import GRPOOptions
 from rolewise.rewards.registry import RewardFunction, make_rewards
 from rolewise.rewards.tool_calls import ToolCallRules
@@ -96,6 +96,8 @@ def check_grpo(options: GRPOOptions, training: WeightedGRPOConfig) -> None:
         raise InputError("roles shad and shad_model require each other: give both, or neither")
     if options.threshold is not None and training.roles == "regions":
         raise InputError("threshold needs roles shad or contrast; give one, or leave threshold out")
+    if options.threshold is not None and training.roles == "contrast":
+        check_score_threshold(options.threshold)
     rewards(options, training)
     check_grpo_trainer(training, options.eval_data)
 

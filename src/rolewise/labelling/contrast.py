@@ -16,7 +16,7 @@ Shapes: T tokens, N loss tokens of all samples, K histories.
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from rolewise.data.render import RenderedSample, Turn
 from rolewise.labelling.classify import roles_by_score, split_boilerplate
 from rolewise.labelling.histories import draw_histories
 from rolewise.labelling.history_grid import GridShard, HistoryScorer, plan_grid, score_grid
-from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
+from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan, score_missing
 from rolewise.labelling.scoring import reserve, scored_length
 from rolewise.labelling.settings.contrast import HIGHEST, LOWEST, ContrastConfig, Estimator
 from rolewise.labelling.tuned_losses import conversations
@@ -92,39 +92,42 @@ class Contrast(MeasuringLabeller):
         processes.start()
         plan = plan if isinstance(plan, ContrastPlan) else self.plan(samples)
         directory = work / "losses"
-        directory.mkdir(parents=True, exist_ok=True)
-        task = progress.add_task("score, own and other histories", total=plan.tokens_to_score)
-        missing = [shard for shard in plan.shards if not shard.path(directory).exists()]
-        processes.wait()  # until all have looked: a file written earlier would change the others' count
-        mine = missing[processes.number() :: processes.count()]
-        left = sum(shard.tokens for shard in missing)
-        progress.update(task, completed=plan.tokens_to_score - left)
-        if mine:
-            model = load_model(
-                self.model,
-                dtype=self.settings.dtype,
-                device=plan.device,
-                trust_remote_code=self.trust_remote_code,
-            )
-            limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-            longest = max(range(len(samples)), key=lambda i: scored_length(samples[i]))
-            length = scored_length(samples[longest])
-            if limit is not None and length > limit:
-                raise InputError(
-                    f"{samples[longest].source}: {length:,} tokens, while the model reads {limit:,}; give "
-                    f"--max-length {limit}"
-                )
-            scorer = HistoryScorer(model, batch_tokens=plan.batch_tokens, limit=limit)
-            # On the same sample in every process and after every interruption: it may be a close call.
-            first = next(i for shard in plan.shards for i, serves in shard.work if serves)
-            scorer.try_cache(samples[first].input_ids, samples[first].loss_mask)
-            for tokens in score_grid(mine, samples, scorer, directory):
-                left = max(0, left - tokens * processes.count())  # assume that the others are as fast
-                progress.update(task, completed=plan.tokens_to_score - left)
-        processes.wait()
-        progress.update(task, completed=plan.tokens_to_score)
+        shards = plan.shards
+
+        def score_shards(mine: list[GridShard]) -> Iterator[int]:
+            scorer = self._scorer(shards, samples, plan)
+            yield from score_grid(mine, samples, scorer, directory)
+
+        score_missing(
+            shards,
+            directory,
+            lambda shard: shard.tokens,
+            score_shards,
+            progress,
+            "score, own and other histories",
+            plan.tokens_to_score,
+        )
         losses = ContrastLosses(plan.shards, samples, directory, self.settings.histories)
         return ContrastLabels(losses, samples, self.settings, plan.conversations), [False] * len(samples)
+
+    def _scorer(
+        self, shards: Sequence[GridShard], samples: Sequence[RenderedSample], plan: MeasuringPlan
+    ) -> HistoryScorer:
+        model = load_model(
+            self.model, dtype=self.settings.dtype, device=plan.device, trust_remote_code=self.trust_remote_code
+        )
+        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = samples[shards[0].samples[0]]
+        if limit is not None and scored_length(longest) > limit:
+            raise InputError(
+                f"{longest.source}: {scored_length(longest):,} tokens, while the model reads {limit:,}; give "
+                f"--max-length {limit}"
+            )
+        scorer = HistoryScorer(model, batch_tokens=plan.batch_tokens, limit=limit)
+        # On the same sample in every process and after every interruption: it may be a close call.
+        first = next(i for shard in shards for i, serves in shard.work if serves)
+        scorer.try_cache(samples[first].input_ids, samples[first].loss_mask)
+        return scorer
 
 
 class ContrastLosses(LazySequence[tuple[np.ndarray, np.ndarray]]):

@@ -1,17 +1,29 @@
 """What all labellers that measure losses with a model have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.progress import Progress
 
 from rolewise.data.labelled import TokenLabels
 from rolewise.data.render import RenderedSample
 from rolewise.labelling.settings.base import MeasuringConfig
+from rolewise.training import processes
 from rolewise.training.models import default_device
+
+
+class StoredShard(Protocol):
+    """A part of the scoring, whose losses are written as one file."""
+
+    def path(self, directory: Path) -> Path:
+        """Return the file."""
+        ...
+
+
+S = TypeVar("S", bound=StoredShard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +92,36 @@ class MeasuringLabeller(ABC):
             "batch_tokens": batch_tokens,
             "shard_tokens": (4 if device == "cpu" else 64) * batch_tokens,
         }
+
+
+def score_missing(
+    shards: Sequence[S],
+    directory: Path,
+    tokens_of: Callable[[S], int],
+    score: Callable[[list[S]], Iterator[int]],
+    progress: Progress,
+    description: str,
+    total: int,
+) -> None:
+    """Score the shards that `directory` lacks, each in one of the processes; all of them return when all are there.
+
+    Args:
+        shards: all shards, the same in every process.
+        directory: directory of their files.
+        tokens_of: number of tokens of a shard.
+        score: scores shards, one file each, and yields the number of tokens after every step; not called for none.
+        progress: display of the progress.
+        description: name of the work there.
+        total: number of tokens of all shards.
+    """
+    task = progress.add_task(description, total=total)
+    missing = [shard for shard in shards if not shard.path(directory).exists()]
+    processes.wait()  # until all have looked: a file written earlier would change the others' count
+    mine = missing[processes.number() :: processes.count()]
+    left = sum(map(tokens_of, missing))
+    progress.update(task, completed=total - left)
+    for tokens in score(mine) if mine else ():
+        left = max(0, left - tokens * processes.count())  # assume that the others are as fast
+        progress.update(task, completed=total - left)
+    processes.wait()
+    progress.update(task, completed=total)

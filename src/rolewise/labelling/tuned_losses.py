@@ -4,7 +4,7 @@ A model can't judge an output that it was tuned on, since memory lowers the loss
 two folds by conversation, each judged by the model that was tuned on the other.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rolewise.core.errors import InputError
 from rolewise.core.files import digest
 from rolewise.data.render import RenderedSample
-from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan
+from rolewise.labelling.measuring import MeasuringLabeller, MeasuringPlan, score_missing
 from rolewise.labelling.scoring import (
     LossFunction,
     MeasuredLosses,
@@ -29,7 +29,6 @@ from rolewise.labelling.scoring import (
 )
 from rolewise.labelling.settings.base import TunedLossesConfig
 from rolewise.labelling.tuning import TuningConfig
-from rolewise.training import processes
 from rolewise.training.models import load_model
 
 
@@ -85,13 +84,8 @@ class TuningLabeller(MeasuringLabeller):
     ) -> MeasuredLosses:
         """Return the losses of every sample under the base model and its fold's tuned model (adapter or whole)."""
         scores = work / "losses"
-        task = progress.add_task("score, base and tuned", total=plan.tokens_to_score)
-        missing = [shard for shard in plan.shards if not shard.path(scores).exists()]
-        processes.wait()  # until all have looked: a file written earlier would change the others' count
-        mine = missing[processes.number() :: processes.count()]
-        left = sum(scored_length(samples[i]) for shard in missing for batch in shard.batches for i in batch.samples)
-        progress.update(task, completed=plan.tokens_to_score - left)
-        if mine:
+
+        def score_shards(shards: list[Shard]) -> Iterator[int]:
             losses = paired_losses(
                 self.model,
                 tuned,
@@ -99,11 +93,14 @@ class TuningLabeller(MeasuringLabeller):
                 device=plan.device,
                 trust_remote_code=self.trust_remote_code,
             )
-            for tokens in score(mine, samples, losses, scores, plan.device):
-                left = max(0, left - tokens * processes.count())  # assume that the others are as fast
-                progress.update(task, completed=plan.tokens_to_score - left)
-        processes.wait()
-        progress.update(task, completed=plan.tokens_to_score)
+            yield from score(shards, samples, losses, scores, plan.device)
+
+        def tokens_of(shard: Shard) -> int:
+            return sum(scored_length(samples[i]) for batch in shard.batches for i in batch.samples)
+
+        score_missing(
+            plan.shards, scores, tokens_of, score_shards, progress, "score, base and tuned", plan.tokens_to_score
+        )
         return MeasuredLosses(plan.shards, samples, scores)
 
 
